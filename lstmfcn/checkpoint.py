@@ -1,0 +1,160 @@
+"""A trained network as one directory: weights as safetensors, everything else as JSON.
+
+`checkpoint.json` names the weights file by its digest and is renamed into place last, so a directory
+that has one is whole. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from lstmfcn import storage
+from lstmfcn.dataset import ClassLabels
+from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import LSTMFCN
+from lstmfcn.scaling import Scaling
+
+FILE_NAME = "checkpoint.json"
+FORMAT_VERSION = 1
+
+
+class _Document(BaseModel):
+    """checkpoint.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int
+    versions: dict[str, str]
+    """Of the packages that wrote it."""
+    weights: str
+    """Name of the weights file beside this one."""
+    sha256: str
+    """Digest of the weights file."""
+    hyperparameters: Hyperparameters
+    classes: list[str] = Field(min_length=2)
+    length: int = Field(ge=2)
+    scaling: Scaling
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network after one epoch, with all that is needed to use it."""
+
+    hyperparameters: Hyperparameters
+    classes: ClassLabels
+    length: int
+    """Values in each series."""
+    scaling: Scaling
+    epoch: int
+    metrics: Mapping[str, float]
+    """Of that epoch: train_loss, train_accuracy, and with validation valid_loss, valid_accuracy."""
+    weights: Mapping[str, Tensor]
+    """On the CPU, with the names of LSTMFCN's parameters and buffers."""
+
+    def build_model(self) -> LSTMFCN:
+        """The network with these weights, on the CPU, in evaluation mode."""
+        model = self._empty_model()
+        model.load_state_dict(self.weights, assign=True)
+        return model.eval()
+
+    def _empty_model(self) -> LSTMFCN:
+        """Without storage, so that nothing is initialised and no random number is drawn."""
+        with torch.device("meta"):
+            return LSTMFCN(len(self.classes), self.length, self.hyperparameters)
+
+    def save(self, directory: Path) -> None:
+        """Write the directory; what it held before stays whole until the new checkpoint is."""
+        content = safetensors.torch.save(dict(self.weights))
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"weights-{digest[:16]}.safetensors"
+        document = _Document(
+            format_version=FORMAT_VERSION,
+            versions={"lstmfcn": version("lstmfcn"), "torch": torch.__version__},
+            weights=name,
+            sha256=digest,
+            hyperparameters=self.hyperparameters,
+            classes=list(self.classes.names),
+            length=self.length,
+            scaling=self.scaling,
+            epoch=self.epoch,
+            metrics=dict(self.metrics),
+        )
+        storage.write_bytes(directory / name, content)
+        storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
+        for stale in directory.glob("weights-*.safetensors"):
+            if stale.name != name:
+                stale.unlink()
+
+    @classmethod
+    def load(cls, directory: Path) -> Checkpoint:
+        """Read a directory written by `save`. Raises CheckpointError."""
+        try:
+            raw = storage.read_bytes(directory / FILE_NAME)
+        except DataError:
+            raise CheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
+        document = _read_document(raw, directory / FILE_NAME)
+        weights = _read_weights(directory / Path(document.weights).name, document.sha256)
+        checkpoint = cls(
+            document.hyperparameters,
+            ClassLabels(document.classes),
+            document.length,
+            document.scaling,
+            document.epoch,
+            document.metrics,
+            weights,
+        )
+        _refuse_other_shapes(checkpoint, directory)
+        return checkpoint
+
+
+def _read_document(raw: bytes, path: Path) -> _Document:
+    class Version(BaseModel):
+        format_version: int
+
+    try:
+        found = Version.model_validate_json(raw).format_version
+        if found != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path} has format version {found}; this version of lstmfcn reads {FORMAT_VERSION}"
+            )
+        return _Document.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise CheckpointError(f"{path} is damaged: {place}: {first['msg']}") from None
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        content = storage.read_bytes(path)
+    except DataError:
+        raise CheckpointError(f"{path} is missing; the checkpoint names it as its weights") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one that {FILE_NAME} names")
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _refuse_other_shapes(checkpoint: Checkpoint, directory: Path) -> None:
+    expected = {name: tensor.shape for name, tensor in checkpoint._empty_model().state_dict().items()}
+    found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
+    if expected != found:
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        raise CheckpointError(f"{directory}: the weights {', '.join(wrong)} do not fit the hyperparameters")

@@ -1,0 +1,121 @@
+"""A labelled channel (one CSV file, or a directory of them) as arrays to train on or to score against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmfcn.errors import DataError
+from lstmfcn.series import LabelledSeries, Matrix, is_number, parse_labelled
+from lstmfcn.storage import csv_files, read_bytes
+
+
+class ClassLabels:
+    """The classes of a training set in their order, each spelt as the training file first spells it.
+
+    Numeric order when every label is a number, else alphabetical.
+    Between numbers, `1` and `1.0` are one class.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._numeric = all(is_number(name) for name in self.names)
+        self._positions = {self._key(name): position for position, name in enumerate(self.names)}
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> Self:
+        """The classes that occur among the labels."""
+        distinct = list(dict.fromkeys(labels))
+        if all(is_number(label) for label in distinct):
+            first_spelling: dict[float, str] = {}
+            for label in distinct:
+                first_spelling.setdefault(float(label), label)
+            return cls([first_spelling[number] for number in sorted(first_spelling)])
+        return cls(sorted(distinct))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def positions(self, labels: Sequence[str], source: str) -> NDArray[np.int64]:
+        """The position of each label in the class order. Raises DataError for a label of no class."""
+        try:
+            return np.array([self._positions[self._key(label)] for label in labels], np.int64)
+        except KeyError:
+            pass
+        for row, label in enumerate(labels, 1):
+            if self._key(label) not in self._positions:
+                known = ", ".join(self.names[:20]) + (", ..." if len(self) > 20 else "")
+                raise DataError(
+                    f"{source}: row {row}, column 1: label {label!r} is none of the classes {known}"
+                )
+        raise AssertionError("one of the labels is unknown")
+
+    def _key(self, label: str) -> float | str:
+        return float(label) if self._numeric and is_number(label) else label
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Labelled series, ready to train on."""
+
+    series: Matrix
+    """(cases, timepoints), as read: not scaled."""
+    targets: NDArray[np.int64]
+    """(cases,): the position of each series' class in `classes`."""
+    classes: ClassLabels
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @property
+    def length(self) -> int:
+        """Values in each series."""
+        return int(self.series.shape[1])
+
+    def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
+        """The rest, and a held-out share of each class: at least one series of every class that has two."""
+        random = np.random.default_rng(seed)
+        held_out = np.zeros(len(self), bool)
+        for position in range(len(self.classes)):
+            cases = random.permutation(np.flatnonzero(self.targets == position))
+            if len(cases) > 1:
+                held_out[cases[: max(1, round(share * len(cases)))]] = True
+        return self._where(~held_out), self._where(held_out)
+
+    def _where(self, chosen: NDArray[np.bool_]) -> Dataset:
+        return Dataset(self.series[chosen], self.targets[chosen], self.classes)
+
+
+def read_training(path: Path) -> Dataset:
+    """The training channel. Raises DataError, also when it holds a single class."""
+    files = _read_channel(path, None)
+    classes = ClassLabels.of([label for _, file in files for label in file.labels])
+    if len(classes) < 2:
+        raise DataError(
+            f"{path} holds only the class {classes.names[0]!r}; training needs at least two classes"
+        )
+    return _dataset(files, classes)
+
+
+def read_labelled(path: Path, classes: ClassLabels, length: int) -> Dataset:
+    """A channel for a network that knows its classes and length already. Raises DataError."""
+    return _dataset(_read_channel(path, length), classes)
+
+
+def _read_channel(path: Path, length: int | None) -> list[tuple[str, LabelledSeries]]:
+    files = []
+    for file in csv_files(path):
+        labelled = parse_labelled(read_bytes(file), source=str(file), length=length)
+        length = labelled.series.shape[1]
+        files.append((str(file), labelled))
+    return files
+
+
+def _dataset(files: list[tuple[str, LabelledSeries]], classes: ClassLabels) -> Dataset:
+    targets = [classes.positions(file.labels, source) for source, file in files]
+    return Dataset(np.concatenate([file.series for _, file in files]), np.concatenate(targets), classes)

@@ -1,0 +1,29 @@
+"""What can be wrong: each error is one sentence naming the thing, the value and what would be right."""
+
+
+class LSTMFCNError(ValueError):
+    """Something the user gave can't be used. Jobs print the sentence and exit with status 2."""
+
+
+class HyperparameterError(LSTMFCNError):
+    """A hyperparameter or search space is unknown or out of its limits."""
+
+
+class DataError(LSTMFCNError):
+    """A time-series file or request body breaks the data format."""
+
+
+class CheckpointError(LSTMFCNError):
+    """A directory isn't a checkpoint that this version can read."""
+
+
+class OutputError(LSTMFCNError):
+    """An output folder already holds something, or a job has nowhere to write."""
+
+
+class ResourceError(LSTMFCNError):
+    """More CPUs or GPUs were asked for than there are."""
+
+
+class TrainingError(RuntimeError):
+    """A run can't go on, for a reason that lies in itself and not in its input. Jobs exit with status 1."""

@@ -1,0 +1,95 @@
+"""Names, defaults, limits and help of every hyperparameter: the only place where they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from lstmfcn.errors import HyperparameterError
+
+
+def _limited(default: int, help: str, *, at_most: int) -> Any:
+    return Field(default, ge=1, le=at_most, description=help)
+
+
+class Hyperparameters(BaseModel):
+    """The twelve hyperparameters of LSTM-FCN, with the names and defaults of the reference algorithm.
+
+    Numbers may be given as text (`"128"`, `"0.8"`), as SageMaker's hyperparameters.json does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_layers: int = _limited(1, "LSTM layers, each followed by dropout", at_most=64)
+    hidden_size: int = _limited(8, "Units of each LSTM layer", at_most=8192)
+    dropout: float = Field(0.8, ge=0, lt=1, description="Share of LSTM outputs dropped in training")
+    filters_1: int = _limited(128, "Filters of the first convolution", at_most=8192)
+    filters_2: int = _limited(256, "Filters of the second convolution", at_most=8192)
+    filters_3: int = _limited(128, "Filters of the third convolution", at_most=8192)
+    kernel_size_1: int = _limited(8, "Time steps under the first kernel", at_most=1024)
+    kernel_size_2: int = _limited(5, "Time steps under the second kernel", at_most=1024)
+    kernel_size_3: int = _limited(3, "Time steps under the third kernel", at_most=1024)
+    lr: float = Field(0.001, gt=0, le=10, description="Learning rate of Adam")
+    batch_size: int = _limited(128, "Series per optimiser step", at_most=1_000_000)
+    epochs: int = _limited(2000, "Passes over the training set", at_most=1_000_000)
+
+    if not TYPE_CHECKING:  # type checkers see the constructor that pydantic makes from the fields
+
+        def __init__(self, **values: object) -> None:
+            """Raises HyperparameterError."""
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise HyperparameterError(_explain(error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: object) -> object:
+        if isinstance(value, bool):  # pydantic would take True for 1
+            raise ValueError("a boolean isn't a number")
+        return value
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Hyperparameters from names (`batch_size` or `batch-size`) and values, defaults for the rest."""
+        return cls(**{name.replace("-", "_"): value for name, value in values.items()})
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if name not in Hyperparameters.model_fields:
+        known = ", ".join(Hyperparameters.model_fields)
+        return f"unknown hyperparameter {name!r}; the hyperparameters are {known}"
+    return f"hyperparameter {name} must be {limits(name)}, got {first['input']!r}"
+
+
+def limits(name: str) -> str:
+    """The values that a hyperparameter can take, in words."""
+    field: FieldInfo = Hyperparameters.model_fields[name]
+    words = []
+    for limit in field.metadata:
+        match limit:
+            case Ge(ge):
+                words.append(f"at least {ge}")
+            case Gt(gt):
+                words.append(f"above {gt}")
+            case Le(le):
+                words.append(f"at most {le}")
+            case Lt(lt):
+                words.append(f"below {lt}")
+    noun = "a whole number" if field.annotation is int else "a number"
+    return f"{noun} {' and '.join(words)}"
+
+
+def markdown_table() -> str:
+    """The README's table of hyperparameters."""
+    lines = ["| name | flag | default | allowed | what it is |", "|---|---|---|---|---|"]
+    for name, field in Hyperparameters.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        lines.append(f"| `{name}` | `{flag}` | {field.default} | {limits(name)} | {field.description} |")
+    return "\n".join(lines)

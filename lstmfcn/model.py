@@ -1,0 +1,102 @@
+"""LSTM-FCN (Karim, Majumdar, Darabi and Chen, "LSTM Fully Convolutional Networks for Time Series
+Classification", IEEE Access 2018, doi 10.1109/ACCESS.2017.2779939).
+
+Initialisation and batch normalisation follow the paper's published code, which is written in Keras.
+One difference is kept: the LSTM's gates use the sigmoid, where that code has Keras's hard sigmoid.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lstmfcn.hyperparameters import Hyperparameters
+
+
+class RecurrentBlock(nn.Module):
+    """LSTM layers, each followed by dropout, over the whole series as one time step.
+
+    This is the paper's "dimension shuffle": the LSTM sees a single step of `length` features
+    and not `length` steps of one feature.
+    """
+
+    def __init__(self, length: int, hyperparameters: Hyperparameters) -> None:
+        super().__init__()
+        sizes = [length] + [hyperparameters.hidden_size] * hyperparameters.num_layers
+        self.layers = nn.ModuleList(_lstm(size_in, size_out) for size_in, size_out in pairwise(sizes))
+        self.dropout = nn.Dropout(hyperparameters.dropout)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """(batch, length) -> (batch, hidden)."""
+        steps = series.unsqueeze(1)  # (batch, 1 step, length)
+        for layer in self.layers:
+            steps, _ = layer(steps)  # (batch, 1 step, hidden)
+            steps = self.dropout(steps)
+        return steps.squeeze(1)
+
+
+class ConvolutionalBlock(nn.Module):
+    """Three times convolution, batch normalisation and ReLU; then the mean over time."""
+
+    def __init__(self, hyperparameters: Hyperparameters) -> None:
+        super().__init__()
+        h = hyperparameters
+        self.layers = nn.Sequential(
+            _convolution(1, h.filters_1, h.kernel_size_1),
+            _convolution(h.filters_1, h.filters_2, h.kernel_size_2),
+            _convolution(h.filters_2, h.filters_3, h.kernel_size_3),
+        )
+
+    def forward(self, series: Tensor) -> Tensor:
+        """(batch, length) -> (batch, filters_3)."""
+        features: Tensor = self.layers(series.unsqueeze(1))  # (batch, filters_3, length)
+        return features.mean(dim=2)
+
+
+class LSTMFCN(nn.Module):
+    """The recurrent block beside the convolutional block, both concatenated into a linear layer."""
+
+    def __init__(self, num_classes: int, length: int, hyperparameters: Hyperparameters) -> None:
+        super().__init__()
+        self.recurrent = RecurrentBlock(length, hyperparameters)
+        self.convolutional = ConvolutionalBlock(hyperparameters)
+        self.linear = nn.Linear(hyperparameters.hidden_size + hyperparameters.filters_3, num_classes)
+        nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Scaled series (batch, length) -> logits (batch, classes)."""
+        features = torch.cat([self.recurrent(series), self.convolutional(series)], dim=1)
+        logits: Tensor = self.linear(features)
+        return logits
+
+
+def _convolution(channels: int, filters: int, kernel_size: int) -> nn.Sequential:
+    """(batch, channels, length) -> (batch, filters, length)."""
+    convolution = nn.Conv1d(channels, filters, kernel_size)
+    nn.init.kaiming_uniform_(convolution.weight, nonlinearity="relu")
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return nn.Sequential(
+        # As Keras pads: an even kernel's odd step goes to the right.
+        nn.ConstantPad1d(((kernel_size - 1) // 2, kernel_size // 2), 0.0),
+        convolution,
+        # Keras's momentum 0.99 is the share of the old mean that is kept; PyTorch's is what is replaced.
+        nn.BatchNorm1d(filters, eps=1e-3, momentum=0.01),
+        nn.ReLU(),
+    )
+
+
+def _lstm(size_in: int, size_out: int) -> nn.LSTM:
+    """(batch, steps, size_in) -> (batch, steps, size_out)."""
+    lstm = nn.LSTM(size_in, size_out, batch_first=True)
+    input_kernel, recurrent_kernel, input_bias, recurrent_bias = lstm.all_weights[0]
+    nn.init.xavier_uniform_(input_kernel)
+    nn.init.orthogonal_(recurrent_kernel)
+    nn.init.zeros_(input_bias)
+    nn.init.zeros_(recurrent_bias)
+    _, forget_gate, _, _ = input_bias.chunk(4)
+    nn.init.ones_(forget_gate)
+    return lstm

@@ -1,0 +1,53 @@
+"""The internal scaling of series: never the user's job, and stored in the checkpoint."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+ScalingMethod: TypeAlias = Literal["series", "training-set"]
+
+_EPSILON = 1e-8  # as in the paper's code, against division by zero
+
+
+class Scaling(BaseModel):
+    """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation.
+
+    `series` takes mean and deviation from each series itself, as the paper's code does;
+    `training-set` takes one mean and one deviation over all values of the training set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: ScalingMethod = "series"
+    mean: float = 0.0
+    """Of the training set; unused by `series`."""
+    deviation: float = 1.0
+
+    @classmethod
+    def fitted(cls, method: ScalingMethod, series: NDArray[np.float32]) -> Self:
+        """The scaling for a training set."""
+        if method == "series":
+            return cls()
+        return cls(
+            method=method,
+            mean=float(series.mean(dtype=np.float64)),
+            deviation=float(series.astype(np.float64).std()),
+        )
+
+    def __call__(self, series: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scaled copies of the series, each worked out from its own row alone: (cases, timepoints) both."""
+        values = series.astype(np.float64)
+        if self.method == "training-set":
+            values -= self.mean
+            values /= self.deviation + _EPSILON
+        else:
+            values -= values[
+                :, :1
+            ].copy()  # z-norm ignores a shift; this one makes a constant series exactly 0
+            values -= values.mean(axis=1, keepdims=True)
+            values /= values.std(axis=1, keepdims=True) + _EPSILON
+        return values.astype(np.float32)

@@ -1,0 +1,253 @@
+"""The one parser of time-series CSV: bytes to labels and a float32 matrix, or a sentence on what is wrong.
+
+A row is a time series, a column a time step; there is no header; labelled rows have the class label
+in their first column. A value is exactly `numpy.float32(float(cell))`. README.md lists what is refused.
+
+Two engines hold the same rules. The fast one reads a piece of the file as one JSON list of numbers,
+since JSON's grammar refuses nearly all that must be refused. What it can't read, for being wrong or
+just unusual (`.5`, `+1`, quotes), the slow one reads cell by cell; it alone makes the error messages.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import simdjson
+from numpy.typing import NDArray
+
+from lstmfcn.errors import DataError
+
+Matrix: TypeAlias = NDArray[np.float32]
+"""Series as (cases, timepoints)."""
+
+_PIECE_BYTES = 1 << 20
+"""The engines work on pieces of this size, which stay in the processor's cache."""
+
+_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
+"""The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
+_MISSING_LABEL = re.compile(r"\s*(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
+_INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSeries:
+    """The rows of one training or validation file."""
+
+    labels: list[str]
+    """The label of each row, as the file spells it."""
+    series: Matrix
+    """(cases, timepoints)"""
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell holds a finite decimal number, as the data format writes them."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def parse_series(data: bytes, *, source: str, length: int | None = None, first_row: int | None = 1) -> Matrix:
+    """Series without labels, as (cases, timepoints).
+
+    `source` is what errors call the data. `length` is the number of values that every row must have;
+    None takes it from the first row. `first_row` is the row number of the first line;
+    None when it is unknown because `data` begins somewhere in the middle of a file.
+
+    Raises DataError with row and column, both counted from 1.
+    """
+    return _parse(data, source, length, first_row, labelled=False).series
+
+
+def parse_labelled(data: bytes, *, source: str, length: int | None = None) -> LabelledSeries:
+    """Labels and series of a whole training or validation file; arguments and errors as in parse_series."""
+    return _parse(data, source, length, first_row=1, labelled=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What every row must look like."""
+
+    source: str
+    labelled: bool
+    length: int
+    length_is_given: bool
+
+    @property
+    def columns(self) -> int:
+        return self.length + self.labelled
+
+
+def _parse(
+    data: bytes, source: str, length: int | None, first_row: int | None, *, labelled: bool
+) -> LabelledSeries:
+    if first_row == 1:
+        data = data.removeprefix(_BYTE_ORDER_MARK)
+    if not data:
+        raise DataError(f"{source} is empty")
+    row = first_row or 1
+    shape = _Shape(source, labelled, length or _first_length(data, source, row, labelled), length is not None)
+    labels: list[str] = []
+    matrices: list[Matrix] = []
+    for piece in _pieces(data):
+        parsed = _parse_fast(piece, shape) or _parse_slowly(piece, shape, row)
+        labels += parsed.labels
+        matrices.append(parsed.series)
+        row += len(parsed.series)
+    return LabelledSeries(labels, matrices[0] if len(matrices) == 1 else np.concatenate(matrices))
+
+
+def _first_length(data: bytes, source: str, row: int, labelled: bool) -> int:
+    where = f"{source}: row {row}"
+    columns = len(_cells(data.partition(b"\n")[0], where))
+    if columns - labelled < 2:
+        raise DataError(f"{where} has {_columns(columns)}; a series has at least 2 values")
+    return columns - labelled
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Whole lines, about _PIECE_BYTES at a time, each piece without its last line end."""
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + _PIECE_BYTES)
+        if end < 0 and (end := data.find(b"\n", start + _PIECE_BYTES)) < 0:
+            end = len(data)
+        yield data[start:end]
+        start = end + 1
+
+
+def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
+    """None for a piece that only the slow engine can judge."""
+    if b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n"):
+        return None
+    labels: list[str] = []
+    if shape.labelled:
+        if b'"' in piece or b"\0" in piece:
+            return None
+        cut = [line.partition(b",") for line in piece.split(b"\n")]
+        try:
+            labels = [label.decode() for label, _, _ in cut]
+        except UnicodeDecodeError:
+            return None
+        if any(_MISSING_LABEL.fullmatch(label) for label in set(labels)):
+            return None
+        piece = b"\n".join([numbers for _, _, numbers in cut])
+    series = _read_as_json(piece, shape.length)
+    return None if series is None else LabelledSeries(labels, series)
+
+
+def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 (a list of disqualifications)
+    """Lines of `length` JSON numbers each as a matrix; None for anything else."""
+    if b"[" in piece:  # simdjson would flatten nested lists
+        return None
+    as_json = b"[%b]" % piece.replace(b"\n", b",")
+    try:
+        numbers = simdjson.Parser().parse(as_json)
+        assert isinstance(numbers, simdjson.Array)
+        values = np.frombuffer(numbers.as_buffer(of_type="d"))
+    except (ValueError, TypeError):
+        return None
+    num_rows = piece.count(b"\n") + 1
+    if len(values) != num_rows * length:
+        return None
+    separators = np.flatnonzero(np.frombuffer(as_json, np.uint8) == ord(","))
+    row_ends = separators[length - 1 :: length] - 1  # one less, since `piece` lacks the opening bracket
+    if (np.frombuffer(piece, np.uint8)[row_ends] != ord("\n")).any():
+        return None
+    with np.errstate(over="ignore"):
+        series = values.astype(np.float32)
+    if not np.isfinite(series).all():
+        return None
+    if not series.all() and _INTEGER_MINUS_ZERO.search(piece):  # simdjson reads the integer -0 as 0
+        return None
+    return series.reshape(num_rows, length)
+
+
+def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> LabelledSeries:
+    """Read cell by cell. Raises DataError at the first fault."""
+    labels = []
+    series = []
+    for row, line in enumerate(piece.split(b"\n"), first_row):
+        where = f"{shape.source}: row {row}"
+        cells = _cells(line, where)
+        if row == 1:
+            _refuse_header(cells, where)
+        if len(cells) != shape.columns:
+            raise DataError(f"{where} has {_columns(len(cells))} {_expected(len(cells), shape)}")
+        if shape.labelled:
+            labels.append(_label(cells.pop(0), where))
+        series.append(
+            [
+                _value(cell, f"{where}, column {column}")
+                for column, cell in enumerate(cells, 1 + shape.labelled)
+            ]
+        )
+    return LabelledSeries(labels, np.array(series, np.float32))
+
+
+def _cells(line: bytes, where: str) -> list[str]:
+    if not line.strip():
+        raise DataError(f"{where} is blank; every line must hold a series")
+    try:
+        text = line.removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise DataError(f"{where} is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip")
+    if "\r" in text:
+        raise DataError(f"{where} holds a carriage return inside the line; lines end in LF or CRLF")
+    if '"' not in text:
+        return text.split(",")
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise DataError(f"{where} is not quoted as CSV, or has a line break inside quotes: {error}") from None
+
+
+def _refuse_header(cells: list[str], where: str) -> None:
+    if len(cells) > 1 and not any(is_number(cell) or _MISSING_LABEL.fullmatch(cell) for cell in cells):
+        raise DataError(
+            f"{where} looks like a header ({_shown(cells[0])}, {_shown(cells[1])}, ...);"
+            " the file must begin with the first series"
+        )
+
+
+def _expected(found: int, shape: _Shape) -> str:
+    if not shape.length_is_given:
+        return f"where row 1 has {shape.columns}"
+    hint = ""
+    if not shape.labelled and found == shape.columns + 1:
+        hint = "; is the first one a label? It has no place here"
+    if shape.labelled and found == shape.columns - 1:
+        hint = "; the first one must be the label"
+    return f"where {shape.columns} are expected{hint}"
+
+
+def _label(cell: str, where: str) -> str:
+    if _MISSING_LABEL.fullmatch(cell):
+        raise DataError(f"{where}, column 1: the label is missing, found {_shown(cell)}")
+    return cell
+
+
+def _value(cell: str, where: str) -> float:
+    if not cell.strip(" \t"):
+        raise DataError(f"{where} is empty; a series has no missing values")
+    if not is_number(cell):
+        raise DataError(f"{where}: {_shown(cell)} is not a finite number")
+    value = float(cell)
+    if abs(value) >= _FLOAT32_OVERFLOW:
+        raise DataError(f"{where}: {_shown(cell)} is beyond the range of float32")
+    return value
+
+
+def _columns(count: int) -> str:
+    return f"{count} column{'s' * (count != 1)}"
+
+
+def _shown(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else cell[:40] + "...")

@@ -1,0 +1,145 @@
+"""Files: reading them whole or by ranges of lines, and writing them so that no reader sees half of one.
+
+The only module that opens files.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+from uuid import uuid4
+
+from lstmfcn.errors import DataError, OutputError
+
+CSV_SUFFIXES = (".csv", ".csv.gz")
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unzipped if it is gzip. Raises DataError when it is missing or broken gzip."""
+    with _open(path) as file:
+        return file.read()
+
+
+def line_blocks(path: Path, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
+    """The lines whose first byte lies in [start, end), in blocks of whole lines of about `block_bytes`.
+
+    Ranges that touch read every line once, whatever the cuts. A gzip file has no ranges:
+    read it from 0 to its size, which stand for the whole of its content.
+    """
+    with _open(path) as file:
+        if isinstance(file, gzip.GzipFile):
+            remaining: int | None = None
+        else:
+            if start > 0:
+                file.seek(start - 1)
+                file.readline()  # the line that began before the range, or the line end just before it
+            remaining = end - file.tell()
+        while remaining is None or remaining > 0:
+            block = file.read(block_bytes if remaining is None else min(block_bytes, remaining))
+            if not block:
+                return
+            if not block.endswith(b"\n"):
+                block += file.readline()
+            if remaining is not None:
+                remaining -= len(block)
+            yield block
+
+
+def count_lines(path: Path, end: int) -> int:
+    """Line ends before byte `end` of a file."""
+    with _open(path) as file:
+        count = 0
+        while end > 0 and (block := file.read(min(end, 1 << 24))):
+            count += block.count(b"\n")
+            end -= len(block)
+        return count
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            if not zipped:
+                yield raw
+                return
+            with gzip.GzipFile(fileobj=raw) as unzipped:
+                yield cast(IO[bytes], unzipped)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path} is not a whole gzip file: {error}") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a directory where a file is expected") from None
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file begins as gzip does."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP_MAGIC
+
+
+def csv_files(path: Path) -> list[Path]:
+    """The file itself, or every *.csv and *.csv.gz below a directory, sorted.
+
+    Raises DataError when there is none.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise DataError(f"{path} does not exist")
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.name.endswith(CSV_SUFFIXES) and file.is_file())
+    if not files:
+        raise DataError(f"{path} holds no *.csv or *.csv.gz file")
+    return files
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that appears at `path` whole when the block ends, and not at all if it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file at once: afterwards it holds all of `content`, or what it held before."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def concatenate(parts: list[Path], path: Path) -> None:
+    """Write the parts one after another to `path`, at once, and remove them."""
+    with atomic_file(path) as whole:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, whole, 1 << 20)
+    for part in parts:
+        part.unlink()
+
+
+def refuse_existing(output: Path, *patterns: str) -> None:
+    """Raise OutputError if the output folder holds a file or folder of one of these names already."""
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"--output {output} is a file; it must be a folder")
+    for pattern in patterns:
+        for existing in output.glob(pattern):
+            raise OutputError(
+                f"--output {output} already holds a result ({existing.relative_to(output)});"
+                " choose another folder, or add --overwrite to replace it"
+            )
