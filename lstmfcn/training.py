@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
+from lstmfcn.devices import CPU
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Metrics
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling, ScalingMethod
-
-CPU = torch.device("cpu")
 
 _EVALUATION_BATCH = 1024
 _SHARE_OF_FREE_GPU_MEMORY = 0.5

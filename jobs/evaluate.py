@@ -1,0 +1,50 @@
+"""Score a checkpoint on labelled data: `python -m jobs.evaluate --help`."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+
+from lstmfcn import report, storage
+from lstmfcn.command import run
+from lstmfcn.dataset import read_labelled
+from lstmfcn.devices import visible_devices
+from lstmfcn.predictor import Predictor
+
+
+def evaluate(
+    *,
+    checkpoint: Path,
+    data: Path,
+    output: Path | None = None,
+    json: bool = False,
+    num_gpus: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Score a checkpoint on labelled data: accuracy, and precision, recall and F1 of each class.
+
+    With an output folder, also writes evaluation.json and confusion-matrix.png.
+
+    ```
+    python -m jobs.evaluate --checkpoint model --data test.csv --output evaluation
+    ```
+
+    Args:
+        checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
+        data: CSV file, or folder of CSV files: the label first, then the series. No header.
+        output: Folder for evaluation.json and confusion-matrix.png.
+        json: Print one JSON object and nothing else.
+        num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default.
+        overwrite: Replace the result that the output folder holds.
+    """
+    if output is not None and not overwrite:
+        storage.refuse_existing(output, "evaluation.json")
+    predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0])
+    evaluation = report.evaluate(predictor, read_labelled(data, predictor.classes, predictor.length))
+    if output is not None:
+        evaluation.save(output)
+    print(dumps(evaluation.summary) if json else evaluation.table())
+
+
+if __name__ == "__main__":
+    run(evaluate, "python -m jobs.evaluate")

@@ -1,0 +1,81 @@
+"""Train one network: `python -m jobs.train --help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lstmfcn import report, storage
+from lstmfcn.checkpoint import FILE_NAME, Checkpoint
+from lstmfcn.command import Count, HyperparameterFlags, run
+from lstmfcn.dataset import read_labelled, read_training
+from lstmfcn.devices import visible_devices
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.progress import Progress
+from lstmfcn.scaling import ScalingMethod
+from lstmfcn.training import Epoch, fit
+
+
+def train(
+    *,
+    training: Path,
+    validation: Path | None = None,
+    output: Path,
+    hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
+    scaling: ScalingMethod = "series",
+    patience: Count | None = None,
+    seed: int = 0,
+    num_gpus: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Train one LSTM-FCN network and keep its best epoch.
+
+    Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png.
+    The best epoch has the highest valid_accuracy; without validation data, the lowest train_loss.
+    Ctrl-C ends training early and keeps the best epoch so far.
+
+    ```
+    python -m jobs.train --training train.csv --validation valid.csv --output model --epochs 200
+    ```
+
+    Args:
+        training: CSV file, or folder of CSV files: the label first, then the series. No header.
+        validation: The same, for choosing the best epoch.
+        output: Folder for the results.
+        scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
+        patience: Stop after so many epochs without a better one.
+        seed: The same seed gives the same network on the same machine.
+        num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default.
+        overwrite: Replace the result that the output folder holds.
+    """
+    if not overwrite:
+        storage.refuse_existing(output, FILE_NAME)
+    devices = visible_devices(num_gpus)
+    train_set = read_training(training)
+    valid_set = None
+    if validation is not None:
+        valid_set = read_labelled(validation, train_set.classes, train_set.length)
+    epochs: list[Epoch] = []
+    best: Checkpoint | None = None
+    try:
+        with Progress("training", hyperparameters.epochs, "epochs") as progress:
+            for epoch in fit(
+                train_set,
+                valid_set,
+                hyperparameters,
+                scaling=scaling,
+                seed=seed,
+                patience=patience,
+                devices=devices,
+            ):
+                progress.advance(report.epoch_line(epoch))
+                epochs.append(epoch)
+                best = epoch.checkpoint or best
+    finally:
+        if best is not None:
+            report.write_history(output, epochs, best.epoch)
+            best.save(output)
+            print(f"best epoch: {best.epoch} of {len(epochs)}, checkpoint in {output}")
+
+
+if __name__ == "__main__":
+    run(train, "python -m jobs.train")

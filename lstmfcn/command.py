@@ -1,0 +1,70 @@
+"""Running a function as a command: its arguments become flags, its errors an exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, NoReturn, TypeAlias
+
+from cyclopts import App, CycloptsError, Group, Parameter, validators
+from pydantic import ValidationError
+
+from lstmfcn.errors import LSTMFCNError, TrainingError
+from lstmfcn.hyperparameters import Hyperparameters
+
+HyperparameterFlags: TypeAlias = Annotated[
+    Hyperparameters, Parameter(name="*", group=Group("Hyperparameters", sort_key=1))
+]
+"""One flag for each hyperparameter."""
+
+Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+"""A whole number from 1."""
+NotNegative: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+
+
+def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """Call the function with what the command line says, then exit.
+
+    The status is 0 for success, 2 with a sentence on stderr for what the user can mend,
+    130 when interrupted, and 1 for everything else.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    app = App(
+        name=name,
+        version_flags=[],
+        help_format="markdown",
+        group_commands=Group("Help"),
+        default_parameter=Parameter(negative=()),
+    )
+    app.default(function)
+    try:
+        app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _fail(2, f"{_usage_sentence(error)} ({name} --help lists the flags)")
+    except LSTMFCNError as error:
+        _fail(2, str(error))
+    except (TrainingError, OSError) as error:
+        _fail(1, str(error))
+    except KeyboardInterrupt:
+        _fail(130, "interrupted")
+    sys.exit(0)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Let SIGTERM, which `ray job stop` sends, end the job as Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _fail(status: int, sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(status)
+
+
+def _usage_sentence(error: CycloptsError) -> str:
+    if isinstance(error.__cause__, ValidationError):
+        first = error.__cause__.errors()[0]
+        return str(first.get("ctx", {}).get("error", first["msg"]))
+    return " ".join(str(error).split())

@@ -1,0 +1,61 @@
+"""Pictures, as PNG bytes: drawn with matplotlib's own objects, so no global state and no display is needed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+_CELLS_WITH_NUMBERS = 20
+"""A confusion matrix of more classes shows colours only; numbers would not fit."""
+
+
+def learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> bytes:
+    """Loss and accuracy by epoch, training beside validation, with the kept epoch marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    numbers = range(1, len(epochs) + 1)
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for channel, colour in (("train", "tab:blue"), ("valid", "tab:orange")):
+            name = f"{channel}_{metric}"
+            if name in epochs[0]:
+                values = [epoch[name] for epoch in epochs]
+                marker = "o" if len(epochs) == 1 else None
+                axes.plot(numbers, values, label=name, color=colour, linewidth=1.5, marker=marker)
+        axes.axvline(best_epoch, color="grey", linestyle="--", linewidth=1, label=f"kept: epoch {best_epoch}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("cross-entropy (nats)" if metric == "loss" else "accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _png(figure)
+
+
+def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> bytes:
+    """Counts (true class, predicted class), coloured by their share of the true class."""
+    num_classes = len(class_names)
+    size = min(14.0, max(4.0, 1.5 + 0.45 * num_classes))
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    shown = [name if len(name) <= 16 else name[:15] + "…" for name in class_names]
+    axes.set_xticks(range(num_classes), shown, rotation=90 if num_classes > 6 else 0, parse_math=False)
+    axes.set_yticks(range(num_classes), shown, parse_math=False)
+    axes.set_xlabel("predicted label")
+    axes.set_ylabel("true label")
+    if num_classes <= _CELLS_WITH_NUMBERS:
+        for row, column in np.ndindex(counts.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()

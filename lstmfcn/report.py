@@ -1,0 +1,95 @@
+"""What a run amounts to: the history of a training run, and the scores of a checkpoint on labelled data."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn import metrics
+
+from lstmfcn import plots, storage
+from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.predictor import Predictor
+from lstmfcn.training import Epoch
+
+
+def epoch_line(epoch: Epoch) -> str:
+    """One epoch in the reference product's log format: fixed point, as its users' regular expressions read."""
+    values = [f"{name}: {value:.8f}" for name, value in epoch.metrics.items()]
+    return " ".join([f"epoch: {epoch.number}", *values])
+
+
+def write_history(output: Path, epochs: list[Epoch], best_epoch: int) -> None:
+    """Write metrics.csv, a row for each epoch, and learning-curve.png."""
+    rows = [{"epoch": epoch.number, **epoch.metrics, "seconds": epoch.seconds} for epoch in epochs]
+    write_table(output / "metrics.csv", pd.DataFrame(rows))
+    picture = plots.learning_curve([epoch.metrics for epoch in epochs], best_epoch)
+    storage.write_bytes(output / "learning-curve.png", picture)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a CSV with a header."""
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    storage.write_bytes(path, text.getvalue().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Predictions against labels."""
+
+    classes: ClassLabels
+    confusion: NDArray[np.int64]
+    """(true class, predicted class): counts."""
+    summary: dict[str, Any]
+    """accuracy, num_cases, macro averages, and precision, recall, f1 and support of each class by its label."""
+
+    def table(self) -> str:
+        """Accuracy and a line for each class, to read."""
+        width = max(12, *(len(name) for name in self.classes.names))
+        lines = [f"{'label':>{width}}  precision  recall      f1  series"]
+        for label, scores in self.summary["classes"].items():
+            numbers = "{precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:6d}".format(**scores)
+            lines.append(f"{label:>{width}}  {numbers}")
+        return "\n".join([f"accuracy: {self.summary['accuracy']:.8f}", *lines])
+
+    def save(self, output: Path) -> None:
+        """Write confusion-matrix.png and evaluation.json."""
+        picture = plots.confusion_matrix(self.confusion, self.classes.names)
+        storage.write_bytes(output / "confusion-matrix.png", picture)
+        document = json.dumps(self.summary, indent=2) + "\n"
+        storage.write_bytes(output / "evaluation.json", document.encode())
+
+
+def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
+    """Score a predictor on labelled series."""
+    predicted = predictor.positions(dataset.series)
+    positions = range(len(dataset.classes))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        dataset.targets, predicted, labels=list(positions), zero_division=0
+    )
+    by_class = {
+        dataset.classes.names[position]: {
+            "precision": float(precision[position]),
+            "recall": float(recall[position]),
+            "f1": float(f1[position]),
+            "support": int(support[position]),
+        }
+        for position in positions
+    }
+    summary = {
+        "accuracy": float(metrics.accuracy_score(dataset.targets, predicted)),
+        "num_cases": len(dataset),
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+        "classes": by_class,
+    }
+    confusion = metrics.confusion_matrix(dataset.targets, predicted, labels=list(positions))
+    return Evaluation(dataset.classes, confusion, summary)
