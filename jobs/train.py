@@ -41,6 +41,7 @@ def train(
         training: CSV file, or folder of CSV files: the label first, then the series. No header.
         validation: The same, for choosing the best epoch.
         output: Folder for the results.
+        hyperparameters: The network and how it is trained.
         scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.

@@ -51,7 +51,9 @@ def tune(
     """
     if not overwrite:
         storage.refuse_existing(output, *tuning.RESULT_NAMES)
-    space = SearchSpace.from_mapping(DEFAULT_RANGES) if search_space is None else SearchSpace.read(search_space)
+    space = (
+        SearchSpace.from_mapping(DEFAULT_RANGES) if search_space is None else SearchSpace.read(search_space)
+    )
     train_set = read_training(training)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=seed)
@@ -70,7 +72,9 @@ def tune(
             seed=seed,
             on_end=lambda trial: progress.advance(_line(trial)),
         )
-    print(f"best trial: {ranked[0].number}, checkpoint in {output / 'best'}, all in {output / 'leaderboard.csv'}")
+    print(
+        f"best trial: {ranked[0].number}, checkpoint in {output / 'best'}, all in {output / 'leaderboard.csv'}"
+    )
 
 
 def _line(trial: tuning.Trial) -> str:

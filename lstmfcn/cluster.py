@@ -24,6 +24,12 @@ def connection() -> Iterator[None]:
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    for name in (
+        "ray.data",
+        "ray.tune",
+        "ray.serve",
+    ):  # what they'd say of themselves is of no use to a job's reader
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
@@ -44,7 +50,13 @@ def num_fitting(num_cpus: float, num_gpus: float) -> int:
     """How many workers of this size the cluster holds at once."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(
-        int(min(node.get(name, 0) / wanted for name, wanted in (("CPU", num_cpus), ("GPU", num_gpus)) if wanted))
+        int(
+            min(
+                node.get(name, 0) / wanted
+                for name, wanted in (("CPU", num_cpus), ("GPU", num_gpus))
+                if wanted
+            )
+        )
         for node in nodes
     )
 

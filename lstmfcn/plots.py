@@ -1,4 +1,4 @@
-"""Pictures, as PNG bytes: drawn with matplotlib's own objects, so no global state and no display is needed."""
+"""Pictures as PNG bytes, drawn without matplotlib's global state, so that no display is needed."""
 
 from __future__ import annotations
 

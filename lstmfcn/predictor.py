@@ -62,10 +62,13 @@ class Predictor:
         """The label of the most probable class of each series."""
         return [self.classes.names[position] for position in self.positions(series)]
 
-    def predict_csv(self, data: bytes, *, source: str, first_row: int | None = 1) -> bytes:
-        """CSV of series without labels to CSV of predicted labels, a line each. Raises DataError."""
-        series = parse_series(data, source=source, length=self.length, first_row=first_row)
+    def csv_lines(self, series: Matrix) -> bytes:
+        """Predicted labels as CSV, a line for each series."""
         return b"".join(self._lines[self.positions(series)])
+
+    def predict_csv(self, data: bytes, *, source: str) -> bytes:
+        """CSV of series without labels to CSV of predicted labels, a line each. Raises DataError."""
+        return self.csv_lines(parse_series(data, source=source, length=self.length))
 
     def _probabilities(self, series: Tensor) -> Tensor:
         rows = len(series)

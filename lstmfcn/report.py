@@ -20,7 +20,7 @@ from lstmfcn.training import Epoch
 
 
 def epoch_line(epoch: Epoch) -> str:
-    """One epoch in the reference product's log format: fixed point, as its users' regular expressions read."""
+    """One epoch in the reference product's log format: fixed point, for its users' regular expressions."""
     values = [f"{name}: {value:.8f}" for name, value in epoch.metrics.items()]
     return " ".join([f"epoch: {epoch.number}", *values])
 
@@ -48,7 +48,7 @@ class Evaluation:
     confusion: NDArray[np.int64]
     """(true class, predicted class): counts."""
     summary: dict[str, Any]
-    """accuracy, num_cases, macro averages, and precision, recall, f1 and support of each class by its label."""
+    """accuracy, num_cases, macro averages, and for each label precision, recall, f1 and support."""
 
     def table(self) -> str:
         """Accuracy and a line for each class, to read."""

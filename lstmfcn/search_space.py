@@ -1,4 +1,4 @@
-"""The hyperparameters that a sweep tries: a range or a choice of values for each, checked before it starts."""
+"""What a sweep tries: a range or a choice of values for each hyperparameter, checked before it starts."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable
@@ -83,7 +82,6 @@ def sweep(
     Raises ResourceError when a trial fits no node, and TrainingError when all trials fail.
     """
     cluster.refuse_unsatisfiable("a trial", cpus_per_trial, gpus_per_trial)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by the leaderboard
     output = output.resolve()
     ended = _TrialsAsTheyEnd(on_end)
     tuner = tune.Tuner(
@@ -180,10 +178,10 @@ class _TrialsAsTheyEnd(tune.Callback):
         """Tune pickles its callbacks along with its own state; `on_end` may hold what can't be."""
         return {"trials": self.trials, "_on_end": _ignore}
 
-    def on_trial_complete(self, trial: TuneTrial, **_: Any) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         self._add(trial)
 
-    def on_trial_error(self, trial: TuneTrial, **_: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         self._add(trial)
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
@@ -240,6 +238,8 @@ def _conclude(trials: list[Trial], output: Path) -> list[Trial]:
     report.write_table(output / "leaderboard.csv", pd.DataFrame(rows))
     best = ranked[0]
     if best.status == "failed" or not best.metrics:
-        raise TrainingError(f"none of {len(trials)} trials succeeded; the first failed with: {trials[0].error}")
+        raise TrainingError(
+            f"none of {len(trials)} trials succeeded; the first failed with: {trials[0].error}"
+        )
     Checkpoint.load(output / "trials" / str(best.number)).save(output / "best")
     return ranked
