@@ -73,18 +73,18 @@ def tune(
             on_end=lambda trial: progress.advance(_line(trial)),
         )
     print(
-        f"best trial: {ranked[0].number}, checkpoint in {output / 'best'}, all in {output / 'leaderboard.csv'}"
+        f"best trial: {ranked[0].number}, checkpoint in {output / 'best'}, all in leaderboard.csv beside it"
     )
 
 
 def _line(trial: tuning.Trial) -> str:
     if trial.error:
         return f"trial {trial.number} failed: {trial.error}"
-    best = {name: trial.metrics.get(f"best_{name}", 0) for name in ("epoch", "valid_accuracy", "valid_loss")}
+    metrics = trial.metrics
     return (
-        f"trial {trial.number} {trial.status} after {trial.metrics.get('epoch', 0)} epochs, {trial.seconds:.1f} s;"
-        f" best epoch: {best['epoch']} valid_accuracy: {best['valid_accuracy']:.8f}"
-        f" valid_loss: {best['valid_loss']:.8f}"
+        f"trial {trial.number} {trial.status} after {metrics['epoch']} epochs, {trial.seconds:.1f} s;"
+        f" best epoch: {metrics['best_epoch']} valid_accuracy: {metrics['best_valid_accuracy']:.8f}"
+        f" valid_loss: {metrics['best_valid_loss']:.8f}"
     )
 
 

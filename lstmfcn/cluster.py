@@ -6,9 +6,11 @@ The lowest module that imports Ray.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 import torch
@@ -24,11 +26,7 @@ def connection() -> Iterator[None]:
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    for name in (
-        "ray.data",
-        "ray.tune",
-        "ray.serve",
-    ):  # what they'd say of themselves is of no use to a job's reader
+    for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
@@ -39,26 +37,24 @@ def connection() -> Iterator[None]:
 
 def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float) -> None:
     """Raise ResourceError when no node has so many CPUs and GPUs, for Ray would wait for one for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(node.get("CPU", 0) >= num_cpus and node.get("GPU", 0) >= num_gpus for node in nodes):
+    if any(cpus >= num_cpus and gpus >= num_gpus for cpus, gpus in _nodes()):
         return
-    largest = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-    raise ResourceError(f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs; the nodes have {largest}")
+    nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
+    raise ResourceError(f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs; the nodes have {nodes}")
 
 
 def num_fitting(num_cpus: float, num_gpus: float) -> int:
     """How many workers of this size the cluster holds at once."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(
-        int(
-            min(
-                node.get(name, 0) / wanted
-                for name, wanted in (("CPU", num_cpus), ("GPU", num_gpus))
-                if wanted
-            )
-        )
-        for node in nodes
+        int(min(cpus / num_cpus, gpus / num_gpus if num_gpus else math.inf)) for cpus, gpus in _nodes()
     )
+
+
+def _nodes() -> list[tuple[float, float]]:
+    """CPUs and GPUs of every node."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
 
 
 def allotted_devices() -> list[torch.device]:
@@ -68,5 +64,5 @@ def allotted_devices() -> list[torch.device]:
 
 def use_allotted_threads() -> None:
     """Let PyTorch use as many threads as this Ray worker has CPUs, at least one."""
-    resources = ray.get_runtime_context().get_assigned_resources()
+    resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
     torch.set_num_threads(max(1, int(resources.get("CPU", 1))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
 import yaml
 
@@ -98,7 +98,7 @@ def _domain(name: str, given: Any) -> Range | Choice:
         raise HyperparameterError(f"search space: {name} takes {wanted}, got {kind}")
     if kind == "log_uniform" and values[0] <= 0:
         raise HyperparameterError(f"search space: {name}: log_uniform needs a low above 0, got {bounds!r}")
-    return Range(kind, *values)
+    return Range(cast(RangeKind, kind), *values)
 
 
 def _checked(name: str, value: Any) -> float:

@@ -186,7 +186,7 @@ class _TrialsAsTheyEnd(tune.Callback):
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
         for trial in trials:  # those that an interrupt left unfinished
-            if _number(trial.trial_id) not in self.trials:
+            if trial.last_result and _number(trial.trial_id) not in self.trials:
                 self._add(trial)
 
     def _add(self, tune_trial: TuneTrial) -> None:

@@ -45,11 +45,9 @@ def serve_checkpoint(
             )
             serve.run(app, name="lstmfcn")
             url = f"http://{host}:{port}"
+            curl = "curl --data-binary @series.csv -H 'Content-Type: text/csv'"
             print(f"serving {checkpoint} on {url}; Ctrl-C ends it", flush=True)
-            print(
-                f"try: curl --data-binary @series.csv -H 'Content-Type: text/csv' {url}/invocations",
-                flush=True,
-            )
+            print(f"try: {curl} {url}/invocations", flush=True)
             signal.pause()
         except KeyboardInterrupt:
             print("stopping", flush=True)
@@ -63,9 +61,7 @@ def _refuse_taken(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ResourceError(
-                f"can't listen on {host} port {port}: {error.strerror}; choose another"
-            ) from None
+            raise ResourceError(f"can't listen on {host} port {port}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

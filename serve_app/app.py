@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -59,9 +60,7 @@ class Endpoint:
         async for chunk in request.stream():
             body += chunk
             if len(body) > self._max_body_bytes:
-                return _error(
-                    413, f"the body is larger than {self._max_body_bytes} bytes; use jobs.transform"
-                )
+                return _error(413, f"the body has more than {self._max_body_bytes} bytes; use jobs.transform")
         try:
             # In a thread, so that /ping is answered while the network works.
             lines = await asyncio.to_thread(self._predictor.predict_csv, bytes(body), source="body")
@@ -75,13 +74,12 @@ def build_app(settings: Settings) -> serve.Application:
     Checkpoint.load(settings.checkpoint)
     absolute = settings.model_copy(update={"checkpoint": settings.checkpoint.resolve()})
     deployment = serve.deployment(
-        Endpoint,
         name="endpoint",
         max_ongoing_requests=64,
         max_queued_requests=256,
         ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus_per_replica},
-    )
-    return deployment.bind(absolute)
+    )(Endpoint)
+    return cast(serve.Application, deployment.bind(absolute))
 
 
 def _only(method: str, request: Request) -> Response | None:
