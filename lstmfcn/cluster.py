@@ -21,9 +21,13 @@ from lstmfcn.errors import ResourceError
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Ray, while the block runs: the cluster that RAY_ADDRESS or a submitted job names, or one that already
-    runs on this machine; else a local Ray, started here and ended with the block.
+    """Ray, while the block runs: the one that this process is connected to, or the cluster that RAY_ADDRESS
+    or a submitted job names, or one that already runs on this machine; else a local Ray, started here
+    and ended with the block.
     """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters

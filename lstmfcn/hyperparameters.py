@@ -83,7 +83,7 @@ def limits(name: str) -> str:
             case Lt(lt):
                 words.append(f"below {lt}")
     noun = "a whole number" if field.annotation is int else "a number"
-    return f"{noun} {' and '.join(words)}"
+    return f"{noun}, {' and '.join(words)}"
 
 
 def markdown_table() -> str:

@@ -150,7 +150,7 @@ def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 
         numbers = simdjson.Parser().parse(as_json)
         assert isinstance(numbers, simdjson.Array)
         values = np.frombuffer(numbers.as_buffer(of_type="d"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RuntimeError):  # RuntimeError for integers beyond 64 bits
         return None
     num_rows = piece.count(b"\n") + 1
     if len(values) != num_rows * length:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -79,7 +78,7 @@ def build_app(settings: Settings) -> serve.Application:
         max_queued_requests=256,
         ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
-    return cast(serve.Application, deployment.bind(absolute))
+    return deployment.bind(absolute)
 
 
 def _only(method: str, request: Request) -> Response | None:

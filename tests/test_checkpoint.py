@@ -1,0 +1,134 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lstmfcn import storage
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import CheckpointError
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.fixture
+def folder(trained: Checkpoint, tmp_path: Path) -> Path:
+    trained.save(tmp_path)
+    return tmp_path
+
+
+def test_a_checkpoint_reads_back_as_it_was_saved(trained: Checkpoint, folder: Path) -> None:
+    loaded = Checkpoint.load(folder)
+
+    assert loaded.hyperparameters == trained.hyperparameters
+    assert loaded.classes.names == ("down", "up")
+    assert (loaded.length, loaded.epoch, loaded.scaling) == (trained.length, trained.epoch, trained.scaling)
+    assert loaded.metrics == trained.metrics
+    assert loaded.weights.keys() == trained.weights.keys()
+    assert all(torch.equal(loaded.weights[name], trained.weights[name]) for name in trained.weights)
+
+
+def test_a_folder_holds_one_json_and_one_safetensors_file_named_by_its_digest(folder: Path) -> None:
+    document = json.loads((folder / "checkpoint.json").read_text())
+
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.json", document["weights"]}
+    assert document["weights"] == f"weights-{document['sha256'][:16]}.safetensors"
+
+
+def test_saving_again_replaces_the_weights(trained: Checkpoint, folder: Path) -> None:
+    changed = {name: tensor + 1 for name, tensor in trained.weights.items()}
+    replace(trained, weights=changed).save(folder)
+
+    assert len(list(folder.iterdir())) == 2
+    assert torch.equal(Checkpoint.load(folder).weights["linear.bias"], changed["linear.bias"])
+
+
+def test_a_failure_while_saving_leaves_the_old_checkpoint(
+    trained: Checkpoint, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        if path.name == "checkpoint.json":
+            raise OSError("no space left on device")
+        path.write_bytes(content)
+
+    monkeypatch.setattr(storage, "write_bytes", fail)
+    changed = {name: tensor + 1 for name, tensor in trained.weights.items()}
+    with pytest.raises(OSError, match="no space left"):
+        replace(trained, weights=changed).save(folder)
+
+    assert torch.equal(Checkpoint.load(folder).weights["linear.bias"], trained.weights["linear.bias"])
+
+
+def test_building_the_model_draws_no_random_number(trained: Checkpoint) -> None:
+    before = torch.get_rng_state()
+    trained.build_model()
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        Checkpoint.load(tmp_path)
+
+    assert str(refused.value) == f"{tmp_path} is not a checkpoint: it has no checkpoint.json"
+
+
+def test_an_unknown_format_version_is_refused_by_name(folder: Path) -> None:
+    edit(folder, format_version=7)
+
+    with pytest.raises(CheckpointError, match=r"has format version 7; this version of lstmfcn reads 1$"):
+        Checkpoint.load(folder)
+
+
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    (weights,) = folder.glob("weights-*")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(
+        CheckpointError, match=r"is damaged: its SHA-256 is not the one that checkpoint.json names$"
+    ):
+        Checkpoint.load(folder)
+
+
+def test_missing_weights_are_refused(folder: Path) -> None:
+    (weights,) = folder.glob("weights-*")
+    weights.unlink()
+
+    with pytest.raises(CheckpointError, match=r"is missing; the checkpoint names it as its weights$"):
+        Checkpoint.load(folder)
+
+
+def test_weights_outside_the_folder_are_not_read(folder: Path) -> None:
+    edit(folder, weights="../../etc/passwd")
+
+    with pytest.raises(CheckpointError, match=rf"^{folder}/passwd is missing"):
+        Checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{", "the document"),
+        ("[]", "the document"),
+        ("{}", "format_version"),
+        ('{"format_version": 1}', "versions"),
+    ],
+)
+def test_a_damaged_document_is_refused(folder: Path, text: str, fault: str) -> None:
+    (folder / "checkpoint.json").write_text(text)
+
+    with pytest.raises(CheckpointError, match=rf"checkpoint.json is damaged: {fault}: "):
+        Checkpoint.load(folder)
+
+
+def test_weights_of_another_network_are_refused(folder: Path, trained: Checkpoint) -> None:
+    edit(folder, hyperparameters=trained.hyperparameters.model_dump() | {"hidden_size": 9})
+
+    with pytest.raises(
+        CheckpointError, match=r"the weights linear.weight, recurrent.*do not fit the hyperparameters$"
+    ):
+        Checkpoint.load(folder)

@@ -1,0 +1,109 @@
+import pytest
+import torch
+from torch import nn
+
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import LSTMFCN, ConvolutionalBlock, RecurrentBlock
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameters_of_the_default_network_counted_by_hand() -> None:
+    model = LSTMFCN(num_classes=3, length=100, hyperparameters=Hyperparameters())
+
+    # Four gates of 8 units over 100 features and 8 states, with PyTorch's two biases.
+    assert num_parameters(model.recurrent) == 4 * 8 * (100 + 8 + 1 + 1) == 3_520
+    # Kernels 8, 5, 3 over 1, 128, 256 channels with a bias, and scale and shift of batch normalisation.
+    first = 128 * (8 * 1 + 1) + 2 * 128
+    second = 256 * (5 * 128 + 1) + 2 * 256
+    third = 128 * (3 * 256 + 1) + 2 * 128
+    assert num_parameters(model.convolutional) == first + second + third == 264_704
+    assert num_parameters(model.linear) == 3 * (8 + 128 + 1) == 411
+    assert num_parameters(model) == 268_635
+
+
+def test_the_lstm_sees_one_time_step_of_length_features() -> None:
+    block = RecurrentBlock(100, Hyperparameters(num_layers=2, hidden_size=7)).eval()
+    seen = []
+    for layer in block.layers:
+        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+
+    assert block(torch.zeros(5, 100)).shape == (5, 7)
+    assert seen == [(5, 1, 100), (5, 1, 7)]
+
+
+def test_dropout_follows_each_lstm_layer() -> None:
+    torch.manual_seed(0)
+    block = RecurrentBlock(10, Hyperparameters(num_layers=3, hidden_size=200, dropout=0.5))
+    inputs = []
+    for layer in block.layers:
+        layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+
+    output = block(torch.randn(4, 10))
+
+    for dropped in (*inputs[1:], output):
+        assert 0.4 < (dropped == 0).float().mean() < 0.6
+    assert (inputs[0] != 0).all()
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 8])
+def test_convolutions_keep_the_length(kernel_size: int) -> None:
+    block = ConvolutionalBlock(
+        Hyperparameters(kernel_size_1=kernel_size, kernel_size_2=kernel_size, kernel_size_3=kernel_size)
+    )
+
+    assert block.layers(torch.zeros(2, 1, 11)).shape == (2, 128, 11)
+
+
+def test_an_even_kernel_is_padded_by_one_more_on_the_right() -> None:
+    padding, convolution, *_ = ConvolutionalBlock(Hyperparameters(kernel_size_1=8)).layers[0].children()
+    assert isinstance(convolution, nn.Conv1d)
+    assert convolution.bias is not None
+    impulse = torch.zeros(1, 1, 20)
+    impulse[..., 10] = 1
+    with torch.no_grad():
+        response = convolution(padding(impulse))
+
+    # Output t sees inputs t - 3 .. t + 4, so an impulse at 10 reaches outputs 6 .. 13.
+    assert (response != convolution.bias[:, None]).any(dim=1).nonzero()[:, 1].tolist() == list(range(6, 14))
+
+
+def test_batch_normalisation_has_keras_constants() -> None:
+    norms = [
+        module
+        for module in ConvolutionalBlock(Hyperparameters()).modules()
+        if isinstance(module, nn.BatchNorm1d)
+    ]
+
+    assert [(norm.momentum, norm.eps) for norm in norms] == [(0.01, 1e-3)] * 3
+
+
+def test_initialisation_is_that_of_the_papers_code() -> None:
+    model = LSTMFCN(num_classes=2, length=50, hyperparameters=Hyperparameters(hidden_size=16))
+    lstm = model.recurrent.layers[0]
+    assert isinstance(lstm, nn.LSTM)
+    input_kernel, recurrent_kernel, input_bias, recurrent_bias = lstm.all_weights[0]
+
+    assert input_kernel.abs().max() <= (6 / (50 + 64)) ** 0.5  # glorot uniform
+    assert torch.allclose(recurrent_kernel.T @ recurrent_kernel, torch.eye(16), atol=1e-5)
+    assert input_bias.tolist() == [0.0] * 16 + [1.0] * 16 + [0.0] * 32  # the forget gate's is 1
+    assert recurrent_bias.tolist() == [0.0] * 64
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv1d)]
+    for channels, kernel_size, convolution in zip((1, 128, 256), (8, 5, 3), convolutions, strict=True):
+        limit = (6 / (channels * kernel_size)) ** 0.5  # he uniform
+        assert convolution.bias is not None
+        assert 0.9 * limit < convolution.weight.abs().max() <= limit
+        assert not convolution.bias.any()
+    assert model.linear.weight.abs().max() <= (6 / (16 + 128 + 2)) ** 0.5
+    assert not model.linear.bias.any()
+
+
+def test_logits_are_those_of_both_blocks_concatenated() -> None:
+    model = LSTMFCN(num_classes=4, length=9, hyperparameters=Hyperparameters()).eval()
+    series = torch.randn(3, 9)
+    features = torch.cat([model.recurrent(series), model.convolutional(series)], dim=1)
+
+    assert torch.equal(model(series), model.linear(features))
+    assert model(series).shape == (3, 4)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import ClassLabels
+from lstmfcn.errors import DataError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import LSTMFCN
+from lstmfcn.predictor import Predictor
+from lstmfcn.scaling import Scaling
+from tests.samples import LENGTH, make_dataset
+
+SMALL: dict[str, Any] = {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
+NETWORKS: list[dict[str, Any]] = [
+    {},
+    SMALL,
+    SMALL | {"num_layers": 2, "hidden_size": 128},
+    {"filters_1": 7, "filters_2": 9, "filters_3": 5, "kernel_size_2": 4},
+]
+
+
+def random_checkpoint(length: int, names: list[str] | None = None, **hyperparameters: Any) -> Checkpoint:
+    torch.manual_seed(0)
+    chosen = Hyperparameters(**hyperparameters)
+    classes = ClassLabels(names or ["a", "b", "c"])
+    model = LSTMFCN(len(classes), length, chosen)
+    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, model.state_dict())
+
+
+def test_probabilities_are_the_softmax_of_the_models_logits(trained: Checkpoint) -> None:
+    series = make_dataset(300).series
+    logits = trained.build_model()(torch.from_numpy(trained.scaling(series)))
+
+    probabilities = Predictor(trained).probabilities(series)
+
+    assert np.allclose(probabilities, torch.softmax(logits, 1).detach().numpy(), atol=1e-6)
+    assert probabilities.dtype == np.float32
+
+
+def test_labels_are_those_of_the_most_probable_class(trained: Checkpoint) -> None:
+    series = make_dataset(20).series
+    predictor = Predictor(trained)
+    expected = [("down", "up")[position] for position in predictor.probabilities(series).argmax(axis=1)]
+
+    assert predictor.labels(series) == expected
+    assert predictor.csv_lines(series).decode().splitlines() == expected
+
+
+@pytest.mark.parametrize("hyperparameters", NETWORKS)
+@pytest.mark.parametrize("length", [2, 24, 100])
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_series_gets_the_same_bytes_whatever_batch_it_is_in(
+    hyperparameters: dict[str, Any], length: int, num_threads: int
+) -> None:
+    predictor = Predictor(random_checkpoint(length, **hyperparameters))
+    series = np.random.default_rng(0).normal(size=(140, length)).astype(np.float32)
+    whole = predictor.probabilities(series)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        for size in (1, 2, 3, 5, 17, 130):
+            parts = [predictor.probabilities(series[start : start + size]) for start in range(0, 140, size)]
+            assert np.concatenate(parts).tobytes() == whole.tobytes()
+    finally:
+        torch.set_num_threads(before)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
+@settings(deadline=None)
+def test_no_split_into_batches_changes_a_byte(sizes: list[int]) -> None:
+    predictor = Predictor(random_checkpoint(30, **SMALL))
+    series = np.random.default_rng(1).normal(size=(sum(sizes), 30)).astype(np.float32)
+    bounds = np.cumsum([0, *sizes])
+    parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
+
+    assert np.concatenate(parts).tobytes() == predictor.probabilities(series).tobytes()
+
+
+def test_csv_in_gives_csv_out(checkpoint_folder: Path) -> None:
+    up = ",".join(["0"] * 6 + ["1"] * 6)
+    predictor = Predictor.load(checkpoint_folder)
+
+    lines = predictor.predict_csv(f"{up}\n{up}\n".encode(), source="body")
+
+    assert lines in (b"up\nup\n", b"down\ndown\n")
+    assert lines == predictor.predict_csv(up.encode(), source="body") * 2
+
+
+def test_series_of_another_length_are_refused(trained: Checkpoint) -> None:
+    with pytest.raises(DataError, match=rf"^body: row 1 has 2 columns where {LENGTH} are expected$"):
+        Predictor(trained).predict_csv(b"1,2\n", source="body")
+
+
+def test_labels_are_quoted_where_csv_needs_it() -> None:
+    names = ["1.0", "a,b", 'say "hi"']
+    predictor = Predictor(random_checkpoint(5, names, **SMALL))
+    series = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32) * 100
+    lines = {"1.0": "1.0", "a,b": '"a,b"', 'say "hi"': '"say ""hi"""'}
+
+    expected = "".join(f"{lines[label]}\n" for label in predictor.labels(series))
+    assert predictor.csv_lines(series).decode() == expected

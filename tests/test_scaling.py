@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lstmfcn.scaling import Scaling
+
+MATRICES = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 5), st.integers(2, 20)),
+    elements=st.floats(-1e6, 1e6, width=32),
+)
+
+
+def test_each_series_is_normalised_by_itself() -> None:
+    series = np.array([[1, 3], [10, 30]], np.float32)
+
+    assert Scaling.fitted("series", series)(series).tolist() == [[-1, 1], [-1, 1]]
+
+
+def test_the_training_set_variant_uses_one_mean_and_deviation() -> None:
+    scaling = Scaling.fitted("training-set", np.array([[1, 3], [5, 7]], np.float32))
+
+    assert scaling.mean == 4
+    assert scaling.deviation == pytest.approx(5**0.5)
+    assert scaling(np.array([[4, 4 + 5**0.5]], np.float32))[0].tolist() == pytest.approx([0, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.5, 1e30, -1e-30, 3.4e38])
+def test_a_constant_series_becomes_zeros(value: float) -> None:
+    assert Scaling()(np.full((1, 7), value, np.float32)).tolist() == [[0] * 7]
+
+
+def test_a_constant_training_set_gives_no_nan() -> None:
+    series = np.full((3, 4), 2.5, np.float32)
+
+    assert Scaling.fitted("training-set", series)(series).tolist() == [[0] * 4] * 3
+
+
+@given(MATRICES)
+def test_scaled_series_have_mean_0_and_deviation_at_most_1(
+    series: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+) -> None:
+    scaled = Scaling()(series).astype(np.float64)
+
+    assert np.abs(scaled.mean(axis=1)).max() < 1e-5
+    assert scaled.std(axis=1).max() < 1 + 1e-5
+
+
+@given(MATRICES)
+def test_a_series_is_scaled_alike_alone_and_among_others(
+    series: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+) -> None:
+    alone = np.concatenate([Scaling()(series[row : row + 1]) for row in range(len(series))])
+
+    assert alone.tobytes() == Scaling()(series).tobytes()
+
+
+def test_the_greatest_values_do_not_overflow() -> None:
+    series = np.array([[3e38, -3e38]], np.float32)
+
+    assert Scaling()(series).tolist() == [[1, -1]]

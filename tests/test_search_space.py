@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lstmfcn.errors import HyperparameterError
+from lstmfcn.search_space import DEFAULT_RANGES, Choice, Range, SearchSpace
+
+
+def test_every_kind_of_domain_is_read_from_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "num-layers: {integer: [1, 2]}\n"
+        "dropout: {uniform: [0.5, 0.9]}\n"
+        "lr: {log_uniform: [1.0e-4, 0.01]}\n"
+        "batch_size: {categorical: [32, 64]}\n"
+        "epochs: 50\n"
+    )
+
+    assert SearchSpace.read(path).domains == {
+        "num_layers": Range("integer", 1, 2),
+        "dropout": Range("uniform", 0.5, 0.9),
+        "lr": Range("log_uniform", 0.0001, 0.01),
+        "batch_size": Choice((32, 64)),
+        "epochs": Choice((50,)),
+    }
+
+
+def test_the_default_space_is_valid() -> None:
+    assert SearchSpace.from_mapping(DEFAULT_RANGES).most_epochs == 300
+
+
+@pytest.mark.parametrize(
+    ("ranges", "epochs"),
+    [
+        ({}, 2000),
+        ({"epochs": 7}, 7),
+        ({"epochs": {"integer": [5, 9]}}, 9),
+        ({"epochs": {"categorical": [8, 3]}}, 8),
+    ],
+)
+def test_the_most_epochs_that_a_trial_can_have(ranges: dict[str, Any], epochs: int) -> None:
+    assert SearchSpace.from_mapping(ranges).most_epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        ({"depth": 3}, "unknown hyperparameter 'depth'"),
+        ({"epochs": 0}, "hyperparameter epochs must be a whole number"),
+        (
+            {"dropout": {"uniform": [0.5, 1.0]}},
+            "hyperparameter dropout must be a number, at least 0 and below 1, got 1.0",
+        ),
+        ({"epochs": {"uniform": [1, 5]}}, "epochs takes integer or categorical, got uniform"),
+        ({"lr": {"integer": [1, 2]}}, "lr takes uniform, log_uniform or categorical, got integer"),
+        ({"dropout": {"log_uniform": [0, 0.5]}}, "dropout: log_uniform needs a low above 0, got [0, 0.5]"),
+        ({"lr": {"uniform": [0.1, 0.01]}}, "lr: uniform needs [low, high], got [0.1, 0.01]"),
+        ({"lr": {"uniform": [0.1]}}, "lr: uniform needs [low, high], got [0.1]"),
+        (
+            {"lr": {"normal": [0, 1]}},
+            "lr must be a value or one of uniform, log_uniform, integer, categorical",
+        ),
+        ({"lr": {}}, "lr must be a value or one of uniform, log_uniform, integer, categorical"),
+        ({"lr": {"categorical": []}}, "lr: categorical needs a list of values, got []"),
+        ({"lr": [0.1, 0.2]}, "hyperparameter lr must be a number"),
+    ],
+)
+def test_a_space_that_could_give_an_invalid_hyperparameter_is_refused(
+    ranges: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(HyperparameterError) as refused:
+        SearchSpace.from_mapping(ranges)
+
+    assert str(refused.value).startswith("search space: " + sentence)
+
+
+@pytest.mark.parametrize("text", ["", "- lr", "lr", "1: 2"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+
+    with pytest.raises(HyperparameterError, match=r"must map names of hyperparameters to ranges or values$"):
+        SearchSpace.read(tmp_path / "space.yaml")
+
+
+def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("lr: {uniform: [")
+
+    with pytest.raises(HyperparameterError, match="is not YAML: "):
+        SearchSpace.read(tmp_path / "space.yaml")

@@ -1,0 +1,277 @@
+"""The data format, as the specification of lstmfcn.series."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lstmfcn import series
+from lstmfcn.errors import DataError
+from lstmfcn.series import Matrix, parse_labelled, parse_series
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
+MATRICES = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=FINITE)
+
+
+def same_bits(left: Matrix, right: Matrix) -> bool:
+    return left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+@given(MATRICES)
+def test_what_csv_writes_reads_back(matrix: Matrix) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows(matrix.tolist())
+
+    assert same_bits(parse_series(text.getvalue().encode(), source="f"), matrix)
+
+
+@given(MATRICES)
+def test_what_csv_quotes_reads_back(matrix: Matrix) -> None:
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows(matrix.tolist())
+
+    assert same_bits(parse_series(text.getvalue().encode(), source="f"), matrix)
+
+
+@given(MATRICES)
+def test_what_pandas_writes_reads_back(matrix: Matrix) -> None:
+    data = pd.DataFrame(matrix).to_csv(header=False, index=False).encode()
+
+    assert same_bits(parse_series(data, source="f"), matrix)
+
+
+@given(MATRICES)
+def test_what_numpy_writes_reads_back(matrix: Matrix) -> None:
+    text = io.StringIO()
+    np.savetxt(text, matrix, delimiter=",")
+
+    assert same_bits(parse_series(text.getvalue().encode(), source="f"), matrix)
+
+
+@given(st.lists(st.floats(-1e38, 1e38), min_size=2, max_size=5))
+def test_a_value_is_the_float32_nearest_to_the_float(values: list[float]) -> None:
+    data = ",".join(map(repr, values)).encode()
+
+    assert same_bits(parse_series(data, source="f"), np.array([[np.float32(value) for value in values]]))
+
+
+NUMBERS = [
+    "1",
+    "-0",
+    "-0.0",
+    "0",
+    ".5",
+    "+1",
+    "1.",
+    "1e5",
+    "1e-05",
+    "01",
+    " 2 ",
+    "\t3",
+    '"4"',
+    "1e-400",
+    "9" * 30,
+]
+FAULTS = [
+    "",
+    " ",
+    '"5',
+    '"6"7',
+    "nan",
+    "inf",
+    "True",
+    "NA",
+    "null",
+    "1_0",
+    "0x1",
+    "1e39",
+    "1e400",
+    "3.4028236e38",
+]
+ODDITIES = ["[1]", "{}", "1\r", "\r", "\0", "é", "\u0661", "1 2", "--1", "x"]
+CELLS = st.one_of(
+    st.sampled_from([*NUMBERS, *FAULTS, *ODDITIES]),
+    st.text(alphabet='0123456789.eE+-, "\r\n\t[]', max_size=6),
+)
+ROWS = st.lists(st.lists(CELLS, min_size=1, max_size=3).map(",".join), min_size=1, max_size=4)
+
+
+@given(ROWS, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
+@example(["1,[2,3]", "4,5"], "\n", True, False)
+@example(["a,-0,1"], "\n", True, True)
+def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
+    rows: list[str], line_end: str, final: bool, labelled: bool
+) -> None:
+    data = (line_end.join(rows) + line_end * final).encode()
+
+    def parsed() -> tuple[list[str], bytes] | str:
+        try:
+            read = series._parse(data, "f", None, 1, labelled=labelled)
+        except DataError as error:
+            return str(error)
+        return read.labels, read.series.tobytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series, "_parse_fast", lambda *_: None)
+        slow = parsed()
+
+    assert parsed() == slow
+
+
+@given(MATRICES, st.integers(1, 60))
+def test_the_size_of_pieces_changes_nothing(matrix: Matrix, piece_bytes: int) -> None:
+    data = pd.DataFrame(matrix).to_csv(header=False, index=False).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series, "_PIECE_BYTES", piece_bytes)
+
+        assert same_bits(parse_series(data, source="f"), matrix)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"1,2\n3,4\n",
+        b"1,2\n3,4",
+        b"1,2\r\n3,4\r\n",
+        b"\xef\xbb\xbf1,2\n3,4\n",
+        b'"1","2"\n"3","4"\n',
+        b" 1,2 \n\t3 , 4\n",
+        b"+1,2.\n3e0,0.4e+1\n",
+        b"01,2\n3,.4e1\n",
+    ],
+)
+def test_accepted_spellings(data: bytes) -> None:
+    assert parse_series(data, source="f").tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "f.csv is empty"),
+        (b"\xef\xbb\xbf", "f.csv is empty"),
+        (b"\n", "f.csv: row 1 is blank; every line must hold a series"),
+        (b"1,2\n\n3,4\n", "f.csv: row 2 is blank; every line must hold a series"),
+        (b"1,2\n3,4\n\n", "f.csv: row 3 is blank; every line must hold a series"),
+        (b"1,2\n  \n", "f.csv: row 2 is blank; every line must hold a series"),
+        (b"1\n2\n", "f.csv: row 1 has 1 column; a series has at least 2 values"),
+        (b"1,2,3\n4,5\n", "f.csv: row 2 has 2 columns where row 1 has 3"),
+        (b"1,2\n3,4,5\n6\n", "f.csv: row 2 has 3 columns where row 1 has 2"),
+        (b"1,2\n3,\n", "f.csv: row 2, column 2 is empty; a series has no missing values"),
+        (b"1,2\n3, \n", "f.csv: row 2, column 2 is empty; a series has no missing values"),
+        (b"1,2\nx,4\n", "f.csv: row 2, column 1: 'x' is not a finite number"),
+        (b"1,nan\n", "f.csv: row 1, column 2: 'nan' is not a finite number"),
+        (b"1,-inf\n", "f.csv: row 1, column 2: '-inf' is not a finite number"),
+        (b"1,True\n", "f.csv: row 1, column 2: 'True' is not a finite number"),
+        (b"1,NA\n", "f.csv: row 1, column 2: 'NA' is not a finite number"),
+        (b"1,null\n", "f.csv: row 1, column 2: 'null' is not a finite number"),
+        (b"1,1_0\n", "f.csv: row 1, column 2: '1_0' is not a finite number"),
+        (b"1,0x10\n", "f.csv: row 1, column 2: '0x10' is not a finite number"),
+        ("1,\u0661\n".encode(), "f.csv: row 1, column 2: '\u0661' is not a finite number"),
+        (b"1,1e39\n", "f.csv: row 1, column 2: '1e39' is beyond the range of float32"),
+        (b"1,-1e400\n", "f.csv: row 1, column 2: '-1e400' is beyond the range of float32"),
+        (
+            b"x_1,x_2\n1,2\n",
+            "f.csv: row 1 looks like a header ('x_1', 'x_2', ...); the file must begin with the first series",
+        ),
+        (
+            b'1,"2\n3",4\n',
+            "f.csv: row 1 is not quoted as CSV, or has a line break inside quotes: unexpected end of data",
+        ),
+        (b"1,2\r3,4\r", "f.csv: row 1 holds a carriage return inside the line; lines end in LF or CRLF"),
+        (
+            "1,2\n".encode("utf-16"),
+            "f.csv: row 1 is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip",
+        ),
+        (b"1,2\n3,\x00\n", "f.csv: row 2 is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip"),
+        (b"1," + b"9x" * 50, "f.csv: row 1, column 2: '" + "9x" * 20 + "...' is not a finite number"),
+    ],
+)
+def test_a_fault_is_refused_with_its_place(data: bytes, sentence: str) -> None:
+    with pytest.raises(DataError) as refused:
+        parse_series(data, source="f.csv")
+
+    assert str(refused.value) == sentence
+
+
+def test_rows_are_counted_through_pieces() -> None:
+    data = b"1,2\n" * 700_000 + b"3,x\n"
+
+    with pytest.raises(DataError, match=r"^f: row 700001, column 2: 'x' is not a finite number$"):
+        parse_series(data, source="f")
+
+
+def test_rows_are_counted_from_the_given_one() -> None:
+    with pytest.raises(DataError, match=r"^f: row 12, column 1: 'x' is not a finite number$"):
+        parse_series(b"1,2\nx,3\n", source="f", first_row=11)
+
+
+def test_a_byte_order_mark_belongs_only_at_the_start_of_a_file() -> None:
+    with pytest.raises(DataError, match=r"^f: row 2, column 1: '\\ufeff1' is not a finite number$"):
+        parse_series(b"\xef\xbb\xbf1,2\n", source="f", first_row=2)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"1,2\n", "f: row 1 has 2 columns where 3 are expected"),
+        (b"1,2,3\n1,2\n", "f: row 2 has 2 columns where 3 are expected"),
+        (
+            b"1,2,3,4\n",
+            "f: row 1 has 4 columns where 3 are expected; is the first one a label? It has no place here",
+        ),
+    ],
+)
+def test_another_length_than_the_given_one_is_refused(data: bytes, sentence: str) -> None:
+    with pytest.raises(DataError) as refused:
+        parse_series(data, source="f", length=3)
+
+    assert str(refused.value) == sentence
+
+
+def test_labels_are_kept_as_they_are_spelt() -> None:
+    data = b'1.0,1,2\n-1,3,4\nwalking,5,6\n"a ""b"", c",7,8\n caf\xc3\xa9 ,9,10\r\n'
+
+    read = parse_labelled(data, source="f")
+
+    assert read.labels == ["1.0", "-1", "walking", 'a "b", c', " café "]
+    assert read.series.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+
+
+@pytest.mark.parametrize("label", ["", " ", "nan", "NaN", "-inf", '""'])
+def test_a_missing_label_is_refused(label: str) -> None:
+    with pytest.raises(DataError, match=r"^f: row 2, column 1: the label is missing, found "):
+        parse_labelled(f"a,1,2\n{label},3,4\n".encode(), source="f")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"a,1\n", "f: row 1 has 2 columns; a series has at least 2 values"),
+        (b"a,1,2\nb,3\n", "f: row 2 has 2 columns where row 1 has 3"),
+        (b"a,1,x\n", "f: row 1, column 3: 'x' is not a finite number"),
+        (
+            b"y,x_1,x_2\na,1,2\n",
+            "f: row 1 looks like a header ('y', 'x_1', ...); the file must begin with the first series",
+        ),
+        (b"a,1,2\n\xff,1,2\n", "f: row 2 is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip"),
+    ],
+)
+def test_columns_of_labelled_rows_are_counted_with_the_label(data: bytes, sentence: str) -> None:
+    with pytest.raises(DataError) as refused:
+        parse_labelled(data, source="f")
+
+    assert str(refused.value) == sentence
+
+
+def test_a_row_without_its_label_is_recognised() -> None:
+    with pytest.raises(
+        DataError, match=r"has 2 columns where 3 are expected; the first one must be the label$"
+    ):
+        parse_labelled(b"1,2\n", source="f", length=2)

@@ -1,0 +1,160 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lstmfcn import training
+from lstmfcn.errors import TrainingError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.training import Epoch, batch_bounds, fit
+from tests.samples import LENGTH, TINY, make_dataset
+
+
+def with_epochs(epochs: int, **changes: Any) -> Hyperparameters:
+    return Hyperparameters(**{**TINY.model_dump(), "epochs": epochs, **changes})
+
+
+def outcome(epochs: list[Epoch]) -> list[tuple[dict[str, float], dict[str, list[float]]]]:
+    return [
+        (
+            dict(epoch.metrics),
+            {name: tensor.tolist() for name, tensor in epoch.checkpoint.weights.items()}
+            if epoch.checkpoint
+            else {},
+        )
+        for epoch in epochs
+    ]
+
+
+def test_a_network_learns_to_tell_two_classes_apart() -> None:
+    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(60))
+
+    assert last.metrics["valid_accuracy"] == 1.0
+
+
+def test_without_validation_there_are_only_training_metrics() -> None:
+    (epoch,) = fit(make_dataset(10), hyperparameters=with_epochs(1))
+
+    assert epoch.number == 1
+    assert list(epoch.metrics) == ["train_loss", "train_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit() -> None:
+    def run(seed: int) -> list[tuple[dict[str, float], dict[str, list[float]]]]:
+        return outcome(list(fit(make_dataset(30), make_dataset(10), with_epochs(4), seed=seed)))
+
+    assert run(seed=1) == run(seed=1)
+    assert run(seed=1) != run(seed=2)
+
+
+def test_metrics_of_an_epoch_are_those_of_its_checkpoint() -> None:
+    valid_set = make_dataset(21, seed=1)
+    (epoch,) = fit(make_dataset(30), valid_set, with_epochs(1))
+    assert epoch.checkpoint is not None
+
+    model = epoch.checkpoint.build_model()
+    logits = model(torch.from_numpy(epoch.checkpoint.scaling(valid_set.series)))
+    targets = torch.from_numpy(valid_set.targets)
+
+    assert epoch.metrics["valid_accuracy"] == (logits.argmax(1) == targets).double().mean().item()
+    loss = nn.functional.cross_entropy(logits, targets).item()
+    assert epoch.metrics["valid_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_kept_epoch_has_higher_accuracy_then_lower_loss_then_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    validations = iter([(0.5, 0.9), (0.7, 0.8), (0.7, 0.6), (0.7, 0.6), (0.6, 0.1), (0.7, 0.7)])
+
+    def next_validation(*_: object) -> dict[str, float]:
+        accuracy, loss = next(validations)
+        return {"valid_loss": loss, "valid_accuracy": accuracy}
+
+    monkeypatch.setattr(training, "_validate", next_validation)
+    epochs = fit(make_dataset(10), make_dataset(10), with_epochs(6))
+
+    assert [epoch.number for epoch in epochs if epoch.checkpoint is not None] == [1, 2, 3]
+
+
+def test_without_validation_the_kept_epoch_has_the_lowest_training_loss() -> None:
+    epochs = list(fit(make_dataset(20), hyperparameters=with_epochs(30, dropout=0.9, lr=0.1)))
+    losses = [epoch.metrics["train_loss"] for epoch in epochs]
+    kept = [epoch.number for epoch in epochs if epoch.checkpoint is not None]
+
+    assert kept == [
+        number for number in range(1, 31) if losses[number - 1] < min([*losses[: number - 1], np.inf])
+    ]
+    assert len(kept) < 30
+
+
+def test_patience_ends_training_after_so_many_epochs_without_a_better_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "_validate", lambda *_: {"valid_loss": 1.0, "valid_accuracy": 0.5})
+
+    assert len(list(fit(make_dataset(10), make_dataset(10), with_epochs(50), patience=3))) == 4
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
+    dataset = make_dataset(10)
+    broken = replace(dataset, series=np.full((10, LENGTH), np.nan, np.float32))
+
+    with pytest.raises(TrainingError, match=r"^train_loss became nan in epoch 1; try an lr below 0.01$"):
+        list(fit(broken, hyperparameters=with_epochs(2)))
+
+
+@given(st.integers(2, 500), st.integers(1, 200))
+def test_batches_cover_every_case_once_and_none_is_a_left_over_single(
+    num_cases: int, batch_size: int
+) -> None:
+    bounds = batch_bounds(num_cases, batch_size)
+
+    assert [case for start, end in bounds for case in range(start, end)] == list(range(num_cases))
+    assert all(end - start == batch_size for start, end in bounds[:-1])
+    last = bounds[-1][1] - bounds[-1][0]
+    assert 1 < last <= batch_size + 1 or batch_size == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_any_batch_size_trains(batch_size: int) -> None:
+    epochs = list(fit(make_dataset(10), hyperparameters=with_epochs(2, batch_size=batch_size)))
+
+    assert [epoch.number for epoch in epochs] == [1, 2]
+
+
+def test_several_devices_train_through_data_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[list[torch.device]] = []
+
+    class OnOneDevice(nn.Module):
+        """Stands in for DataParallel, which needs GPUs."""
+
+        def __init__(self, module: nn.Module, device_ids: list[torch.device]) -> None:
+            super().__init__()
+            self.module = module
+            used.append(device_ids)
+
+        def forward(self, series: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.module(series)
+            return logits
+
+    monkeypatch.setattr(nn, "DataParallel", OnOneDevice)
+    devices = [torch.device("cpu", 0), torch.device("cpu", 0)]
+    wrapped = list(fit(make_dataset(10), hyperparameters=with_epochs(1), devices=devices))
+    plain = list(fit(make_dataset(10), hyperparameters=with_epochs(1)))
+
+    assert used == [devices]
+    assert outcome(wrapped) == outcome(plain)  # also: no `module.` in the names of weights
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_learns_too() -> None:
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(60), devices=devices)
+
+    assert last.metrics["valid_accuracy"] == 1.0
