@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import dumps
 from pathlib import Path
 
-from lstmfcn import report, storage
+from lstmfcn import evaluation, storage
 from lstmfcn.command import run
 from lstmfcn.dataset import read_labelled
 from lstmfcn.devices import visible_devices
@@ -40,10 +40,10 @@ def evaluate(
     if output is not None and not overwrite:
         storage.refuse_existing(output, "evaluation.json")
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0])
-    evaluation = report.evaluate(predictor, read_labelled(data, predictor.classes, predictor.length))
+    scores = evaluation.evaluate(predictor, read_labelled(data, predictor.classes, predictor.length))
     if output is not None:
-        evaluation.save(output)
-    print(dumps(evaluation.summary) if json else evaluation.table())
+        scores.save(output)
+    print(dumps(scores.summary) if json else scores.table())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lstmfcn import report, storage
+from lstmfcn import history, storage
 from lstmfcn.checkpoint import FILE_NAME, Checkpoint
 from lstmfcn.command import Count, HyperparameterFlags, run
 from lstmfcn.dataset import read_labelled, read_training
@@ -68,12 +68,12 @@ def train(
                 patience=patience,
                 devices=devices,
             ):
-                progress.advance(report.epoch_line(epoch))
+                progress.advance(history.epoch_line(epoch))
                 epochs.append(epoch)
                 best = epoch.checkpoint or best
     finally:
         if best is not None:
-            report.write_history(output, epochs, best.epoch)
+            history.write_history(output, epochs, best.epoch)
             best.save(output)
             print(f"best epoch: {best.epoch} of {len(epochs)}, checkpoint in {output}")
 

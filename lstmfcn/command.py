@@ -38,6 +38,7 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
         help_format="markdown",
         group_commands=Group("Help"),
         default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,
     )
     app.default(function)
     try:

@@ -5,11 +5,13 @@ The only module that opens files.
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -121,6 +123,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file at once: afterwards it holds all of `content`, or what it held before."""
     with atomic_file(path) as file:
         file.write(content)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a CSV with a header, all of whose rows have the columns of the first."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def concatenate(parts: list[Path], path: Path) -> None:

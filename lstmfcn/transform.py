@@ -154,6 +154,7 @@ def transform(
         results[one.file].num_parts += 1
     parts_left = [result.num_parts for result in results]
     work = None if output is None else output.resolve() / WORK_FOLDER
+    is_new = output is not None and not output.exists()
     try:
         for number, num_rows, fault in _predict(
             checkpoint, files, ranges, work, num_predictors, gpus_per_predictor
@@ -171,6 +172,8 @@ def transform(
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+            if is_new and not any(work.parent.iterdir()):
+                work.parent.rmdir()
     return results
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from lstmfcn import cluster, report
+from lstmfcn import cluster, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.errors import TrainingError
@@ -198,21 +197,15 @@ class _TrialsAsTheyEnd(tune.Callback):
 def _as_it_ended(trial: TuneTrial) -> Trial:
     hyperparameters = Hyperparameters.from_mapping(trial.config)
     metrics = {name: trial.last_result[name] for name in METRIC_NAMES if name in trial.last_result}
-    failure = trial.get_error()
-    if failure is not None:
-        status = "failed"
+    error = ""
+    if trial.error_file is not None:
+        status, error = "failed", _reason(storage.read_bytes(Path(trial.error_file)).decode())
     elif metrics.get("epoch") == hyperparameters.epochs:
         status = "completed"
     else:
         status = "stopped early"
-    return Trial(
-        _number(trial.trial_id),
-        status,
-        hyperparameters,
-        metrics,
-        trial.last_result.get("time_total_s", 0.0),
-        "" if failure is None else _reason(str(failure)),
-    )
+    seconds = trial.last_result.get("time_total_s", 0.0)
+    return Trial(_number(trial.trial_id), status, hyperparameters, metrics, seconds, error)
 
 
 def _reason(traceback: str) -> str:
@@ -235,7 +228,7 @@ def _conclude(trials: list[Trial], output: Path) -> list[Trial]:
         }
         for trial in ranked
     ]
-    report.write_table(output / "leaderboard.csv", pd.DataFrame(rows))
+    storage.write_table(output / "leaderboard.csv", rows)
     best = ranked[0]
     if best.status == "failed" or not best.metrics:
         raise TrainingError(

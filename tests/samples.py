@@ -41,3 +41,54 @@ def write_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def broken_input(kind: str, folder: Path, *, labelled: bool) -> Path:
+    """A file (or what stands in its place) with one fault, of series of LENGTH values."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "broken.csv"
+    label = "up," if labelled else ""
+    good = label + ",".join(["0.5"] * LENGTH)
+    other = good.replace("up", "down")
+
+    def with_last_cell(text: str) -> bytes:
+        return f"{good}\n{other}\n{good.removesuffix('0.5')}{text}\n".encode()
+
+    contents = {
+        "ragged": f"{good}\n{other}\n{good},1\n".encode(),
+        "empty cell": with_last_cell(""),
+        "text": with_last_cell("abc"),
+        "nan": with_last_cell("nan"),
+        "inf": with_last_cell("-inf"),
+        "1e39": with_last_cell("1e39"),
+        "empty file": b"",
+        "wrong length": f"{label}1,2,3\n".encode(),
+        "unknown label": f"{good}\nsideways{good[2:]}\n".encode(),
+        "one class only": f"{good}\n{good}\n".encode(),
+        "blank line": f"{good}\n\n{other}\n".encode(),
+        "utf-16": f"{good}\n{other}\n".encode("utf-16"),
+        "binary": bytes(range(256)),
+        "header line": f"{good.replace('up', 'y').replace('0.5', 'x')}\n{good}\n".encode(),
+    }
+    if kind == "folder without csv":
+        (folder / "empty").mkdir()
+        return folder / "empty"
+    if kind != "missing file":
+        path.write_bytes(contents[kind])
+    return path
+
+
+BROKEN_IN_A_FILE = [
+    "ragged",
+    "empty cell",
+    "text",
+    "nan",
+    "inf",
+    "1e39",
+    "empty file",
+    "blank line",
+    "utf-16",
+    "binary",
+    "header line",
+]
+BROKEN_FOR_ANY_JOB = [*BROKEN_IN_A_FILE, "missing file", "folder without csv"]

@@ -1,43 +1,19 @@
-"""What a run amounts to: the history of a training run, and the scores of a checkpoint on labelled data."""
+"""The scores of a checkpoint on labelled data."""
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics
 
 from lstmfcn import plots, storage
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.predictor import Predictor
-from lstmfcn.training import Epoch
-
-
-def epoch_line(epoch: Epoch) -> str:
-    """One epoch in the reference product's log format: fixed point, for its users' regular expressions."""
-    values = [f"{name}: {value:.8f}" for name, value in epoch.metrics.items()]
-    return " ".join([f"epoch: {epoch.number}", *values])
-
-
-def write_history(output: Path, epochs: list[Epoch], best_epoch: int) -> None:
-    """Write metrics.csv, a row for each epoch, and learning-curve.png."""
-    rows = [{"epoch": epoch.number, **epoch.metrics, "seconds": epoch.seconds} for epoch in epochs]
-    write_table(output / "metrics.csv", pd.DataFrame(rows))
-    picture = plots.learning_curve([epoch.metrics for epoch in epochs], best_epoch)
-    storage.write_bytes(output / "learning-curve.png", picture)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV with a header."""
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    storage.write_bytes(path, text.getvalue().encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import ray
+import torch
+
+from lstmfcn import cluster as lstmfcn_cluster
+from lstmfcn.errors import ResourceError
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@ray.remote
+def devices() -> list[str]:
+    return [str(device) for device in lstmfcn_cluster.allotted_devices()]
+
+
+@ray.remote
+def num_threads() -> int:
+    lstmfcn_cluster.use_allotted_threads()
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "expected"), [(0, ["cpu"]), (0.25, ["cuda:0"]), (1, ["cuda:0"]), (2, ["cuda:0", "cuda:1"])]
+)
+def test_devices_are_those_that_ray_allots_and_no_others(num_gpus: float, expected: list[str]) -> None:
+    assert ray.get(devices.options(num_gpus=num_gpus).remote()) == expected
+
+
+@pytest.mark.parametrize(("num_cpus", "expected"), [(0, 1), (1, 1), (2, 2)])
+def test_threads_are_the_allotted_cpus(num_cpus: int, expected: int) -> None:
+    assert ray.get(num_threads.options(num_cpus=num_cpus).remote()) == expected
+
+
+def test_what_fits_no_node_is_refused_in_words() -> None:
+    lstmfcn_cluster.refuse_unsatisfiable("a trial", 2, 2)
+    with pytest.raises(ResourceError) as refused:
+        lstmfcn_cluster.refuse_unsatisfiable("a trial", 1, 3)
+
+    assert str(refused.value) == "a trial asks for 1 CPUs and 3 GPUs; the nodes have 2 CPUs and 2 GPUs"
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "num_gpus", "expected"), [(1, 0, 2), (0.5, 0, 4), (1, 0.25, 2), (0.1, 0.5, 4)]
+)
+def test_how_many_workers_fit(num_cpus: float, num_gpus: float, expected: int) -> None:
+    assert lstmfcn_cluster.num_fitting(num_cpus, num_gpus) == expected
+
+
+def test_a_connection_joins_the_ray_of_this_process_and_leaves_it_running() -> None:
+    with lstmfcn_cluster.connection():
+        pass
+
+    assert ray.is_initialized()

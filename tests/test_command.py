@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from lstmfcn import command
+from lstmfcn.command import Count, HyperparameterFlags
+from lstmfcn.errors import DataError, TrainingError
+from lstmfcn.hyperparameters import Hyperparameters
+
+
+def job(
+    *,
+    fail: str = "",
+    number: Count = 1,
+    hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008
+) -> None:
+    """Do something.
+
+    Args:
+        fail: How to end.
+        number: Of things.
+        hyperparameters: Of the network.
+    """
+    match fail:
+        case "data":
+            raise DataError("x.csv is empty")
+        case "training":
+            raise TrainingError("the loss is no number")
+        case "disk":
+            raise OSError(28, "No space left on device", "x.csv")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "bug":
+            raise ZeroDivisionError
+    print(number, hyperparameters.kernel_size_1)
+
+
+def run(*flags: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        command.run(job, "python -m jobs.job", flags)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_flags_are_the_arguments_in_kebab_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--number", "3", "--kernel-size-1", "5") == 0
+    assert capsys.readouterr().out == "3 5\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "sentence"),
+    [
+        (["--fail", "data"], 2, "x.csv is empty"),
+        (["--fail", "training"], 1, "the loss is no number"),
+        (["--fail", "disk"], 1, "[Errno 28] No space left on device: 'x.csv'"),
+        (["--fail", "interrupt"], 130, "interrupted"),
+        (["--fail", "terminate"], 130, "interrupted"),
+        (
+            ["--epochs", "0"],
+            2,
+            "hyperparameter epochs must be a whole number, at least 1 and at most 1000000, got '0'"
+            " (python -m jobs.job --help lists the flags)",
+        ),
+        (
+            ["--numbr", "2"],
+            2,
+            "Unknown option: --numbr. Did you mean --number? (python -m jobs.job --help lists the flags)",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_a_status(
+    flags: list[str], status: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*flags) == status
+    assert capsys.readouterr().err == sentence + "\n"
+
+
+def test_a_count_is_at_least_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--number", "0") == 2
+    assert "--number" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        command.run(job, "python -m jobs.job", ["--fail", "bug"])
+
+
+def test_help_names_every_hyperparameter_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    for name, field in Hyperparameters.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert f"[default: {field.default}]" in " ".join(text.replace("│", "").split())

@@ -1,0 +1,204 @@
+"""Jobs as a user runs them, but for those parts that need Ray."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.evaluate import evaluate
+from jobs.train import train
+from jobs.tune import tune
+from lstmfcn import command, training
+from lstmfcn.checkpoint import Checkpoint
+from tests.samples import BROKEN_FOR_ANY_JOB, LENGTH, broken_input, make_dataset, write_csv
+
+SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
+
+
+def status_of(job: Callable[..., None], *flags: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        command.run(job, "python -m jobs.x", [str(flag) for flag in flags])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture
+def train_csv(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "train.csv", make_dataset(20), labelled=True)
+
+
+@pytest.fixture
+def valid_csv(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "valid.csv", make_dataset(10, seed=1), labelled=True)
+
+
+def test_train_writes_checkpoint_metrics_and_picture(
+    train_csv: Path, valid_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model"
+
+    flags = ("--training", train_csv, "--validation", valid_csv, "--output", output, "--epochs", 3, *SMALL)
+    assert status_of(train, *flags) == 0
+
+    checkpoint = Checkpoint.load(output)
+    assert {path.name for path in output.iterdir()} == {
+        "checkpoint.json",
+        "learning-curve.png",
+        "metrics.csv",
+        next(output.glob("weights-*")).name,
+    }
+    assert (checkpoint.classes.names, checkpoint.length) == (("down", "up"), LENGTH)
+    rows = list(csv.DictReader((output / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[checkpoint.epoch - 1]["valid_loss"]) == checkpoint.metrics["valid_loss"]
+    log = capsys.readouterr().out
+    for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"):
+        logged = re.findall(rf"{name}: ([0-9\.]+)", log)  # as a SageMaker metric definition reads it
+        assert logged == [f"{float(row[name]):.8f}" for row in rows]
+
+
+def test_train_refuses_an_output_folder_with_a_checkpoint(
+    train_csv: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (checkpoint_folder / "checkpoint.json").read_bytes()
+
+    assert status_of(train, "--training", train_csv, "--output", checkpoint_folder, "--epochs", 1) == 2
+    assert "already holds a result (checkpoint.json)" in capsys.readouterr().err
+    assert (checkpoint_folder / "checkpoint.json").read_bytes() == before
+
+
+def test_train_replaces_a_checkpoint_when_told_to(
+    train_csv: Path, trained: Checkpoint, tmp_path: Path
+) -> None:
+    trained.save(tmp_path / "model")
+
+    flags = ("--training", train_csv, "--output", tmp_path / "model", "--epochs", 1, *SMALL, "--overwrite")
+    assert status_of(train, *flags) == 0
+    assert Checkpoint.load(tmp_path / "model").hyperparameters.epochs == 1
+
+
+def test_an_interrupted_training_keeps_its_best_epoch(
+    train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_epoch = training._train_epoch
+    epochs_left = iter(range(2))
+
+    def until_interrupted(*arguments: object) -> dict[str, float]:
+        if next(epochs_left, None) is None:
+            raise KeyboardInterrupt
+        return train_epoch(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "_train_epoch", until_interrupted)
+
+    assert status_of(train, "--training", train_csv, "--output", tmp_path / "model", *SMALL) == 130
+    assert Checkpoint.load(tmp_path / "model").epoch in (1, 2)
+
+
+def test_a_diverging_training_ends_with_status_1_and_advice(
+    train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "_train_epoch", lambda *_: {"train_loss": float("nan")})
+
+    assert status_of(train, "--training", train_csv, "--output", tmp_path / "model") == 1
+    assert capsys.readouterr().err == "train_loss became nan in epoch 1; try an lr below 0.001\n"
+    assert not (tmp_path / "model").exists()
+
+
+def test_evaluate_prints_one_json_object(
+    valid_csv: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(evaluate, "--checkpoint", checkpoint_folder, "--data", valid_csv, "--json") == 0
+
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["num_cases"] == 10
+    assert 0 <= printed["accuracy"] <= 1
+    assert list(printed["classes"]) == ["down", "up"]
+
+
+def test_evaluate_writes_the_same_and_a_picture(
+    valid_csv: Path, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    flags = ("--checkpoint", checkpoint_folder, "--data", valid_csv, "--output", tmp_path / "evaluation")
+
+    assert status_of(evaluate, *flags) == 0
+    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == {
+        "evaluation.json",
+        "confusion-matrix.png",
+    }
+    assert status_of(evaluate, *flags) == 2
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], output: Path, job: Callable[..., None], *flags: object
+) -> str:
+    """The sentence with which a job refuses its input, having left nothing behind."""
+    assert status_of(job, *flags, "--output", output) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    assert not output.exists()
+    return error
+
+
+@pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "one class only"])
+@pytest.mark.parametrize("job", [train, tune])
+def test_broken_training_data_is_refused_in_one_sentence(
+    job: Callable[..., None], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken_input(kind, tmp_path / "input", labelled=True)
+
+    assert str(path) in refused(capsys, tmp_path / "output", job, "--training", path)
+
+
+@pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "wrong length", "unknown label"])
+@pytest.mark.parametrize("job", [train, tune])
+def test_broken_validation_data_is_refused_in_one_sentence(
+    job: Callable[..., None], kind: str, train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken_input(kind, tmp_path / "input", labelled=True)
+    flags = ("--training", train_csv, "--validation", path)
+
+    assert str(path) in refused(capsys, tmp_path / "output", job, *flags)
+
+
+@pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "wrong length", "unknown label"])
+def test_broken_data_to_evaluate_is_refused_in_one_sentence(
+    kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken_input(kind, tmp_path / "input", labelled=True)
+    flags = ("--checkpoint", checkpoint_folder, "--data", path)
+
+    assert str(path) in refused(capsys, tmp_path / "output", evaluate, *flags)
+
+
+@pytest.mark.long
+def test_training_killed_at_any_moment_leaves_a_whole_checkpoint_or_none(
+    train_csv: Path, tmp_path: Path
+) -> None:
+    whole = 0
+    for number, seconds in enumerate(0.02 * step for step in range(20)):
+        output = tmp_path / str(number)
+        flags = ["--training", train_csv, "--output", output, "--epochs", "2", *SMALL]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.train", *map(str, flags)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()  # the first epoch is done; writing begins soon
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if (output / "checkpoint.json").exists():
+            whole += 1
+            assert Checkpoint.load(output).epoch in (1, 2)
+    assert whole < 20
