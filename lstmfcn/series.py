@@ -141,7 +141,7 @@ def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
     return None if series is None else LabelledSeries(labels, series)
 
 
-def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 (a list of disqualifications)
+def _read_as_json(piece: bytes, length: int) -> Matrix | None:
     """Lines of `length` JSON numbers each as a matrix; None for anything else."""
     if b"[" in piece:  # simdjson would flatten nested lists
         return None
@@ -155,9 +155,7 @@ def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 
     num_rows = piece.count(b"\n") + 1
     if len(values) != num_rows * length:
         return None
-    separators = np.flatnonzero(np.frombuffer(as_json, np.uint8) == ord(","))
-    row_ends = separators[length - 1 :: length] - 1  # one less, since `piece` lacks the opening bracket
-    if (np.frombuffer(piece, np.uint8)[row_ends] != ord("\n")).any():
+    if num_rows > 1 and _is_ragged(piece, as_json, length):
         return None
     with np.errstate(over="ignore"):
         series = values.astype(np.float32)
@@ -166,6 +164,13 @@ def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 
     if not series.all() and _INTEGER_MINUS_ZERO.search(piece):  # simdjson reads the integer -0 as 0
         return None
     return series.reshape(num_rows, length)
+
+
+def _is_ragged(piece: bytes, as_json: bytes, length: int) -> bool:
+    """Whether some line end of the piece isn't where every `length`-th separator of the list is."""
+    separators = np.flatnonzero(np.frombuffer(as_json, np.uint8) == ord(","))
+    row_ends = separators[length - 1 :: length] - 1  # one less, since `piece` lacks the opening bracket
+    return bool((np.frombuffer(piece, np.uint8)[row_ends] != ord("\n")).any())
 
 
 def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> LabelledSeries:

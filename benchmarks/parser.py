@@ -1,0 +1,44 @@
+"""The parser beside numpy and pandas: `python -m benchmarks.parser`."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.timing import interleaved
+from lstmfcn.series import parse_series
+
+LENGTH = 100
+
+
+def main() -> None:
+    """Print seconds and rates for one row, 150 rows and 32 MB, then a line of JSON."""
+    random = np.random.default_rng(0)
+    results: dict[str, float] = {}
+    for name, num_rows in (("1_row", 1), ("150_rows", 150), ("32_mb", 16_500)):
+        lines = [",".join(map(repr, row)) for row in random.normal(size=(num_rows, LENGTH)).tolist()]
+        data = ("\n".join(lines) + "\n").encode()
+        contestants = {
+            "ours": lambda data=data: parse_series(data, source="benchmark"),
+            "pandas": lambda data=data: pd.read_csv(io.BytesIO(data), header=None, dtype=np.float32),
+        }
+        if num_rows < 1000:
+            contestants["numpy"] = lambda data=data: np.loadtxt(
+                io.BytesIO(data), np.float32, delimiter=",", ndmin=2
+            )
+        repeats = 5 if num_rows > 1000 else 101
+        seconds = interleaved(contestants, repeats)
+        for contestant, taken in seconds.items():
+            rate = len(data) / taken / 1e6
+            print(f"{name:>9}  {contestant:<7} {taken * 1e3:9.3f} ms {rate:7.0f} MB/s")
+            if contestant != "ours":
+                results[f"{name}_vs_{contestant}"] = round(taken / seconds["ours"], 2)
+        results[f"{name}_ms"] = round(seconds["ours"] * 1e3, 3)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The README is true where it can be checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from lstmfcn.hyperparameters import markdown_table
+from tests.samples import make_dataset, write_csv
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_hyperparameter_table_is_that_of_the_model() -> None:
+    found = re.search(r"<!-- hyperparameters -->\n(.*?)\n<!-- /hyperparameters -->", README, re.DOTALL)
+
+    assert found is not None
+    assert found[1] == markdown_table()
+
+
+@pytest.mark.parametrize("folder", ["lstmfcn"])
+def test_the_file_tree_names_every_module(folder: str) -> None:
+    modules = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+
+    assert modules == set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("train.csv"), make_dataset(12), labelled=True)
+    names: dict[str, object] = {}
+
+    exec(example.replace("epochs=50", "epochs=2"), names)  # noqa: S102
+
+    assert set(names["labels"]) <= {"down", "up"}  # type: ignore[call-overload]
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = set(re.findall(r"`?make ([a-z-]+)`?", README))
+    makefile = (ROOT / "Makefile").read_text()
+
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets - {"and"})
+
+
+def test_every_path_that_the_readme_links_exists() -> None:
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+
+    assert links
+    assert all(os.path.exists(ROOT / link) for link in links)  # noqa: PTH110
