@@ -141,7 +141,7 @@ def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
     return None if series is None else LabelledSeries(labels, series)
 
 
-def _read_as_json(piece: bytes, length: int) -> Matrix | None:
+def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 (a list of disqualifications)
     """Lines of `length` JSON numbers each as a matrix; None for anything else."""
     if b"[" in piece:  # simdjson would flatten nested lists
         return None

@@ -4,10 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.training import fit
 from tests.samples import TINY, make_dataset
+
+# One thread: with several, tests crawl on a machine whose cores are busy.
+torch.set_num_threads(1)
+
+# A busy machine is no failure.
+settings.register_profile("lstmfcn", deadline=None, max_examples=50)
+settings.load_profile("lstmfcn")
 
 # Read when Ray is imported, and inherited by its processes.
 os.environ["RAY_AUTH_MODE"] = "disabled"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lstmfcn import storage
 from lstmfcn.errors import DataError, OutputError
 
-LINES = st.lists(st.binary(max_size=6).map(lambda line: line.replace(b"\n", b"")), max_size=12)
+LINES = st.lists(st.text(alphabet="12,\r", max_size=6).map(str.encode), max_size=12)
 
 
 @given(LINES, st.booleans(), st.lists(st.integers(0, 60), max_size=6), st.integers(1, 20))
