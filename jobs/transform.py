@@ -56,7 +56,7 @@ def transform(
         more = ", ..." if len(skipped) > 5 else ""
         print(f"skipped {len(skipped)} files that are not *.csv or *.csv.gz: {names}{more}")
     started = time.monotonic()
-    megabytes = sum(file.size for file in files) // 1_000_000
+    megabytes = sum(file.size for file in files) / 1e6
     with connection(), Progress("checked" if check else "predicted", megabytes, "MB") as progress:
         results = transform_files(
             loaded,
@@ -64,7 +64,7 @@ def transform(
             output,
             num_predictors=predictors,
             gpus_per_predictor=gpus_per_predictor,
-            on_range=lambda done, _: progress.advance(steps=(done.end - done.start) // 1_000_000),
+            on_range=lambda done, _: progress.advance(work=(done.end - done.start) / 1e6),
         )
     _report(results, loaded.length, output, time.monotonic() - started)
 

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts steps towards a total. Lines go to stdout; the bar, on a terminal, to stderr."""
+    """Counts work towards a total. Lines go to stdout; the bar, on a terminal, to stderr."""
 
-    def __init__(self, task: str, total: int, unit: str) -> None:
+    def __init__(
+        self, task: str, total: float, unit: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._task, self._total, self._unit = task, total, unit
-        self._started = self._said = time.monotonic()
-        self._done = 0
+        self._clock = clock
+        self._started = self._said = clock()
+        self._done = 0.0
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]} {task.fields[rate]}"),
+            TextColumn("{task.fields[counted]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
@@ -34,7 +37,7 @@ class Progress:
         )
 
     def __enter__(self) -> Self:
-        self._row = self._bar.add_task(self._task, total=self._total, unit=self._unit, rate="")
+        self._row = self._bar.add_task(self._task, total=self._total, counted="")
         self._bar.start()
         return self
 
@@ -43,20 +46,22 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, line: str | None = None, steps: int = 1) -> None:
-        """Count steps and print a line; without one, a line on the progress now and then."""
-        self._done += steps
-        self._bar.update(self._row, advance=steps, rate=self._rate())
+    def advance(self, line: str | None = None, work: float = 1) -> None:
+        """Count work done and print a line; without one, a line on the progress now and then."""
+        self._done += work
+        self._bar.update(self._row, advance=work, counted=self._counted())
         if line is not None:
             print(line, flush=True)
-        elif self._bar.disable and time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
-            print(self._summary(), flush=True)
+        elif self._bar.disable and self._clock() - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = self._clock()
+            print(f"{self._task}: {self._counted()}, {self._time_left()}", flush=True)
 
-    def _rate(self) -> str:
-        return f"{self._done / max(time.monotonic() - self._started, 1e-9):,.1f}/s"
+    def _counted(self) -> str:
+        rate = self._done / max(self._clock() - self._started, 1e-9)
+        return f"{self._done:,.0f} of {self._total:,.0f} {self._unit}, {rate:,.1f}/s"
 
-    def _summary(self) -> str:
-        left = (time.monotonic() - self._started) / self._done * (self._total - self._done)
-        counted = f"{self._done:,} of {self._total:,} {self._unit}"
-        return f"{self._task}: {counted}, {self._rate()}, about {left:.0f} s left"
+    def _time_left(self) -> str:
+        if self._done == 0:
+            return "time left unknown"
+        seconds = (self._clock() - self._started) / self._done * (self._total - self._done)
+        return f"about {seconds:,.0f} s left"

@@ -4,8 +4,6 @@
 and answers CSV of predicted labels, a line for each row: the bytes that jobs.transform writes.
 """
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ray import serve
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
 from lstmfcn.predictor import Predictor
+from serve_app.app import build_app
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
 
 CSV = {"Content-Type": "text/csv"}
@@ -115,6 +118,14 @@ def test_a_wrong_request_is_told_what_would_be_right(
     response = endpoint.request(method, path, headers=headers, content=content)
 
     assert (response.status_code, response.text) == (status, sentence + "\n")
+
+
+def test_serve_run_can_build_the_application_from_its_arguments(checkpoint_folder: Path) -> None:
+    arguments = {"checkpoint": str(checkpoint_folder), "max_body_bytes": "1000"}
+
+    app = call_user_app_builder_with_args_if_necessary(build_app, arguments)  # type: ignore[arg-type]
+
+    assert isinstance(app, serve.Application)
 
 
 def test_a_taken_port_is_refused(endpoint: httpx.Client, checkpoint_folder: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +190,35 @@ def test_an_output_folder_is_needed_to_predict(series_csv: Path, trained: Checkp
     trained.save(tmp_path / "model")
 
     assert status_of(transform, "--checkpoint", tmp_path / "model", "--input", series_csv) == 2
+
+
+@pytest.mark.long
+def test_a_transform_killed_at_any_moment_leaves_whole_outputs_or_none(
+    checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "input"
+    for number in range(6):
+        write_csv(folder / f"{number}.csv", make_dataset(20_000, seed=number), labelled=False)
+    expected = {path.name + ".out": expected_lines(checkpoint_folder, path) for path in folder.iterdir()}
+    flags = [
+        "--checkpoint",
+        checkpoint_folder,
+        "--input",
+        folder,
+        "--output",
+        tmp_path / "output",
+        "--overwrite",
+    ]
+    command = [sys.executable, "-m", "jobs.transform", *map(str, flags)]
+    for seconds in np.random.default_rng(0).uniform(4, 16, size=10):
+        with subprocess.Popen(command) as process:
+            try:
+                process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+        for path in (tmp_path / "output").rglob("*.out"):
+            assert path.read_bytes() == expected[path.name]
+
+    assert subprocess.run(command, check=False).returncode == 0
+    assert {path.name for path in (tmp_path / "output").iterdir()} == set(expected)
