@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lstmfcn import history, storage
 from lstmfcn.checkpoint import FILE_NAME, Checkpoint
-from lstmfcn.command import Count, HyperparameterFlags, run
+from lstmfcn.command import Count, HyperparameterFlags, Seed, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.hyperparameters import Hyperparameters
@@ -23,7 +24,7 @@ def train(
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
     scaling: ScalingMethod = "series",
     patience: Count | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     num_gpus: int | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -69,12 +70,12 @@ def train(
                 devices=devices,
             ):
                 progress.advance(history.epoch_line(epoch))
-                epochs.append(epoch)
                 best = epoch.checkpoint or best
+                epochs.append(replace(epoch, checkpoint=None))
     finally:
         if best is not None:
-            history.write_history(output, epochs, best.epoch)
             best.save(output)
+            history.write_history(output, epochs, best.epoch)
             print(f"best epoch: {best.epoch} of {len(epochs)}, checkpoint in {output}")
 
 

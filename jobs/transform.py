@@ -52,9 +52,8 @@ def transform(
     loaded = Checkpoint.load(checkpoint)
     files, skipped = find_inputs(input, output)
     if skipped:
-        names = ", ".join(str(file.relative_to(input)) for file in skipped[:5])
-        more = ", ..." if len(skipped) > 5 else ""
-        print(f"skipped {len(skipped)} files that are not *.csv or *.csv.gz: {names}{more}")
+        names = ", ".join(str(file.relative_to(input)) for file in skipped)
+        print(f"skipped, for they are not *.csv or *.csv.gz: {names}")
     started = time.monotonic()
     megabytes = sum(file.size for file in files) / 1e6
     with connection(), Progress("checked" if check else "predicted", megabytes, "MB") as progress:
@@ -64,7 +63,7 @@ def transform(
             output,
             num_predictors=predictors,
             gpus_per_predictor=gpus_per_predictor,
-            on_range=lambda done, _: progress.advance(work=(done.end - done.start) / 1e6),
+            on_range=lambda done: progress.advance(work=(done.end - done.start) / 1e6),
         )
     _report(results, loaded.length, output, time.monotonic() - started)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lstmfcn import storage, tuning
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, NotNegative, run
+from lstmfcn.command import Count, NotNegative, Positive, Seed, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.progress import Progress
 from lstmfcn.scaling import ScalingMethod
@@ -20,10 +20,10 @@ def tune(
     output: Path,
     num_trials: Count = 8,
     search_space: Path | None = None,
-    cpus_per_trial: NotNegative = 1,
+    cpus_per_trial: Positive = 1,
     gpus_per_trial: NotNegative = 0,
     scaling: ScalingMethod = "series",
-    seed: int = 0,
+    seed: Seed = 0,
     overwrite: bool = False,
 ) -> None:
     """Tune hyperparameters: train many networks in parallel on Ray and keep the best.
@@ -45,6 +45,7 @@ def tune(
         search_space: YAML file of what to try; README.md describes it.
         cpus_per_trial: CPUs for each trial, which are also its threads.
         gpus_per_trial: GPUs for each trial: a fraction shares one, several train with DataParallel.
+            Without this flag trials run on CPUs, also where there are GPUs.
         scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
         seed: The same seed draws the same trials.
         overwrite: Replace the result that the output folder holds.
@@ -59,6 +60,7 @@ def tune(
         train_set, valid_set = train_set.split(share=0.2, seed=seed)
     else:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
+    storage.remove(output, *tuning.RESULT_NAMES)
     with connection(), Progress("sweep", num_trials, "trials") as progress:
         ranked = tuning.sweep(
             train_set,

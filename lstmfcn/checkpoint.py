@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import safetensors
@@ -18,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from lstmfcn import storage
+from lstmfcn import __version__, storage
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -82,7 +81,7 @@ class Checkpoint:
         name = f"weights-{digest[:16]}.safetensors"
         document = _Document(
             format_version=FORMAT_VERSION,
-            versions={"lstmfcn": version("lstmfcn"), "torch": torch.__version__},
+            versions={"lstmfcn": __version__, "torch": torch.__version__},
             weights=name,
             sha256=digest,
             hyperparameters=self.hyperparameters,

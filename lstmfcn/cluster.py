@@ -14,7 +14,9 @@ from typing import Any
 
 import ray
 import torch
+from ray._private.state import state
 
+from lstmfcn.command import end_on_sigterm
 from lstmfcn.devices import cuda_devices
 from lstmfcn.errors import ResourceError
 
@@ -33,6 +35,7 @@ def connection() -> Iterator[None]:
     for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    end_on_sigterm()
     try:
         yield
     finally:
@@ -40,18 +43,29 @@ def connection() -> Iterator[None]:
 
 
 def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float) -> None:
-    """Raise ResourceError when no node has so many CPUs and GPUs, for Ray would wait for one for ever."""
+    """Raise ResourceError when no node has so many CPUs and GPUs, for Ray would wait for one for ever.
+
+    A cluster that grows by itself may start a node that has.
+    """
+    if state.get_max_resources_from_cluster_config() is not None:
+        return
     if any(cpus >= num_cpus and gpus >= num_gpus for cpus, gpus in _nodes()):
         return
     nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
     raise ResourceError(f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs; the nodes have {nodes}")
 
 
-def num_fitting(num_cpus: float, num_gpus: float) -> int:
-    """How many workers of this size the cluster holds at once."""
-    return sum(
-        int(min(cpus / num_cpus, gpus / num_gpus if num_gpus else math.inf)) for cpus, gpus in _nodes()
-    )
+def num_predictors_fitting(gpus_per_predictor: float) -> int:
+    """How many workers of one CPU and so many GPUs the nodes hold at once; one of several can't be split."""
+    return sum(int(min(cpus, _num_sharing(gpus, gpus_per_predictor))) for cpus, gpus in _nodes())
+
+
+def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
+    if gpus_per_worker == 0:
+        return math.inf
+    if gpus_per_worker < 1:
+        return gpus * (1 // gpus_per_worker)  # a fraction lies on one GPU
+    return gpus // gpus_per_worker
 
 
 def _nodes() -> list[tuple[float, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +22,9 @@ HyperparameterFlags: TypeAlias = Annotated[
 
 Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A whole number from 1."""
+Positive: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 NotNegative: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+Seed: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**32))]
 
 
 def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -31,7 +33,11 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     The status is 0 for success, 2 with a sentence on stderr for what the user can mend,
     130 when interrupted, and 1 for everything else.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    argv = sys.argv[1:] if argv is None else argv
+    for token in argv:
+        if re.match(r"(--[a-z-]+=)?[a-z0-9]+://", token):
+            _fail(2, f"{token} is object storage, which can't be used yet; a mounted folder can")
+    end_on_sigterm()
     app = App(
         name=name,
         version_flags=[],
@@ -54,9 +60,21 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     sys.exit(0)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Let SIGTERM, which `ray job stop` sends, end the job as Ctrl-C does."""
-    os.kill(os.getpid(), signal.SIGINT)
+def end_on_sigterm() -> None:
+    """Let SIGTERM, which `docker stop` and `ray job stop` send, end a job as Ctrl-C does.
+
+    Ray installs a handler of its own when it starts, so this is called again after that.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signal: int, frame: FrameType | None) -> None:
+    # Not by sending SIGINT, which Ray's job supervisor blocks and a shell ignores in background jobs.
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:
+        raise KeyboardInterrupt
 
 
 def _fail(status: int, sentence: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
@@ -32,9 +33,9 @@ class ClassLabels:
         """The classes that occur among the labels."""
         distinct = list(dict.fromkeys(labels))
         if all(is_number(label) for label in distinct):
-            first_spelling: dict[float, str] = {}
+            first_spelling: dict[Decimal, str] = {}
             for label in distinct:
-                first_spelling.setdefault(float(label), label)
+                first_spelling.setdefault(Decimal(label), label)
             return cls([first_spelling[number] for number in sorted(first_spelling)])
         return cls(sorted(distinct))
 
@@ -55,8 +56,8 @@ class ClassLabels:
                 )
         raise AssertionError("one of the labels is unknown")
 
-    def _key(self, label: str) -> float | str:
-        return float(label) if self._numeric and is_number(label) else label
+    def _key(self, label: str) -> Decimal | str:
+        return Decimal(label) if self._numeric and is_number(label) else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,20 @@ class Dataset:
         return int(self.series.shape[1])
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
-        """The rest, and a held-out share of each class: at least one series of every class that has two."""
+        """The rest, and a held-out share of each class: at least one series of every class that has two.
+
+        Raises DataError when no class has two.
+        """
         random = np.random.default_rng(seed)
         held_out = np.zeros(len(self), bool)
         for position in range(len(self.classes)):
             cases = random.permutation(np.flatnonzero(self.targets == position))
             if len(cases) > 1:
                 held_out[cases[: max(1, round(share * len(cases)))]] = True
+        if not held_out.any():
+            raise DataError(
+                "no class of the training data has two series, so none can be held out to validate"
+            )
         return self._where(~held_out), self._where(held_out)
 
     def _where(self, chosen: NDArray[np.bool_]) -> Dataset:

@@ -50,4 +50,5 @@ class Scaling(BaseModel):
             ].copy()  # z-norm ignores a shift; this one makes a constant series exactly 0
             values -= values.mean(axis=1, keepdims=True)
             values /= values.std(axis=1, keepdims=True) + _EPSILON
-        return values.astype(np.float32)
+        limits = np.finfo(np.float32)
+        return np.clip(values, limits.min, limits.max).astype(np.float32)

@@ -77,7 +77,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
                 yield cast(IO[bytes], unzipped)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is not a whole gzip file: {error}") from None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a directory where a file is expected") from None
@@ -142,6 +142,16 @@ def concatenate(parts: list[Path], path: Path) -> None:
                 shutil.copyfileobj(file, whole, 1 << 20)
     for part in parts:
         part.unlink()
+
+
+def remove(folder: Path, *names: str) -> None:
+    """Remove files and folders of these names, if they are there."""
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def refuse_existing(output: Path, *patterns: str) -> None:

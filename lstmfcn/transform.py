@@ -55,20 +55,14 @@ class Range:
     end: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FileResult:
     """What became of a file."""
 
     file: InputFile
-    num_parts: int = 0
-    num_rows: int = 0
-    faults: dict[int, str] = field(default_factory=dict)
-    """The first fault of each part that has one."""
-
-    @property
-    def fault(self) -> str | None:
-        """The first fault in the file."""
-        return self.faults[min(self.faults)] if self.faults else None
+    num_rows: int
+    fault: str | None
+    """The first fault in it."""
 
 
 def find_inputs(path: Path, output: Path | None) -> tuple[list[InputFile], list[Path]]:
@@ -109,25 +103,31 @@ def plan_ranges(files: list[InputFile], num_predictors: int) -> list[Range]:
     return ranges
 
 
-def read_range(file: InputFile, one: Range, length: int) -> Iterator[Matrix]:
-    """The series of a range, a block at a time. Raises DataError with the row number in the file."""
+def read_range(file: InputFile, one: Range, length: int, lines_before: int | None = 0) -> Iterator[Matrix]:
+    """The series of a range, a block at a time.
+
+    Raises DataError, with the right row number if it is told how many lines of the file come before.
+    """
     num_rows = 0
     for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
-        first_row = 1 + num_rows if one.start == 0 else None
-        try:
-            series = parse_series(block, source=file.name, length=length, first_row=first_row)
-        except DataError:
-            if first_row is not None:
-                raise
-            # Lines before the range are counted only now that a message needs them.
-            # One more of them ends at or after byte start - 1, where line_blocks begins to look.
-            lines_before = storage.count_lines(file.path, one.start - 1) + 1
-            first_row = lines_before + num_rows + 1
-            series = parse_series(block, source=file.name, length=length, first_row=first_row)
+        first_row = None if lines_before is None else lines_before + num_rows + 1
+        series = parse_series(block, source=file.name, length=length, first_row=first_row)
         num_rows += len(series)
         yield series
     if one.start == 0 and num_rows == 0:
         raise DataError(f"{file.name} is empty")
+
+
+def find_fault(file: InputFile, one: Range, length: int) -> str:
+    """What is wrong with a range, with its row number in the file: for this alone lines are counted."""
+    # line_blocks skips the line that is under way at start - 1: one more line end than there are before that.
+    lines_before = storage.count_lines(file.path, one.start - 1) + 1 if one.start else 0
+    try:
+        for _ in read_range(file, one, length, lines_before):
+            pass
+    except DataError as error:
+        return str(error)
+    return f"{file.name} changed while it was read"
 
 
 def transform(
@@ -137,44 +137,73 @@ def transform(
     *,
     num_predictors: int | None = None,
     gpus_per_predictor: float = 0,
-    on_range: Callable[[Range, int], None] = lambda _range, _num_rows: None,
+    on_range: Callable[[Range], None] = lambda _: None,
 ) -> list[FileResult]:
     """Predict every file and write `<output>/<relative>.out`: a line for each row, in order, at once.
 
     A file with a fault gets no output, and the others go on. Without an output folder the files are only read
-    and checked. `on_range` is called with every range that is done and its number of rows.
+    and checked. `on_range` is called with every range that is done.
 
     Raises ResourceError when a predictor fits no node.
     """
     cluster.refuse_unsatisfiable("a predictor", 1, gpus_per_predictor)
-    num_predictors = num_predictors or cluster.num_fitting(1, gpus_per_predictor)
+    num_predictors = num_predictors or max(1, cluster.num_predictors_fitting(gpus_per_predictor))
     ranges = plan_ranges(files, num_predictors)
-    results = [FileResult(file) for file in files]
+    progress = [_FileProgress(file) for file in files]
     for one in ranges:
-        results[one.file].num_parts += 1
-    parts_left = [result.num_parts for result in results]
-    work = None if output is None else output.resolve() / WORK_FOLDER
+        progress[one.file].ranges.append(one)
     is_new = output is not None and not output.exists()
+    work = None if output is None else output.resolve() / WORK_FOLDER
+    if output is not None:
+        storage.remove(output, WORK_FOLDER, *(f"{file.relative}.out" for file in files))
+    results: dict[int, FileResult] = {}
     try:
-        for number, num_rows, fault in _predict(
+        for number, num_rows, is_sound in _predict(
             checkpoint, files, ranges, work, num_predictors, gpus_per_predictor
         ):
             done = ranges[number]
-            result = results[done.file]
-            result.num_rows += num_rows
-            if fault:
-                result.faults[done.part] = fault
-            parts_left[done.file] -= 1
-            if output is not None and work is not None and not parts_left[done.file] and not result.fault:
-                parts = [_part_path(work, done.file, part) for part in range(result.num_parts)]
-                storage.concatenate(parts, output / f"{result.file.relative}.out")
-            on_range(done, num_rows)
+            file = progress[done.file]
+            file.add(done, num_rows, is_sound)
+            if file.is_done:
+                results[done.file] = _conclude(file, work, output, checkpoint.length)
+            on_range(done)
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
-            if is_new and not any(work.parent.iterdir()):
+            if is_new and work.parent.is_dir() and not any(work.parent.iterdir()):
                 work.parent.rmdir()
-    return results
+    return [results[index] for index in range(len(files))]
+
+
+@dataclass(slots=True)
+class _FileProgress:
+    file: InputFile
+    ranges: list[Range] = field(default_factory=list)
+    num_done: int = 0
+    num_rows: int = 0
+    faulty: list[Range] = field(default_factory=list)
+
+    def add(self, one: Range, num_rows: int, is_sound: bool) -> None:
+        self.num_done += 1
+        self.num_rows += num_rows
+        if not is_sound:
+            self.faulty.append(one)
+
+    @property
+    def is_done(self) -> bool:
+        return self.num_done == len(self.ranges)
+
+
+def _conclude(progress: _FileProgress, work: Path | None, output: Path | None, length: int) -> FileResult:
+    """Put the parts of a sound file together, or find the first fault of another."""
+    file = progress.file
+    if progress.faulty:
+        first = min(progress.faulty, key=lambda one: one.start)
+        return FileResult(file, progress.num_rows, find_fault(file, first, length))
+    if work is not None and output is not None:
+        parts = [_part_path(work, one) for one in progress.ranges]
+        storage.concatenate(parts, output / f"{file.relative}.out")
+    return FileResult(file, progress.num_rows, None)
 
 
 def _predict(
@@ -184,8 +213,8 @@ def _predict(
     work: Path | None,
     num_predictors: int,
     gpus_per_predictor: float,
-) -> Iterator[tuple[int, int, str]]:
-    """Index, number of rows and fault (or "") of every range, as they get done."""
+) -> Iterator[tuple[int, int, bool]]:
+    """Index and number of rows of every range and whether it is sound, as they get done."""
     DataContext.get_current().enable_progress_bars = False
     done = ray.data.from_items(
         [{"number": number} for number in range(len(ranges))], override_num_blocks=len(ranges)
@@ -198,7 +227,7 @@ def _predict(
         num_gpus=gpus_per_predictor,
     )
     for row in done.iter_rows():
-        yield row["number"], row["num_rows"], row["fault"]
+        yield row["number"], row["num_rows"], row["is_sound"]
 
 
 class _RangePredictor:
@@ -218,21 +247,21 @@ class _RangePredictor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         number = int(batch["number"][0])
         one = self._ranges[number]
-        num_rows, fault = 0, ""
+        num_rows, is_sound = 0, True
+        lines_before = 0 if one.start == 0 else None
         try:
             with ExitStack() as stack:
                 part = None
                 if self._work is not None:
-                    path = _part_path(self._work, one.file, one.part)
-                    part = stack.enter_context(storage.atomic_file(path))
-                for series in read_range(self._files[one.file], one, self._predictor.length):
+                    part = stack.enter_context(storage.atomic_file(_part_path(self._work, one)))
+                for series in read_range(self._files[one.file], one, self._predictor.length, lines_before):
                     num_rows += len(series)
                     if part is not None:
                         part.write(self._predictor.csv_lines(series))
-        except DataError as error:
-            fault = str(error)
-        return {"number": [number], "num_rows": [num_rows], "fault": [fault]}
+        except DataError:
+            is_sound = False
+        return {"number": [number], "num_rows": [num_rows], "is_sound": [is_sound]}
 
 
-def _part_path(work: Path, file: int, part: int) -> Path:
-    return work / f"{file}-{part}"
+def _part_path(work: Path, one: Range) -> Path:
+    return work / f"{one.file}-{one.part}"

@@ -41,7 +41,7 @@ class Trial:
     number: int
     """From 1, in the order in which they were drawn."""
     status: str
-    """completed, stopped early, or failed."""
+    """completed, stopped early, failed or interrupted."""
     hyperparameters: Hyperparameters
     metrics: dict[str, float]
     """By METRIC_NAMES; empty if no epoch was finished."""
@@ -78,7 +78,8 @@ def sweep(
     ASHA stops trials that fall behind. Writes to the output folder: best/, the best epoch of the best trial;
     leaderboard.csv; and trials/. `on_end` is called with every trial as it ends.
 
-    Raises ResourceError when a trial fits no node, and TrainingError when all trials fail.
+    Raises ResourceError when a trial fits no node, TrainingError when all trials fail, and, after it has
+    written what there is, KeyboardInterrupt when it was interrupted.
     """
     cluster.refuse_unsatisfiable("a trial", cpus_per_trial, gpus_per_trial)
     output = output.resolve()
@@ -114,7 +115,10 @@ def sweep(
         ),
     )
     tuner.fit()
-    return _conclude(list(ended.trials.values()), output)
+    ranked = _conclude(list(ended.trials.values()), output)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    return ranked
 
 
 def _run_trial(
@@ -171,11 +175,12 @@ def _tune_domain(domain: Range | Choice) -> Any:
 class _TrialsAsTheyEnd(tune.Callback):
     def __init__(self, on_end: Callable[[Trial], None]) -> None:
         self.trials: dict[int, Trial] = {}
+        self.interrupted = False
         self._on_end = on_end
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks along with its own state; `on_end` may hold what can't be."""
-        return {"trials": self.trials, "_on_end": _ignore}
+        return {**self.__dict__, "_on_end": _ignore}
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         self._add(trial)
@@ -184,26 +189,28 @@ class _TrialsAsTheyEnd(tune.Callback):
         self._add(trial)
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
-        for trial in trials:  # those that an interrupt left unfinished
-            if trial.last_result and _number(trial.trial_id) not in self.trials:
-                self._add(trial)
+        for trial in trials:
+            if _number(trial.trial_id) not in self.trials:
+                self.interrupted = True
+                if "epoch" in trial.last_result:
+                    self._add(trial)
 
     def _add(self, tune_trial: TuneTrial) -> None:
-        trial = _as_it_ended(tune_trial)
+        trial = _as_it_ended(tune_trial, self.interrupted)
         self.trials[trial.number] = trial
         self._on_end(trial)
 
 
-def _as_it_ended(trial: TuneTrial) -> Trial:
+def _as_it_ended(trial: TuneTrial, interrupted: bool) -> Trial:
     hyperparameters = Hyperparameters.from_mapping(trial.config)
     metrics = {name: trial.last_result[name] for name in METRIC_NAMES if name in trial.last_result}
-    error = ""
+    status, error = "stopped early", ""
     if trial.error_file is not None:
         status, error = "failed", _reason(storage.read_bytes(Path(trial.error_file)).decode())
     elif metrics.get("epoch") == hyperparameters.epochs:
         status = "completed"
-    else:
-        status = "stopped early"
+    elif interrupted:
+        status = "interrupted"
     seconds = trial.last_result.get("time_total_s", 0.0)
     return Trial(_number(trial.trial_id), status, hyperparameters, metrics, seconds, error)
 
@@ -216,6 +223,8 @@ def _reason(traceback: str) -> str:
 
 def _conclude(trials: list[Trial], output: Path) -> list[Trial]:
     """Rank the trials and write the results. The checkpoint in best/ is the last thing written."""
+    if not trials:
+        raise TrainingError("no trial finished an epoch")
     ranked = sorted(trials, key=lambda trial: trial.rank)
     rows = [
         {

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from ray import serve
 
-from lstmfcn.cluster import connection
+from lstmfcn.cluster import connection, refuse_unsatisfiable
 from lstmfcn.command import NotNegative, run
 from lstmfcn.errors import ResourceError
 from serve_app.app import Settings, build_app
@@ -39,6 +39,7 @@ def serve_checkpoint(
     app = build_app(Settings(checkpoint=checkpoint, gpus_per_replica=gpus_per_replica))
     _refuse_taken(host, port)
     with connection():
+        refuse_unsatisfiable("a replica", 1, gpus_per_replica)
         try:
             serve.start(
                 http_options={"host": host, "port": port}, logging_config={"enable_access_log": False}

@@ -52,6 +52,15 @@ def test_flags_are_the_arguments_in_kebab_case(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == "3 5\n"
 
 
+def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run("--fail", "terminate") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "sentence"),
     [
@@ -60,6 +69,11 @@ def test_flags_are_the_arguments_in_kebab_case(capsys: pytest.CaptureFixture[str
         (["--fail", "disk"], 1, "[Errno 28] No space left on device: 'x.csv'"),
         (["--fail", "interrupt"], 130, "interrupted"),
         (["--fail", "terminate"], 130, "interrupted"),
+        (
+            ["--fail", "s3://b/x"],
+            2,
+            "s3://b/x is object storage, which can't be used yet; a mounted folder can",
+        ),
         (
             ["--epochs", "0"],
             2,

@@ -80,7 +80,23 @@ def test_an_unknown_label_of_a_folder_is_told_with_file_and_row(tmp_path: Path) 
         read_labelled(tmp_path, ClassLabels(["x", "y"]), length=2)
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.floats(0.05, 0.5), st.integers(0, 5))
+def test_integers_beyond_the_precision_of_a_float_are_different_classes() -> None:
+    assert ClassLabels.of(["9007199254740993", "9007199254740992"]).names == (
+        "9007199254740992",
+        "9007199254740993",
+    )
+
+
+def test_a_split_with_nothing_to_hold_out_is_refused() -> None:
+    dataset = Dataset(np.zeros((2, 3), np.float32), np.array([0, 1]), ClassLabels(["a", "b"]))
+
+    with pytest.raises(
+        DataError, match=r"^no class of the training data has two series, so none can be held out"
+    ):
+        dataset.split(0.2, seed=0)
+
+
+@given(st.lists(st.integers(0, 3), min_size=5, max_size=60), st.floats(0.05, 0.5), st.integers(0, 5))
 def test_a_split_takes_its_share_of_every_class(targets: list[int], share: float, seed: int) -> None:
     series = np.arange(len(targets), dtype=np.float32)[:, None]
     dataset = Dataset(series, np.array(targets), ClassLabels(["a", "b", "c", "d"]))

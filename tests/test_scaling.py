@@ -57,6 +57,12 @@ def test_a_series_is_scaled_alike_alone_and_among_others(
     assert alone.tobytes() == Scaling()(series).tobytes()
 
 
+def test_values_far_beyond_the_training_set_stay_finite() -> None:
+    scaling = Scaling(method="training-set", mean=0.0, deviation=1e-5)
+
+    assert np.isfinite(scaling(np.array([[1e34, -1e34]], np.float32))).all()
+
+
 def test_the_greatest_values_do_not_overflow() -> None:
     series = np.array([[3e38, -3e38]], np.float32)
 

@@ -123,6 +123,16 @@ def test_parts_become_one_file_in_the_given_order(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "whole"]
 
 
+def test_files_and_folders_are_removed_by_name(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "kept").touch()
+
+    storage.remove(tmp_path, "folder", "file", "absent")
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+
+
 def test_lines_are_counted_up_to_a_byte(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"a\nbb\nccc\n")

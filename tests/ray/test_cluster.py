@@ -41,11 +41,11 @@ def test_what_fits_no_node_is_refused_in_words() -> None:
     assert str(refused.value) == "a trial asks for 1 CPUs and 3 GPUs; the nodes have 2 CPUs and 2 GPUs"
 
 
-@pytest.mark.parametrize(
-    ("num_cpus", "num_gpus", "expected"), [(1, 0, 2), (0.5, 0, 4), (1, 0.25, 2), (0.1, 0.5, 4)]
-)
-def test_how_many_workers_fit(num_cpus: float, num_gpus: float, expected: int) -> None:
-    assert lstmfcn_cluster.num_fitting(num_cpus, num_gpus) == expected
+@pytest.mark.parametrize(("gpus", "expected"), [(0, 8), (0.25, 8), (0.6, 2), (1, 2), (2, 1)])
+def test_how_many_predictors_fit(gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lstmfcn_cluster, "_nodes", lambda: [(8.0, 2.0)])
+
+    assert lstmfcn_cluster.num_predictors_fitting(gpus) == expected
 
 
 def test_a_connection_joins_the_ray_of_this_process_and_leaves_it_running() -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +129,26 @@ def test_the_job_holds_out_a_share_when_there_is_no_validation_file(
     assert f"checkpoint in {tmp_path}/sweep/best" in log
     assert "valid_accuracy" in Checkpoint.load(tmp_path / "sweep" / "best").metrics
     assert status_of(tune, *flags) == 2
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_keeps_what_it_has(
+    sent: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = write_csv(tmp_path / "train.csv", make_dataset(20), labelled=True)
+    search_space = tmp_path / "space.yaml"
+    search_space.write_text("epochs: 100000\nfilters_1: 4\nfilters_2: 4\nfilters_3: 4\n")
+    flags = ("--training", training, "--output", tmp_path / "sweep", "--search-space", search_space)
+
+    def interrupt_when_a_trial_has_a_checkpoint() -> None:
+        while not list((tmp_path / "sweep").glob("trials/*/checkpoint.json")):
+            time.sleep(0.1)
+        time.sleep(2)
+        os.kill(os.getpid(), sent)
+
+    threading.Thread(target=interrupt_when_a_trial_has_a_checkpoint).start()
+    assert status_of(tune, *flags, "--num-trials", 3) == 130
+
+    assert "interrupted" in {row["status"] for row in read_leaderboard(tmp_path / "sweep")}
+    assert Checkpoint.load(tmp_path / "sweep" / "best").epoch >= 1
+    assert capsys.readouterr().err == "interrupted\n"
