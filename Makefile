@@ -21,7 +21,7 @@ demo: install  ## the whole product on real data, in a few minutes: sweep, evalu
 test: install  ## the tests
 	$(BIN)/pytest
 
-test-long: install  ## the long tests: kills at random moments, large files
+test-long: install  ## the long tests: kills at random moments, a 200 MB file
 	$(BIN)/pytest -m long
 
 check: install  ## formatting, lint, types, import layers and the tests

@@ -155,7 +155,10 @@ def remove(folder: Path, *names: str) -> None:
 
 
 def refuse_existing(output: Path, *patterns: str) -> None:
-    """Raise OutputError if the output folder holds a file or folder of one of these names already."""
+    """Raise OutputError if the output folder can't be written or already holds something of these names."""
+    existing_folder = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not os.access(existing_folder, os.W_OK):
+        raise OutputError(f"--output {output} can't be made: {existing_folder} is not writable")
     if output.exists() and not output.is_dir():
         raise OutputError(f"--output {output} is a file; it must be a folder")
     for pattern in patterns:

@@ -219,3 +219,19 @@ def test_a_transform_killed_at_any_moment_leaves_whole_outputs_or_none(
 
     assert subprocess.run(command, check=False).returncode == 0
     assert {path.name for path in (tmp_path / "output").iterdir()} == set(expected)
+
+
+@needs_ray
+@pytest.mark.long
+def test_a_file_of_200_mb_keeps_its_order(checkpoint_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "large.csv"
+    one_set = write_csv(tmp_path / "set.csv", make_dataset(20_000, seed=1), labelled=False).read_bytes()
+    path.write_bytes(one_set * (200_000_000 // len(one_set) + 1))
+
+    assert status_of(transform, "--checkpoint", checkpoint_folder, "--input", path, "--output", tmp_path) == 0
+
+    predictor = Predictor.load(checkpoint_folder)
+    rows, lines = path.read_bytes().splitlines(), (tmp_path / "large.csv.out").read_bytes().splitlines(True)
+    assert len(lines) == len(rows)
+    for row in np.random.default_rng(0).choice(len(rows), size=1000, replace=False):
+        assert predictor.predict_csv(rows[row], source="row") == lines[row]
