@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,11 +116,23 @@ def sweep(
             name="ray-tune", storage_path=str(output / "trials"), verbose=0, callbacks=[ended]
         ),
     )
-    tuner.fit()
+    with _sigint_handler_kept():
+        tuner.fit()
     ranked = _conclude(list(ended.trials.values()), output)
     if ended.interrupted:
         raise KeyboardInterrupt
     return ranked
+
+
+@contextmanager
+def _sigint_handler_kept() -> Iterator[None]:
+    """Tune installs a handler of its own, which it leaves behind."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 def _run_trial(
