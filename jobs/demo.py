@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -50,8 +51,7 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         overwrite: Replace what the output folder holds.
     """
     started = time.monotonic()
-    if not overwrite:
-        storage.refuse_existing(output, "*")
+    storage.check_output(output, "*", overwrite=overwrite)
     print(
         "GunPoint: does a hand draw a gun, or only point? 50 series to learn from, 150 to test, length 150."
     )
@@ -66,7 +66,7 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
     _job("transform", "--checkpoint", best, "--input", unlabelled, "--output", output / "predictions", *force)
     batch = storage.read_bytes(output / "predictions" / "unlabelled.csv.out")
     with _endpoint(best) as url:
-        online = _post(f"{url}/invocations", storage.read_bytes(unlabelled))
+        online = _post(f"{url}/invocations", unlabelled)
     if online != batch:
         raise TrainingError(f"the endpoint's answers differ from {output / 'predictions'}")
     evaluation: dict[str, Any] = json.loads(storage.read_bytes(output / "evaluation" / "evaluation.json"))
@@ -131,9 +131,10 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise TrainingError("the endpoint was not ready after two minutes")
 
 
-def _post(url: str, body: bytes) -> bytes:
-    print(f"$ curl --data-binary @unlabelled.csv -H 'Content-Type: text/csv' {url}", flush=True)
-    request = urllib.request.Request(url, body, {"Content-Type": "text/csv"})  # noqa: S310 (loopback)
+def _post(url: str, file: Path) -> bytes:
+    print(f"$ curl --data-binary @{file} -H 'Content-Type: text/csv' {url}", flush=True)
+    headers = {"Content-Type": "text/csv"}
+    request = urllib.request.Request(url, storage.read_bytes(file), headers)  # noqa: S310 (loopback)
     with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
         answer: bytes = response.read()
     return answer
@@ -141,7 +142,7 @@ def _post(url: str, body: bytes) -> bytes:
 
 def _python(*arguments: object) -> list[str]:
     command = [sys.executable, *map(str, arguments)]
-    print(f"\n$ {shlex.join(['python', *command[1:]])}", flush=True)
+    print(f"\n$ {shlex.join([os.path.relpath(sys.executable), *command[1:]])}", flush=True)
     return command
 
 

@@ -37,8 +37,8 @@ def evaluate(
         num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default.
         overwrite: Replace the result that the output folder holds.
     """
-    if output is not None and not overwrite:
-        storage.refuse_existing(output, "evaluation.json")
+    if output is not None:
+        storage.check_output(output, "evaluation.json", overwrite=overwrite)
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0])
     scores = evaluation.evaluate(predictor, read_labelled(data, predictor.classes, predictor.length))
     if output is not None:

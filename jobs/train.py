@@ -49,13 +49,13 @@ def train(
         num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default.
         overwrite: Replace the result that the output folder holds.
     """
-    if not overwrite:
-        storage.refuse_existing(output, FILE_NAME)
+    storage.check_output(output, FILE_NAME, overwrite=overwrite)
     devices = visible_devices(num_gpus)
     train_set = read_training(training)
     valid_set = None
     if validation is not None:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
+    print(f"training: {train_set}", flush=True)
     epochs: list[Epoch] = []
     best: Checkpoint | None = None
     try:

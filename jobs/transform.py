@@ -47,8 +47,8 @@ def transform(
         output = None
     elif output is None:
         raise OutputError("--output is missing; only --check works without it")
-    elif not overwrite:
-        storage.refuse_existing(output, *RESULT_PATTERNS)
+    else:
+        storage.check_output(output, *RESULT_PATTERNS, overwrite=overwrite)
     loaded = Checkpoint.load(checkpoint)
     files, skipped = find_inputs(input, output)
     if skipped:

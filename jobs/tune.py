@@ -50,8 +50,7 @@ def tune(
         seed: The same seed draws the same trials.
         overwrite: Replace the result that the output folder holds.
     """
-    if not overwrite:
-        storage.refuse_existing(output, *tuning.RESULT_NAMES)
+    storage.check_output(output, *tuning.RESULT_NAMES, overwrite=overwrite)
     space = (
         SearchSpace.from_mapping(DEFAULT_RANGES) if search_space is None else SearchSpace.read(search_space)
     )
@@ -60,6 +59,7 @@ def tune(
         train_set, valid_set = train_set.split(share=0.2, seed=seed)
     else:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
+    print(f"training: {train_set}; {num_trials} trials of at most {space.most_epochs} epochs", flush=True)
     storage.remove(output, *tuning.RESULT_NAMES)
     with connection(), Progress("sweep", num_trials, "trials") as progress:
         ranked = tuning.sweep(

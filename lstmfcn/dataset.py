@@ -73,6 +73,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.series)
 
+    def __str__(self) -> str:
+        return f"{len(self):,} series of length {self.length} in {len(self.classes)} classes"
+
     @property
     def length(self) -> int:
         """Values in each series."""

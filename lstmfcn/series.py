@@ -231,6 +231,8 @@ def _expected(found: int, shape: _Shape) -> str:
         hint = "; is the first one a label? It has no place here"
     if shape.labelled and found == shape.columns - 1:
         hint = "; the first one must be the label"
+    if found == 1:
+        hint = "; is the separator a comma?"
     return f"where {shape.columns} are expected{hint}"
 
 

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, cast
 from uuid import uuid4
 
@@ -154,13 +155,20 @@ def remove(folder: Path, *names: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def refuse_existing(output: Path, *patterns: str) -> None:
-    """Raise OutputError if the output folder can't be written or already holds something of these names."""
-    existing_folder = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not os.access(existing_folder, os.W_OK):
-        raise OutputError(f"--output {output} can't be made: {existing_folder} is not writable")
+def check_output(output: Path, *patterns: str, overwrite: bool) -> None:
+    """Raise OutputError if the output folder can't be written or, unless it may be overwritten,
+    already holds something of these names.
+    """
     if output.exists() and not output.is_dir():
         raise OutputError(f"--output {output} is a file; it must be a folder")
+    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
+    try:
+        with TemporaryDirectory(dir=nearest):
+            pass
+    except OSError as error:
+        raise OutputError(f"--output {output} can't be written: {error.strerror}") from None
+    if overwrite:
+        return
     for pattern in patterns:
         for existing in output.glob(pattern):
             raise OutputError(

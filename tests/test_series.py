@@ -232,6 +232,7 @@ def test_a_byte_order_mark_belongs_only_at_the_start_of_a_file() -> None:
     ("data", "sentence"),
     [
         (b"1,2\n", "f: row 1 has 2 columns where 3 are expected"),
+        (b"1;2;3\n", "f: row 1 has 1 column where 3 are expected; is the separator a comma?"),
         (b"1,2,3\n1,2\n", "f: row 2 has 2 columns where 3 are expected"),
         (
             b"1,2,3,4\n",

@@ -144,9 +144,10 @@ def test_an_output_folder_with_a_result_is_refused_by_name(tmp_path: Path) -> No
     (tmp_path / "a" / "b.csv.out").parent.mkdir()
     (tmp_path / "a" / "b.csv.out").touch()
 
-    storage.refuse_existing(tmp_path, "*.json")
+    storage.check_output(tmp_path, "*.json", overwrite=False)
+    storage.check_output(tmp_path, "**/*.out", overwrite=True)
     with pytest.raises(OutputError) as refused:
-        storage.refuse_existing(tmp_path, "*.json", "**/*.out")
+        storage.check_output(tmp_path, "*.json", "**/*.out", overwrite=False)
 
     assert str(refused.value) == (
         f"--output {tmp_path} already holds a result (a/b.csv.out);"
@@ -154,8 +155,20 @@ def test_an_output_folder_with_a_result_is_refused_by_name(tmp_path: Path) -> No
     )
 
 
-def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(OutputError, match=r"is a file; it must be a folder$"):
-        storage.refuse_existing(tmp_path / "file", "*")
+        storage.check_output(tmp_path / "file", overwrite=overwrite)
+
+
+def test_an_output_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"^--output /proc/x/y can't be written: "):
+        storage.check_output(Path("/proc/x/y"), overwrite=True)
+
+
+def test_checking_an_output_folder_makes_nothing(tmp_path: Path) -> None:
+    storage.check_output(tmp_path / "new" / "deep", "*", overwrite=False)
+
+    assert list(tmp_path.iterdir()) == []
