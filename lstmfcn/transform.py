@@ -165,7 +165,7 @@ def transform(
             file = progress[done.file]
             file.add(done, num_rows, is_sound)
             if file.is_done:
-                results[done.file] = _conclude(file, work, output, checkpoint.length)
+                results[done.file] = _conclude(file, work, checkpoint.length)
             on_range(done)
     finally:
         if work is not None:
@@ -194,15 +194,15 @@ class _FileProgress:
         return self.num_done == len(self.ranges)
 
 
-def _conclude(progress: _FileProgress, work: Path | None, output: Path | None, length: int) -> FileResult:
+def _conclude(progress: _FileProgress, work: Path | None, length: int) -> FileResult:
     """Put the parts of a sound file together, or find the first fault of another."""
     file = progress.file
     if progress.faulty:
         first = min(progress.faulty, key=lambda one: one.start)
         return FileResult(file, progress.num_rows, find_fault(file, first, length))
-    if work is not None and output is not None:
+    if work is not None:
         parts = [_part_path(work, one) for one in progress.ranges]
-        storage.concatenate(parts, output / f"{file.relative}.out")
+        storage.concatenate(parts, work.parent / f"{file.relative}.out")
     return FileResult(file, progress.num_rows, None)
 
 
@@ -220,7 +220,7 @@ def _predict(
         [{"number": number} for number in range(len(ranges))], override_num_blocks=len(ranges)
     ).map_batches(
         _RangePredictor,
-        fn_constructor_args=([ray.put(checkpoint)], files, ranges, work),
+        fn_constructor_args=(ray.put(checkpoint), files, ranges, work),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(num_predictors, len(ranges))),
         num_cpus=1,
@@ -235,13 +235,13 @@ class _RangePredictor:
 
     def __init__(
         self,
-        checkpoint: list[ray.ObjectRef[Checkpoint]],
+        checkpoint: ray.ObjectRef[Checkpoint],
         files: list[InputFile],
         ranges: list[Range],
         work: Path | None,
     ) -> None:
         cluster.use_allotted_threads()
-        self._predictor = Predictor(ray.get(checkpoint[0]), cluster.allotted_devices()[0])
+        self._predictor = Predictor(ray.get(checkpoint), cluster.allotted_devices()[0])
         self._files, self._ranges, self._work = files, ranges, work
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
