@@ -11,7 +11,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from lstmfcn.convolution import Convolution
 from lstmfcn.hyperparameters import Hyperparameters
 
 
@@ -30,11 +32,24 @@ class RecurrentBlock(nn.Module):
 
     def forward(self, series: Tensor) -> Tensor:
         """(batch, length) -> (batch, hidden)."""
-        steps = series.unsqueeze(1)  # (batch, 1 step, length)
+        features = series
         for layer in self.layers:
-            steps, _ = layer(steps)  # (batch, 1 step, hidden)
-            steps = self.dropout(steps)
-        return steps.squeeze(1)
+            features = self.dropout(layer(features))
+        return features
+
+
+class OneStepLSTM(nn.LSTM):
+    """An LSTM layer over one time step from a state of zeros.
+
+    The zeros cancel the recurrent kernel and the forget gate: they stay as they were initialised.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:  # type: ignore[override]
+        """(batch, size_in) -> (batch, hidden)."""
+        input_kernel, _, input_bias, recurrent_bias = self.all_weights[0]
+        gates = functional.linear(features, input_kernel, input_bias + recurrent_bias)
+        into, _, cell, out = gates.chunk(4, dim=1)
+        return out.sigmoid() * (into.sigmoid() * cell.tanh()).tanh()
 
 
 class ConvolutionalBlock(nn.Module):
@@ -75,7 +90,7 @@ class LSTMFCN(nn.Module):
 
 def _convolution(channels: int, filters: int, kernel_size: int) -> nn.Sequential:
     """(batch, channels, length) -> (batch, filters, length)."""
-    convolution = nn.Conv1d(channels, filters, kernel_size)
+    convolution = Convolution(channels, filters, kernel_size)
     nn.init.kaiming_uniform_(convolution.weight, nonlinearity="relu")
     assert convolution.bias is not None
     nn.init.zeros_(convolution.bias)
@@ -89,9 +104,8 @@ def _convolution(channels: int, filters: int, kernel_size: int) -> nn.Sequential
     )
 
 
-def _lstm(size_in: int, size_out: int) -> nn.LSTM:
-    """(batch, steps, size_in) -> (batch, steps, size_out)."""
-    lstm = nn.LSTM(size_in, size_out, batch_first=True)
+def _lstm(size_in: int, size_out: int) -> OneStepLSTM:
+    lstm = OneStepLSTM(size_in, size_out)
     input_kernel, recurrent_kernel, input_bias, recurrent_bias = lstm.all_weights[0]
     nn.init.xavier_uniform_(input_kernel)
     nn.init.orthogonal_(recurrent_kernel)

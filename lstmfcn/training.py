@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Metrics
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling, ScalingMethod
+
+TrainingPrecision = Literal["fp32", "bf16"]
 
 _EVALUATION_BATCH = 1024
 _SHARE_OF_FREE_GPU_MEMORY = 0.5
@@ -47,12 +50,14 @@ def fit(
     seed: int = 0,
     patience: int | None = None,
     devices: Sequence[torch.device] = (CPU,),
+    precision: TrainingPrecision = "fp32",
 ) -> Iterator[Epoch]:
     """Train a network, one epoch for each item that is taken from the iterator.
 
     The best epoch is the one with the higher valid_accuracy, then the lower valid_loss, then the earlier;
     without validation the one with the lower train_loss, then the earlier. `patience` ends training after
     so many epochs without a better one. With several devices the network is replicated by DataParallel.
+    With bf16 the training step runs under PyTorch's autocast; weights and validation stay fp32.
 
     Seeds PyTorch's global generators. The same seed gives the same results, bit for bit,
     on one machine with the same number of threads. Raises TrainingError when the loss is no longer finite.
@@ -62,7 +67,8 @@ def fit(
     scale = Scaling.fitted(scaling, training.series)
     model = LSTMFCN(len(training.classes), training.length, hyperparameters).to(devices[0])
     network = nn.DataParallel(model, device_ids=list(devices)) if len(devices) > 1 else model
-    optimiser = torch.optim.Adam(model.parameters(), lr=hyperparameters.lr)
+    optimiser = torch.optim.Adam(model.parameters(), lr=hyperparameters.lr, fused=True)
+    autocast = torch.autocast(devices[0].type, torch.bfloat16, enabled=precision == "bf16")
     train_set = _on_device(training, scale, devices[0])
     valid_set = None if validation is None else _on_device(validation, scale, devices[0])
 
@@ -71,7 +77,7 @@ def fit(
     for number in range(1, hyperparameters.epochs + 1):
         started = time.perf_counter()
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            metrics = _train_epoch(network, optimiser, train_set, hyperparameters.batch_size, devices[0])
+            metrics = _train_epoch(network, optimiser, autocast, train_set, hyperparameters.batch_size)
             if valid_set is not None:
                 metrics |= _validate(network, valid_set, devices[0])
         _refuse_divergence(metrics, number, hyperparameters)
@@ -117,11 +123,12 @@ def _on_device(dataset: Dataset, scale: Scaling, device: torch.device) -> tuple[
 def _train_epoch(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
+    autocast: torch.autocast,
     train_set: tuple[Tensor, Tensor],
     batch_size: int,
-    device: torch.device,
 ) -> dict[str, float]:
     series, targets = train_set
+    device = next(network.parameters()).device
     network.train()
     order = torch.randperm(len(series)).to(series.device)
     batches = []
@@ -129,7 +136,8 @@ def _train_epoch(
         chosen = order[start:end]
         batch_targets = targets[chosen].to(device)
         optimiser.zero_grad()
-        logits = network(series[chosen].to(device))
+        with autocast:
+            logits = network(series[chosen].to(device)).float()
         loss = nn.functional.cross_entropy(logits, batch_targets)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
