@@ -33,6 +33,8 @@ check: install  ## formatting, lint, types, import layers and the tests
 
 bench: install  ## the benchmarks, each ending in one line of JSON
 	$(BIN)/python -m benchmarks.parser
+	$(BIN)/python -m benchmarks.predictor
+	$(BIN)/python -m benchmarks.training
 
 clean:  ## remove what the other targets made
 	rm -rf .venv demo-results .*_cache .hypothesis *.egg-info

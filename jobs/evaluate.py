@@ -8,7 +8,7 @@ from pathlib import Path
 from lstmfcn import evaluation, storage
 from lstmfcn.command import run
 from lstmfcn.dataset import read_labelled
-from lstmfcn.devices import visible_devices
+from lstmfcn.devices import Precision, visible_devices
 from lstmfcn.predictor import Predictor
 
 
@@ -19,6 +19,7 @@ def evaluate(
     output: Path | None = None,
     json: bool = False,
     num_gpus: int | None = None,
+    precision: Precision = "fp32",
     overwrite: bool = False,
 ) -> None:
     """Score a checkpoint on labelled data: accuracy, and precision, recall and F1 of each class.
@@ -35,11 +36,13 @@ def evaluate(
         output: Folder for evaluation.json and confusion-matrix.png.
         json: Print one JSON object and nothing else.
         num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default.
+        precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
+            hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.
     """
     if output is not None:
         storage.check_output(output, "evaluation.json", overwrite=overwrite)
-    predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0])
+    predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
     scores = evaluation.evaluate(predictor, read_labelled(data, predictor.classes, predictor.length))
     if output is not None:
         scores.save(output)

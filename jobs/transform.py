@@ -9,6 +9,7 @@ from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection
 from lstmfcn.command import Count, NotNegative, run
+from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.progress import Progress
 from lstmfcn.transform import RESULT_PATTERNS, FileResult, find_inputs
@@ -23,6 +24,7 @@ def transform(
     check: bool = False,
     predictors: Count | None = None,
     gpus_per_predictor: NotNegative = 0,
+    precision: Precision = "fp32",
     overwrite: bool = False,
 ) -> None:
     """Predict the label of every series in CSV files of any size, on Ray.
@@ -41,6 +43,8 @@ def transform(
         check: Only read the input, and report rows, length and the first fault of each file.
         predictors: Predictor processes. As many as fit the cluster, by default.
         gpus_per_predictor: GPUs for each predictor; a fraction shares one.
+        precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
+            hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.
     """
     if check:
@@ -63,6 +67,7 @@ def transform(
             output,
             num_predictors=predictors,
             gpus_per_predictor=gpus_per_predictor,
+            precision=precision,
             on_range=lambda done: progress.advance(work=(done.end - done.start) / 1e6),
         )
     _report(results, loaded.length, output, time.monotonic() - started)
@@ -73,7 +78,8 @@ def _report(results: list[FileResult], length: int, output: Path | None, seconds
     num_rows = sum(result.num_rows for result in sound)
     if sound:
         files = "1 file" if len(sound) == 1 else f"{len(sound):,} files"
-        outcome = "found sound" if output is None else f"predicted to {output}"
+        computed_in = ", ".join(sorted(set.union(*(result.precisions for result in sound))))
+        outcome = "found sound" if output is None else f"predicted in {computed_in} to {output}"
         print(f"{num_rows:,} rows of length {length} in {files} {outcome} in {seconds:.1f} s")
     faults = [result.fault for result in results if result.fault]
     if faults:

@@ -11,6 +11,7 @@ from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.progress import Progress
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
+from lstmfcn.training import TrainingPrecision
 
 
 def tune(
@@ -23,6 +24,7 @@ def tune(
     cpus_per_trial: Positive = 1,
     gpus_per_trial: NotNegative = 0,
     scaling: ScalingMethod = "series",
+    precision: TrainingPrecision = "fp32",
     seed: Seed = 0,
     overwrite: bool = False,
 ) -> None:
@@ -47,6 +49,7 @@ def tune(
         gpus_per_trial: GPUs for each trial: a fraction shares one, several train with DataParallel.
             Without this flag trials run on CPUs, also where there are GPUs.
         scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
+        precision: fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16.
         seed: The same seed draws the same trials.
         overwrite: Replace the result that the output folder holds.
     """
@@ -71,6 +74,7 @@ def tune(
             cpus_per_trial=cpus_per_trial,
             gpus_per_trial=gpus_per_trial,
             scaling=scaling,
+            precision=precision,
             seed=seed,
             on_end=lambda trial: progress.advance(_line(trial)),
         )

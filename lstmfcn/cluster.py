@@ -17,7 +17,7 @@ import torch
 from ray._private.state import state
 
 from lstmfcn.command import end_on_sigterm
-from lstmfcn.devices import cuda_devices
+from lstmfcn.devices import cuda_devices, use_threads
 from lstmfcn.errors import ResourceError
 
 
@@ -83,4 +83,4 @@ def allotted_devices() -> list[torch.device]:
 def use_allotted_threads() -> None:
     """Let PyTorch use as many threads as this Ray worker has CPUs, at least one."""
     resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
-    torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+    use_threads(max(1, int(resources.get("CPU", 1))))

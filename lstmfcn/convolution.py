@@ -13,7 +13,7 @@ from lstmfcn import winograd
 from lstmfcn.winograd import BIAS_POINT, OUTPUTS
 
 _LARGEST_UNFOLDED = 64
-"""Up to so many values of its input that go into an output, a convolution is fastest as one matrix product."""
+"""When an output is made from no more inputs than this, one matrix product is fastest."""
 
 
 class Convolution(nn.Conv1d):
@@ -50,10 +50,11 @@ class _Unfolded(torch.autograd.Function):
         kernel = weight.transpose(1, 2).reshape(filters, taps * channels)
         ctx.save_for_backward(kernel, windows)
         ctx.input_shape = input.shape
-        return torch.addmm(bias[:, None], kernel, windows).view(filters, -1, length).transpose(0, 1)
+        output = torch.addmm(bias[:, None], kernel, windows).view(filters, -1, length)
+        return output.transpose(0, 1).contiguous()  # which batch normalisation is fastest with
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         kernel, windows = ctx.saved_tensors
         batch, filters, length = gradient.shape
@@ -78,12 +79,13 @@ class _Winograd(torch.autograd.Function):
         tiles = -(-length // OUTPUTS)
         transforms = winograd.transforms(taps)
         points = len(transforms.input)
-        input = functional.pad(input, (0, tiles * OUTPUTS - length))
+        padded = functional.pad(input, (0, tiles * OUTPUTS - length))
         kernel = (transforms.kernel @ weight.permute(2, 0, 1).reshape(taps, -1)).view(points, filters, -1)
         output = input.new_empty(batch, filters, tiles, OUTPUTS)
         ctx.at_once = winograd.series_at_once(points * max(channels, filters) * tiles * input.itemsize)
         saved = []
-        for some, result in zip(input.split(ctx.at_once), output.split(ctx.at_once), strict=True):
+        parts = torch.split(padded, ctx.at_once), torch.split(output, ctx.at_once)
+        for some, result in zip(*parts, strict=True):
             windows = _windows(some, points, OUTPUTS, tiles)
             values = (transforms.input @ windows.view(points, -1)).view(points, channels, -1)
             products = torch.bmm(kernel, values)
@@ -93,10 +95,10 @@ class _Winograd(torch.autograd.Function):
             saved.append(values)
         ctx.save_for_backward(kernel, *saved)
         ctx.taps, ctx.input_length, ctx.tiles = taps, input_length, tiles
-        return output.view(batch, filters, -1)[:, :, :length]
+        return output.view(batch, filters, -1)[:, :, :length].contiguous()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         kernel, *saved = ctx.saved_tensors
         points, filters, channels = kernel.shape
@@ -105,7 +107,7 @@ class _Winograd(torch.autograd.Function):
         gradient = functional.pad(gradient, (0, ctx.tiles * OUTPUTS - gradient.shape[2]))
         kernel_gradient = torch.zeros_like(kernel)
         input_gradients = []
-        for some, values in zip(gradient.split(ctx.at_once), saved, strict=True):
+        for some, values in zip(torch.split(gradient, ctx.at_once), saved, strict=True):
             outputs = _windows(some, OUTPUTS, OUTPUTS, ctx.tiles)
             products = (transforms.output.t() @ outputs.view(OUTPUTS, -1)).view(points, filters, -1)
             kernel_gradient.baddbmm_(products, values.transpose(1, 2))

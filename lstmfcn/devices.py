@@ -1,12 +1,24 @@
-"""The devices of this machine, for work that Ray hasn't allotted."""
+"""Devices, the precisions they compute in, and the threads that work on them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
 
 import torch
 
 from lstmfcn.errors import ResourceError
 
+Precision = Literal["fp32", "bf16", "fp16", "auto"]
+"""auto is bf16 where the hardware computes in it, else fp32."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 CPU = torch.device("cpu")
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def visible_devices(num_gpus: int | None = None) -> list[torch.device]:
@@ -23,3 +35,42 @@ def visible_devices(num_gpus: int | None = None) -> list[torch.device]:
 def cuda_devices(count: int) -> list[torch.device]:
     """The first GPUs, or the CPU for a count of 0."""
     return [torch.device("cuda", index) for index in range(count)] or [CPU]
+
+
+def supported_precision(precision: Precision, device: torch.device) -> Precision:
+    """What a device computes in: the precision, or what auto means there.
+
+    Raises ResourceError for fp16 on a CPU.
+    """
+    if precision == "auto":
+        return "bf16" if _has_bfloat16(device) else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise ResourceError("precision fp16 needs a GPU; a CPU computes in fp32 or bf16")
+    return precision
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute with so many threads."""
+    torch.set_num_threads(count)
+
+
+def each_on_one_thread(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """The function of every item, in order: as many items at once as PyTorch may use threads, and one thread
+    for each, for the bits of a matrix product depend on the number of its threads.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if min(num_threads, len(items)) == 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(num_threads)

@@ -1,12 +1,13 @@
 """The network arranged for inference: the same function of a series as the model in evaluation mode, faster.
 
-Batch normalisation is folded into the convolutions, which run channels-last; each LSTM layer's only step
-is one matrix product, without the recurrent kernel and the forget gate, which a zero state cancels.
+Batch normalisation is folded into the convolutions; each LSTM layer is one matrix product, without the
+forget gate, which a zero state cancels. On a CPU in float32 the convolutions run in polyphase layout; on a
+GPU, and in 16 bits, channels-last through the vendor's kernels.
 
 A series gets the same bits in whatever batch and at whatever place in it, though matrix libraries choose
-their kernels by shape and by the alignment of rows in memory. So, on CPUs as measured with MKL and oneDNN:
-matrix products have at least 16 rows, each a multiple of 16 floats (64 bytes) long, in fresh, aligned
-memory; convolutions have at least 2 series and no kernel of one step, which would run as a matrix product.
+their kernels by shape and by the alignment of rows in memory. So, on CPUs as measured with MKL, matrix
+products have at least 16 rows, each a multiple of 16 floats (64 bytes) long, in fresh, aligned memory, and
+run on one thread. Where that is not known to be enough, every batch must have the same size: `is_fixed`.
 """
 
 from __future__ import annotations
@@ -16,41 +17,51 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lstmfcn.model import LSTMFCN
+from lstmfcn.polyphase import PolyphaseBlock
 
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
-_CONVOLUTION_ROWS = 2
+_SERIES_AT_ONCE_ON_CPU = 64
+_SERIES_AT_ONCE_ON_GPU = 1024
 
 
 class InferenceNetwork:
-    """Made from a model in evaluation mode; keeps to the model's device."""
+    """Made from a model in evaluation mode; keeps to the model's device.
+
+    The convolutions compute in `dtype`, the rest in float32.
+    """
 
     @torch.inference_mode()
-    def __init__(self, model: LSTMFCN) -> None:
+    def __init__(self, model: LSTMFCN, dtype: torch.dtype = torch.float32) -> None:
         self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, nn.LSTM)]
-        self._convolutions = [_Convolution(layer) for layer in model.convolutional.layers]
         self._weight = _aligned(model.linear.weight, model.linear.out_features)
         self._bias = model.linear.bias.clone()
+        folded = [_folded(layer) for layer in model.convolutional.layers]
+        on_gpu = self._bias.device.type != "cpu"
+        self.is_fixed = on_gpu or dtype != torch.float32
+        """Whether a series gets the same bits only in batches of the same size."""
+        self._convolve: PolyphaseBlock | _ImageBlock
+        if self.is_fixed:
+            self._convolve = _ImageBlock(folded, dtype)
+            self.series_at_once = _SERIES_AT_ONCE_ON_GPU if on_gpu else _SERIES_AT_ONCE_ON_CPU
+        else:
+            self._convolve = PolyphaseBlock(folded, model.recurrent.length)
+            self.series_at_once = self._convolve.series_at_once
 
     @torch.inference_mode()
-    def __call__(self, series: Tensor) -> Tensor:
-        """Scaled series (batch, length) -> probabilities (batch, classes)."""
+    def logits(self, series: Tensor) -> Tensor:
+        """Scaled series (batch, length) -> logits (batch, classes)."""
         batch = len(series)
         hidden = series
         for step in self._steps:
             hidden = step(_aligned(hidden, _MATMUL_ROWS))
         features = torch.cat([hidden[:batch], self._convolve(series)], dim=1)
-        logits = functional.linear(_aligned(features, _MATMUL_ROWS), self._weight, self._bias)
-        return torch.softmax(logits, dim=1)[:batch]
+        return functional.linear(_aligned(features, _MATMUL_ROWS), self._weight, self._bias)[:batch]
 
-    def _convolve(self, series: Tensor) -> Tensor:
-        """(batch, length) -> (batch, filters_3)."""
-        batch, length = series.shape
-        image = series.new_zeros(max(batch, _CONVOLUTION_ROWS), 1, 1, length)
-        image[:batch, 0, 0] = series
-        for convolution in self._convolutions:
-            image = convolution(image)  # (batch, filters, 1, length)
-        return image.mean(dim=(2, 3))[:batch]
+    @torch.inference_mode()
+    def __call__(self, series: Tensor) -> Tensor:
+        """Scaled series (batch, length) -> probabilities (batch, classes)."""
+        return torch.softmax(self.logits(series), dim=1)
 
 
 class _LSTMStep:
@@ -71,32 +82,38 @@ class _LSTMStep:
         return out * (into * gates[:, 2 * self._size :].tanh()).tanh()
 
 
-class _Convolution:
-    """Padding, convolution, batch normalisation and ReLU as one convolution of images of height 1."""
+class _ImageBlock:
+    """Convolutions with ReLU after each, of channels-last images of height 1; then the mean over time."""
 
-    def __init__(self, layer: nn.Module) -> None:
-        _, convolution, norm, _ = layer.children()
-        assert isinstance(convolution, nn.Conv1d)
-        assert isinstance(norm, nn.BatchNorm1d)
-        assert convolution.bias is not None
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        kernel = convolution.weight * scale[:, None, None]
-        if kernel.shape[2] == 1:
-            kernel = functional.pad(kernel, (1, 1))
-        size = kernel.shape[2]
-        self._kernel = kernel.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        self._bias = (convolution.bias - norm.running_mean) * scale + norm.bias
-        self._right = size // 2 - (size - 1) // 2  # an even kernel's odd step of padding
-        self._both = (size - 1) // 2
+    def __init__(self, folded: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._layers = [
+            (kernel.unsqueeze(2).to(dtype, memory_format=torch.channels_last), bias.to(dtype))
+            for kernel, bias in folded
+        ]
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """(batch, channels, 1, length) -> (batch, filters, 1, length)."""
-        if self._right:
-            image = functional.pad(image, (0, self._right))
-        image = image.contiguous(memory_format=torch.channels_last)
-        return functional.conv2d(image, self._kernel, self._bias, padding=(0, self._both)).relu_()
+    def __call__(self, series: Tensor) -> Tensor:
+        """(batch, length) -> (batch, last filters), in float32."""
+        image = series[:, None, None].to(self._dtype)  # (batch, channels, 1, length)
+        for kernel, bias in self._layers:
+            before, after = (kernel.shape[3] - 1) // 2, kernel.shape[3] // 2
+            image = functional.pad(image, (0, after - before))
+            image = image.contiguous(memory_format=torch.channels_last)
+            image = functional.conv2d(image, kernel, bias, padding=(0, before)).relu_()
+        return image.mean(dim=(2, 3), dtype=torch.float32)
+
+
+def _folded(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Convolution and batch normalisation as one: kernel (filters, channels, taps) and bias (filters,)."""
+    _, convolution, norm, _ = layer.children()
+    assert isinstance(convolution, nn.Conv1d)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert convolution.bias is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = (convolution.bias - norm.running_mean) * scale + norm.bias
+    return convolution.weight * scale[:, None, None], bias
 
 
 def _aligned(matrix: Tensor, least_rows: int) -> Tensor:

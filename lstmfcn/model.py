@@ -26,6 +26,7 @@ class RecurrentBlock(nn.Module):
 
     def __init__(self, length: int, hyperparameters: Hyperparameters) -> None:
         super().__init__()
+        self.length = length
         sizes = [length] + [hyperparameters.hidden_size] * hyperparameters.num_layers
         self.layers = nn.ModuleList(_lstm(size_in, size_out) for size_in, size_out in pairwise(sizes))
         self.dropout = nn.Dropout(hyperparameters.dropout)

@@ -9,42 +9,62 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.series import Matrix, parse_series
-
-_CHUNK_ROWS = 128
-"""Series that go through the network together; their activations stay in the processor's cache."""
 
 
 class Predictor:
     """Predicts series with a checkpoint's network.
 
-    On one kind of device the same series gives the same bytes whatever batch it travels in: on a CPU by the
-    care that InferenceNetwork takes, on a GPU because every chunk there has the same shape.
+    In one precision and on one kind of device the same series gives the same bytes whatever batch it travels
+    in: by the care that InferenceNetwork takes, or because every chunk is filled up to the same shape.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
+        """Raises ResourceError for a precision that the device can't compute in."""
         self.classes = checkpoint.classes
         self.length = checkpoint.length
         self._scaling = checkpoint.scaling
         self._device = torch.device(device)
-        self._network = InferenceNetwork(checkpoint.build_model().to(self._device))
+        self.precision = supported_precision(precision, self._device)
+        """What the convolutions compute in: never auto."""
+        model = checkpoint.build_model().to(self._device)
+        self._network = InferenceNetwork(model, DTYPES[self.precision])
         self._lines = np.array([_csv_line(name) for name in self.classes.names], object)
 
     @classmethod
-    def load(cls, checkpoint: Path | str, device: torch.device | str = "cpu") -> Predictor:
-        """A predictor from a checkpoint directory. Raises CheckpointError."""
-        return cls(Checkpoint.load(Path(checkpoint)), device)
+    def load(
+        cls,
+        checkpoint: Path | str,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+    ) -> Predictor:
+        """A predictor from a checkpoint directory. Raises CheckpointError and ResourceError."""
+        return cls(Checkpoint.load(Path(checkpoint)), device, precision)
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """Series as read, (cases, length), to the probability of each class: (cases, classes)."""
-        probabilities = np.empty((len(series), len(self.classes)), np.float32)
-        for start in range(0, len(series), _CHUNK_ROWS):
-            chunk = self._scaling(series[start : start + _CHUNK_ROWS])
-            probabilities[start : start + len(chunk)] = self._predict_chunk(chunk)
-        return probabilities
+        at_once = self._network.series_at_once
+        chunks = [series[start : start + at_once] for start in range(0, len(series), at_once)]
+        if not chunks:
+            return np.empty((0, len(self.classes)), np.float32)
+        if self._device.type == "cpu":
+            parts = each_on_one_thread(self._predict_chunk, chunks)
+        else:
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+                parts = [self._predict_chunk(chunk) for chunk in chunks]
+            torch.cuda.synchronize(self._device)
+        return torch.cat(parts).numpy()
 
     def positions(self, series: Matrix) -> NDArray[np.int64]:
         """The most probable class of each series, as its position in `classes`."""
@@ -63,12 +83,16 @@ class Predictor:
         """CSV of series without labels to CSV of predicted labels, a line each. Raises DataError."""
         return self.csv_lines(parse_series(data, source=source, length=self.length))
 
-    def _predict_chunk(self, scaled: Matrix) -> NDArray[np.float32]:
-        rows = len(scaled)
-        if self._device.type != "cpu":
-            scaled = np.pad(scaled, ((0, _CHUNK_ROWS - rows), (0, 0)))
-        probabilities = self._network(torch.from_numpy(scaled).to(self._device))
-        return probabilities[:rows].numpy(force=True)
+    def _predict_chunk(self, series: Matrix) -> Tensor:
+        """(cases, length) -> (cases, classes) in main memory, to which a GPU may still be copying."""
+        scaled = torch.from_numpy(self._scaling(series))
+        if self._network.is_fixed:
+            missing = self._network.series_at_once - len(series)
+            scaled = functional.pad(scaled, (0, 0, 0, missing))
+        if self._device.type == "cuda":
+            scaled = scaled.pin_memory()
+        probabilities = self._network(scaled.to(self._device, non_blocking=True))
+        return probabilities[: len(series)].to("cpu", non_blocking=True)
 
 
 def _csv_line(cell: str) -> bytes:

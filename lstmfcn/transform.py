@@ -18,6 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from lstmfcn import cluster, storage
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix, parse_series
@@ -63,6 +64,8 @@ class FileResult:
     num_rows: int
     fault: str | None
     """The first fault in it."""
+    precisions: set[str]
+    """What it was predicted in: more than one if `auto` chose differently on different nodes."""
 
 
 def find_inputs(path: Path, output: Path | None) -> tuple[list[InputFile], list[Path]]:
@@ -137,6 +140,7 @@ def transform(
     *,
     num_predictors: int | None = None,
     gpus_per_predictor: float = 0,
+    precision: Precision = "fp32",
     on_range: Callable[[Range], None] = lambda _: None,
 ) -> list[FileResult]:
     """Predict every file and write `<output>/<relative>.out`: a line for each row, in order, at once.
@@ -158,12 +162,10 @@ def transform(
         storage.remove(output, WORK_FOLDER, *(f"{file.relative}.out" for file in files))
     results: dict[int, FileResult] = {}
     try:
-        for number, num_rows, is_sound in _predict(
-            checkpoint, files, ranges, work, num_predictors, gpus_per_predictor
-        ):
-            done = ranges[number]
+        for row in _predict(checkpoint, files, ranges, work, num_predictors, gpus_per_predictor, precision):
+            done = ranges[row["number"]]
             file = progress[done.file]
-            file.add(done, num_rows, is_sound)
+            file.add(done, row)
             if file.is_done:
                 results[done.file] = _conclude(file, work, checkpoint.length)
             on_range(done)
@@ -182,11 +184,13 @@ class _FileProgress:
     num_done: int = 0
     num_rows: int = 0
     faulty: list[Range] = field(default_factory=list)
+    precisions: set[str] = field(default_factory=set)
 
-    def add(self, one: Range, num_rows: int, is_sound: bool) -> None:
+    def add(self, one: Range, row: dict[str, Any]) -> None:
         self.num_done += 1
-        self.num_rows += num_rows
-        if not is_sound:
+        self.num_rows += row["num_rows"]
+        self.precisions.add(row["precision"])
+        if not row["is_sound"]:
             self.faulty.append(one)
 
     @property
@@ -199,11 +203,11 @@ def _conclude(progress: _FileProgress, work: Path | None, length: int) -> FileRe
     file = progress.file
     if progress.faulty:
         first = min(progress.faulty, key=lambda one: one.start)
-        return FileResult(file, progress.num_rows, find_fault(file, first, length))
+        return FileResult(file, progress.num_rows, find_fault(file, first, length), progress.precisions)
     if work is not None:
         parts = [_part_path(work, one) for one in progress.ranges]
         storage.concatenate(parts, work.parent / f"{file.relative}.out")
-    return FileResult(file, progress.num_rows, None)
+    return FileResult(file, progress.num_rows, None, progress.precisions)
 
 
 def _predict(
@@ -213,21 +217,21 @@ def _predict(
     work: Path | None,
     num_predictors: int,
     gpus_per_predictor: float,
-) -> Iterator[tuple[int, int, bool]]:
-    """Index and number of rows of every range and whether it is sound, as they get done."""
+    precision: Precision,
+) -> Iterator[dict[str, Any]]:
+    """What _RangePredictor says of every range, as they get done."""
     DataContext.get_current().enable_progress_bars = False
     done = ray.data.from_items(
         [{"number": number} for number in range(len(ranges))], override_num_blocks=len(ranges)
     ).map_batches(
         _RangePredictor,
-        fn_constructor_args=(ray.put(checkpoint), files, ranges, work),
+        fn_constructor_args=(ray.put(checkpoint), precision, files, ranges, work),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(num_predictors, len(ranges))),
         num_cpus=1,
         num_gpus=gpus_per_predictor,
     )
-    for row in done.iter_rows():
-        yield row["number"], row["num_rows"], row["is_sound"]
+    yield from done.iter_rows()
 
 
 class _RangePredictor:
@@ -236,12 +240,13 @@ class _RangePredictor:
     def __init__(
         self,
         checkpoint: ray.ObjectRef[Checkpoint],
+        precision: Precision,
         files: list[InputFile],
         ranges: list[Range],
         work: Path | None,
     ) -> None:
         cluster.use_allotted_threads()
-        self._predictor = Predictor(ray.get(checkpoint), cluster.allotted_devices()[0])
+        self._predictor = Predictor(ray.get(checkpoint), cluster.allotted_devices()[0], precision)
         self._files, self._ranges, self._work = files, ranges, work
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -260,7 +265,12 @@ class _RangePredictor:
                         part.write(self._predictor.csv_lines(series))
         except DataError:
             is_sound = False
-        return {"number": [number], "num_rows": [num_rows], "is_sound": [is_sound]}
+        return {
+            "number": [number],
+            "num_rows": [num_rows],
+            "is_sound": [is_sound],
+            "precision": [self._predictor.precision],
+        }
 
 
 def _part_path(work: Path, one: Range) -> Path:

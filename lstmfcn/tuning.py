@@ -23,7 +23,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, Range, SearchSpace
-from lstmfcn.training import Epoch, fit
+from lstmfcn.training import Epoch, TrainingPrecision, fit
 
 METRIC_NAMES = [
     prefix + name
@@ -72,6 +72,7 @@ def sweep(
     cpus_per_trial: float = 1,
     gpus_per_trial: float = 0,
     scaling: ScalingMethod = "series",
+    precision: TrainingPrecision = "fp32",
     seed: int = 0,
     on_end: Callable[[Trial], None] = _ignore,
 ) -> list[Trial]:
@@ -94,6 +95,7 @@ def sweep(
                 validation=validation,
                 checkpoints=output / "trials",
                 scaling=scaling,
+                precision=precision,
                 seed=seed,
             ),
             {"cpu": cpus_per_trial, "gpu": gpus_per_trial},
@@ -142,6 +144,7 @@ def _run_trial(
     validation: Dataset,
     checkpoints: Path,
     scaling: ScalingMethod,
+    precision: TrainingPrecision,
     seed: int,
 ) -> None:
     # Tune reuses this process for the next trial, and by default fails it when this one is still
@@ -157,6 +160,7 @@ def _run_trial(
         scaling=scaling,
         seed=seed,
         devices=cluster.allotted_devices(),
+        precision=precision,
     ):
         if epoch.checkpoint is not None:
             epoch.checkpoint.save(directory)

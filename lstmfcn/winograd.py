@@ -1,5 +1,5 @@
-"""Winograd's minimal filtering: m neighbouring outputs of a filter with k taps from m + k - 1 multiplications,
-where the definition takes m k.
+"""Winograd's minimal filtering: m outputs of a filter with k taps from m + k - 1 multiplications,
+not from m k.
 
 S. Winograd, "Arithmetic Complexity of Computations", SIAM 1980; for neural networks: Lavin and Gray,
 "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, arXiv 1509.09308.

@@ -12,6 +12,7 @@ from ray import serve
 
 from lstmfcn.cluster import connection, refuse_unsatisfiable
 from lstmfcn.command import NotNegative, run
+from lstmfcn.devices import Precision
 from lstmfcn.errors import ResourceError
 from serve_app.app import Settings, build_app
 
@@ -19,7 +20,12 @@ Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
 
 def serve_checkpoint(
-    *, checkpoint: Path, host: str = "127.0.0.1", port: Port = 8080, gpus_per_replica: NotNegative = 0
+    *,
+    checkpoint: Path,
+    host: str = "127.0.0.1",
+    port: Port = 8080,
+    gpus_per_replica: NotNegative = 0,
+    precision: Precision = "fp32",
 ) -> None:
     """Serve a checkpoint over HTTP on this machine until Ctrl-C.
 
@@ -35,8 +41,10 @@ def serve_checkpoint(
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
         gpus_per_replica: GPUs for the predictor; a fraction shares one.
+        precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
+            hardware computes in it, else fp32.
     """
-    app = build_app(Settings(checkpoint=checkpoint, gpus_per_replica=gpus_per_replica))
+    app = build_app(Settings(checkpoint=checkpoint, gpus_per_replica=gpus_per_replica, precision=precision))
     _refuse_taken(host, port)
     with connection():
         refuse_unsatisfiable("a replica", 1, gpus_per_replica)

@@ -5,6 +5,7 @@ and answers CSV of predicted labels, a line for each row: the bytes that jobs.tr
 """
 
 import asyncio
+import logging
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,8 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 
 from lstmfcn import cluster
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
+
+logger = logging.getLogger("ray.serve")
 
 
 class Settings(BaseModel):
@@ -28,6 +32,7 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1)
     """Largest request body; the default is SageMaker's."""
     gpus_per_replica: float = Field(0, ge=0)
+    precision: Precision = "fp32"
 
 
 class Endpoint:
@@ -36,7 +41,8 @@ class Endpoint:
     def __init__(self, settings: Settings) -> None:
         cluster.use_allotted_threads()
         checkpoint = Checkpoint.load(settings.checkpoint)
-        self._predictor = Predictor(checkpoint, cluster.allotted_devices()[0])
+        self._predictor = Predictor(checkpoint, cluster.allotted_devices()[0], settings.precision)
+        logger.info("predicting in %s", self._predictor.precision)
         self._max_body_bytes = settings.max_body_bytes
 
     async def __call__(self, request: Request) -> Response:

@@ -30,21 +30,48 @@ def trained_model(length: int, **hyperparameters: Any) -> LSTMFCN:
     ],
 )
 @pytest.mark.parametrize("length", [2, 31, 96])
-def test_it_is_the_function_that_the_model_is(hyperparameters: dict[str, Any], length: int) -> None:
+def test_logits_are_the_models_within_a_hundred_thousandth_of_the_largest(
+    hyperparameters: dict[str, Any], length: int
+) -> None:
     model = trained_model(length, **hyperparameters)
     series = torch.randn(50, length)
+    expected = model(series)
 
-    probabilities = InferenceNetwork(model)(series)
+    logits = InferenceNetwork(model).logits(series)
 
-    assert torch.allclose(probabilities, torch.softmax(model(series), dim=1), atol=1e-6)
+    tolerance = 1e-5 * expected.abs().max(dim=1, keepdim=True).values
+    assert ((logits - expected).abs() <= tolerance).all()
+    best, second = expected.topk(2, dim=1).values.t()
+    is_clear = best - second > tolerance[:, 0]
+    assert torch.equal(logits.argmax(1)[is_clear], expected.argmax(1)[is_clear])
+
+
+def test_probabilities_are_the_softmax_of_logits() -> None:
+    network = InferenceNetwork(trained_model(20, **SMALL))
+    series = torch.randn(50, 20)
+
+    assert torch.equal(network(series), torch.softmax(network.logits(series), dim=1))
+
+
+@pytest.mark.parametrize("hyperparameters", [{}, SMALL])
+def test_in_bfloat16_probabilities_are_those_of_float32_within_its_precision(
+    hyperparameters: dict[str, Any],
+) -> None:
+    model = trained_model(24, **hyperparameters)
+    series = torch.randn(8, 24)
+
+    probabilities = InferenceNetwork(model, torch.bfloat16)(series)
+
+    assert probabilities.dtype == torch.float32
+    assert torch.allclose(probabilities, InferenceNetwork(model)(series), atol=0.02)
 
 
 def test_the_place_of_a_series_in_its_batch_changes_no_bit() -> None:
     choose = random.Random(0).choice
-    for _ in range(30):
-        sizes = {f"filters_{i}": choose([1, 3, 4, 7, 16, 33]) for i in (1, 2, 3)}
+    for _ in range(40):
+        sizes = {f"filters_{i}": choose([1, 2, 3, 4, 7, 16, 33, 64]) for i in (1, 2, 3)}
         kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8]) for i in (1, 2, 3)}
-        length = choose([2, 5, 16, 50, 101])
+        length = choose([2, 3, 5, 16, 50, 101])
         model = trained_model(length, hidden_size=choose([3, 8, 13, 64]), **sizes, **kernels)
         network = InferenceNetwork(model)
         series = torch.randn(128, length)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels
+from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
@@ -71,6 +72,7 @@ def test_a_series_gets_the_same_bytes_whatever_batch_it_is_in(
 def test_the_number_of_threads_changes_no_byte() -> None:
     predictor = Predictor(random_checkpoint(100))
     series = np.random.default_rng(0).normal(size=(140, 100)).astype(np.float32)
+    torch.set_num_threads(1)
     with_one_thread = predictor.probabilities(series)
     torch.set_num_threads(2)
     try:
@@ -89,6 +91,24 @@ def test_no_split_into_batches_changes_a_byte(sizes: list[int]) -> None:
     parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
 
     assert np.concatenate(parts).tobytes() == predictor.probabilities(series).tobytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_10_000_rows_in_random_splits_with_single_rows_give_the_same_bytes(precision: Precision) -> None:
+    predictor = Predictor(random_checkpoint(50, **SMALL), precision=precision)
+    random = np.random.default_rng(2)
+    series = random.normal(size=(10_000, 50)).astype(np.float32)
+    cuts = random.choice(np.arange(1, 10_000), size=150, replace=False)
+    bounds = np.unique([0, *range(1, 21), *cuts, 10_000])
+    parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
+
+    assert np.concatenate(parts).tobytes() == predictor.probabilities(series).tobytes()
+
+
+def test_no_rows_give_no_predictions() -> None:
+    predictor = Predictor(random_checkpoint(30, **SMALL))
+
+    assert predictor.probabilities(np.empty((0, 30), np.float32)).shape == (0, 3)
 
 
 def test_csv_in_gives_csv_out(checkpoint_folder: Path) -> None:
@@ -111,3 +131,21 @@ def test_labels_are_quoted_where_csv_needs_it() -> None:
 
     expected = "".join(f"{lines[label]}\n" for label in predictor.labels(series))
     assert predictor.csv_lines(series).decode() == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_gives_a_series_the_same_bytes_in_any_batch_and_the_cpus_probabilities(
+    precision: Precision,
+) -> None:
+    checkpoint = random_checkpoint(50)
+    predictor = Predictor(checkpoint, "cuda", precision)
+    series = np.random.default_rng(3).normal(size=(3000, 50)).astype(np.float32)
+    bounds = [0, 1, 2, 1000, 1030, 3000]
+    parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
+    whole = predictor.probabilities(series)
+
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    tolerance = 1e-5 if precision == "fp32" else 0.02
+    assert np.allclose(whole, Predictor(checkpoint).probabilities(series), atol=tolerance)

@@ -108,6 +108,16 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
         list(fit(broken, hyperparameters=with_epochs(2)))
 
 
+def test_bf16_trains_as_well_and_keeps_weights_in_float32() -> None:
+    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(60), precision="bf16")
+
+    assert last.metrics["valid_accuracy"] == 1.0
+    for epoch in fit(make_dataset(10), hyperparameters=with_epochs(1), precision="bf16"):
+        assert epoch.checkpoint is not None
+        floating = [one for one in epoch.checkpoint.weights.values() if one.is_floating_point()]
+        assert {one.dtype for one in floating} == {torch.float32}
+
+
 @given(st.integers(2, 500), st.integers(1, 200))
 def test_batches_cover_every_case_once_and_none_is_a_left_over_single(
     num_cases: int, batch_size: int

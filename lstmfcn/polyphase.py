@@ -1,0 +1,156 @@
+"""The convolutional block for inference on CPUs in float32, on feature maps in polyphase layout.
+
+A feature map (batch, channels, length) is held as (4 phases, channels, columns): step 4 t + p of a series is
+in phase p, column t of that series' columns. After its last step come columns of zeros, as far as a kernel
+reaches, so that a shift in time is a shift of all columns at once. Four neighbouring outputs, one of each
+phase, are then what Winograd's filtering computes together; kernels that it doesn't suit are one matrix
+product a phase, over windows of rows that need no copy.
+
+A series gets the same bits in whatever batch and at whatever place in it, because every matrix product sees
+it as columns of its own. As measured with MKL that takes two things: rows of whole blocks of 16 floats
+(64 bytes), and enough columns for PyTorch to leave every product to MKL.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lstmfcn import winograd
+from lstmfcn.winograd import BIAS_POINT
+
+_PHASES = winograd.OUTPUTS
+_BLOCK = 16
+_FEWEST_MULTIPLICATIONS = 400
+"""A batched product with fewer than these in each matrix is computed by PyTorch's own loop."""
+
+
+class PolyphaseBlock:
+    """Convolutions with ReLU after each, then the mean over time."""
+
+    def __init__(self, folded: list[tuple[Tensor, Tensor]], length: int) -> None:
+        """From kernels (filters, channels, taps) and biases (filters,), for series of `length`."""
+        self._convolutions = [_convolution(kernel, bias) for kernel, bias in folded]
+        self._length = length
+        self._tiles = -(-length // _PHASES)
+        reach = max(kernel.shape[2] // 2 for kernel, _ in folded)
+        self._width = self._tiles - (-reach // _PHASES)
+        self._fewest_columns = max(-(-_FEWEST_MULTIPLICATIONS // kernel.numel()) for kernel, _ in folded)
+        most_rows = max(convolution.most_rows for convolution in self._convolutions)
+        self.series_at_once = winograd.series_at_once(most_rows * self._width * 4)
+
+    def __call__(self, series: Tensor) -> Tensor:
+        """(batch, length) -> (batch, last filters)."""
+        batch = len(series)
+        features = self._phases(series)
+        floor = -math.inf
+        for convolution in self._convolutions:
+            features = convolution(features, floor)
+            self._clear_padding(features, batch)
+            floor = 0.0  # ReLU
+        total = features.clamp_min_(floor).sum(0)[:, : batch * self._width]
+        return total.view(-1, batch, self._width).sum(2).t() / self._length
+
+    def _phases(self, series: Tensor) -> Tensor:
+        """(batch, length) -> (4, 1, columns)."""
+        batch = len(series)
+        used = batch * self._width
+        columns = max(used, self._fewest_columns)
+        phases = series.new_zeros(_PHASES, 1, columns + -columns % _BLOCK)
+        padded = functional.pad(series, (0, self._width * _PHASES - self._length))
+        steps = padded.view(batch, self._width, _PHASES).permute(2, 0, 1)
+        phases[:, 0, :used].view(_PHASES, batch, self._width).copy_(steps)
+        return phases
+
+    def _clear_padding(self, features: Tensor, batch: int) -> None:
+        """Zeros where no series has a step."""
+        used = batch * self._width
+        features[:, :, used:] = 0
+        by_series = features[:, :, :used].view(_PHASES, -1, batch, self._width)
+        by_series[..., self._tiles :] = 0
+        last_phases = self._length % _PHASES
+        if last_phases:
+            by_series[last_phases:, ..., self._tiles - 1] = 0
+
+
+def _convolution(kernel: Tensor, bias: Tensor) -> _Convolution:
+    filters, channels, taps = kernel.shape
+    chosen = _WinogradConvolution if winograd.pays(channels, filters, taps) else _DirectConvolution
+    return chosen(kernel, bias)
+
+
+class _Convolution(ABC):
+    """One convolution that keeps the length."""
+
+    def __init__(self, kernel: Tensor, bias: Tensor) -> None:
+        filters, channels, taps = kernel.shape
+        self._rows = _PHASES + taps - 1
+        """Neighbouring steps that four outputs are made from."""
+        self._before = (taps - 1) // 2
+        """Of these, the steps before the first output."""
+        self._bias = bias[:, None].clone()
+        self.most_rows = self._rows * max(channels, filters)
+        """Rows of the largest matrix."""
+
+    def __call__(self, features: Tensor, floor: float) -> Tensor:
+        """(4, channels, columns), of which less than `floor` counts as it -> (4, filters, columns)."""
+        return self._multiply(self._windows(features, floor))
+
+    @abstractmethod
+    def _multiply(self, windows: Tensor) -> Tensor:
+        """(rows, channels, columns) -> (4, filters, columns)."""
+
+    def _windows(self, features: Tensor, floor: float) -> Tensor:
+        """Row r of a column is the step r - before, counted from the first one in the column."""
+        _, channels, columns = features.shape
+        windows = features.new_empty(self._rows, channels * columns)
+        features = features.view(_PHASES, channels * columns)
+        for shift in range(-self._before // _PHASES, (self._rows - 1 - self._before) // _PHASES + 1):
+            first = max(0, _PHASES * shift + self._before)
+            end = min(self._rows, _PHASES * (shift + 1) + self._before)
+            phase = first - self._before - _PHASES * shift
+            source, target = features[phase : phase + end - first], windows[first:end]
+            if shift < 0:
+                target[:, :-shift] = 0
+                source, target = source[:, :shift], target[:, -shift:]
+            elif shift > 0:
+                target[:, -shift:] = 0
+                source, target = source[:, shift:], target[:, :-shift]
+            torch.clamp_min(source, floor, out=target)
+        return windows.view(self._rows, channels, columns)
+
+
+class _WinogradConvolution(_Convolution):
+    def __init__(self, kernel: Tensor, bias: Tensor) -> None:
+        super().__init__(kernel, bias)
+        filters, channels, taps = kernel.shape
+        self._transforms = winograd.transforms(taps)
+        by_tap = kernel.permute(2, 0, 1).reshape(taps, -1).double()
+        transformed = (self._transforms.kernel.double() @ by_tap).to(kernel.dtype)
+        self._kernel = transformed.view(self._rows, filters, channels)
+
+    def _multiply(self, windows: Tensor) -> Tensor:
+        rows, channels, columns = windows.shape
+        values = self._transforms.input @ windows.view(rows, -1)
+        products = torch.bmm(self._kernel, values.view(rows, channels, columns))
+        products[BIAS_POINT] += self._bias
+        return (self._transforms.output @ products.view(rows, -1)).view(_PHASES, -1, columns)
+
+
+class _DirectConvolution(_Convolution):
+    def __init__(self, kernel: Tensor, bias: Tensor) -> None:
+        super().__init__(kernel, bias)
+        matrix = kernel.transpose(1, 2).flatten(1)  # (filters, taps * channels)
+        self._kernel = matrix.contiguous().expand(_PHASES, -1, -1)
+
+    def _multiply(self, windows: Tensor) -> Tensor:
+        _, channels, columns = windows.shape
+        inputs = self._kernel.shape[2]
+        of_phases = windows.as_strided(
+            (_PHASES, inputs, columns), (channels * columns, columns, 1), windows.storage_offset()
+        )
+        return torch.baddbmm(self._bias, self._kernel, of_phases)
