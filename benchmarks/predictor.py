@@ -57,7 +57,7 @@ def main() -> None:
                 use_threads(threads)
                 is_main = (name, length, threads) == ("default", 100, 1)
                 contestants = _contestants(checkpoint, threads, with_bf16=has_bf16 or is_main)
-                rates = _rates(contestants, series)
+                rates = _rates(contestants, series, emulated=() if has_bf16 else ("bf16",))
                 cells = [f"{who} {rate:,.0f} ({rate / rates['naive']:.2f})" for who, rate in rates.items()]
                 print(f"{name:<8} {length:>6} {threads:>7}  {'  '.join(cells)}", flush=True)
                 if is_main:
@@ -78,10 +78,9 @@ def _checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
     return Checkpoint(hyperparameters, classes, length, Scaling(), 1, {}, model.state_dict())
 
 
-def _rates(contestants: dict[str, Contestant], series: Matrix) -> dict[str, float]:
-    """Series per second; bf16 gets fewer of them, for it may be emulated."""
-    few = series[:BATCH]
-    given = {name: few if name == "bf16" else series for name in contestants}
+def _rates(contestants: dict[str, Contestant], series: Matrix, emulated: tuple[str, ...]) -> dict[str, float]:
+    """Series per second; of which those that are emulated get few."""
+    given = {name: series[:BATCH] if name in emulated else series for name in contestants}
     runs = {name: functools.partial(run, given[name]) for name, run in contestants.items()}
     return {name: len(given[name]) / seconds for name, seconds in interleaved(runs).items()}
 

@@ -17,7 +17,10 @@ _LARGEST_UNFOLDED = 64
 
 
 class Convolution(nn.Conv1d):
-    """The same function of the same parameters as nn.Conv1d without padding."""
+    """nn.Conv1d of stride 1 without padding."""
+
+    def __init__(self, channels: int, filters: int, taps: int) -> None:
+        super().__init__(channels, filters, taps)
 
     def forward(self, input: Tensor) -> Tensor:
         """(batch, channels, length) -> (batch, filters, length - taps + 1)."""
@@ -27,10 +30,11 @@ class Convolution(nn.Conv1d):
             image = input.unsqueeze(2).contiguous(memory_format=torch.channels_last)
             return functional.conv2d(image, self.weight.unsqueeze(2), self.bias).squeeze(2)
         filters, channels, taps = self.weight.shape
-        if winograd.pays(channels, filters, taps):
-            return _convolved(_Winograd, input, self.weight, self.bias)
-        if channels * taps <= _LARGEST_UNFOLDED:
-            return _convolved(_Unfolded, input, self.weight, self.bias)
+        if input.dtype == torch.float32 and len(input) > 0 and input.shape[2] >= taps:
+            if winograd.pays(channels, filters, taps):
+                return _convolved(_Winograd, input, self.weight, self.bias)
+            if channels * taps <= _LARGEST_UNFOLDED:
+                return _convolved(_Unfolded, input, self.weight, self.bias)
         return super().forward(input)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
@@ -16,6 +17,9 @@ Precision = Literal["fp32", "bf16", "fp16", "auto"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 CPU = torch.device("cpu")
+
+_changing_threads = threading.Lock()
+"""PyTorch's number of threads is the whole process's."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -53,11 +57,11 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
 
 
 def use_threads(count: int) -> None:
-    """Let this process compute with so many threads."""
+    """Let this process compute with so many threads, where PyTorch would take one for each core."""
     torch.set_num_threads(count)
 
 
@@ -65,12 +69,15 @@ def each_on_one_thread(function: Callable[[_Item], _Result], items: Sequence[_It
     """The function of every item, in order: as many items at once as PyTorch may use threads, and one thread
     for each, for the bits of a matrix product depend on the number of its threads.
     """
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if min(num_threads, len(items)) == 1:
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, items))
-    finally:
-        torch.set_num_threads(num_threads)
+    if torch.get_num_threads() == 1:
+        return [function(item) for item in items]
+    with _changing_threads:
+        num_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if len(items) == 1:
+                return [function(items[0])]
+            with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                return list(pool.map(function, items))
+        finally:
+            torch.set_num_threads(num_threads)

@@ -33,7 +33,8 @@ class Evaluation:
         for label, scores in self.summary["classes"].items():
             numbers = "{precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:6d}".format(**scores)
             lines.append(f"{label:>{width}}  {numbers}")
-        return "\n".join([f"accuracy: {self.summary['accuracy']:.8f}", *lines])
+        head = f"accuracy: {self.summary['accuracy']:.8f} in {self.summary['precision']}"
+        return "\n".join([head, *lines])
 
     def save(self, output: Path) -> None:
         """Write confusion-matrix.png and evaluation.json."""
@@ -62,6 +63,7 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     summary = {
         "accuracy": float(metrics.accuracy_score(dataset.targets, predicted)),
         "num_cases": len(dataset),
+        "precision": predictor.precision,
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),

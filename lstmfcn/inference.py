@@ -4,10 +4,11 @@ Batch normalisation is folded into the convolutions; each LSTM layer is one matr
 forget gate, which a zero state cancels. On a CPU in float32 the convolutions run in polyphase layout; on a
 GPU, and in 16 bits, channels-last through the vendor's kernels.
 
-A series gets the same bits in whatever batch and at whatever place in it, though matrix libraries choose
-their kernels by shape and by the alignment of rows in memory. So, on CPUs as measured with MKL, matrix
-products have at least 16 rows, each a multiple of 16 floats (64 bytes) long, in fresh, aligned memory, and
-run on one thread. Where that is not known to be enough, every batch must have the same size: `is_fixed`.
+A series must get the same bits in whatever batch and at whatever place in it, though matrix libraries choose
+their kernels by shape and by the alignment of rows in memory. On a CPU in float32 it does, as measured with
+MKL on AVX2: matrix products have at least 16 rows, each a multiple of 16 floats (64 bytes) long, in fresh,
+aligned memory, and the caller gives the network one thread. Otherwise every batch must be filled up to the
+same size: `needs_full_batches`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,13 @@ from lstmfcn.polyphase import PolyphaseBlock
 
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
+_LONGEST_POLYPHASE_KERNEL = 16
+"""Longer ones pad every series too much."""
+
 _SERIES_AT_ONCE_ON_CPU = 64
 _SERIES_AT_ONCE_ON_GPU = 1024
+_FEATURES_AT_ONCE_ON_GPU = 1 << 26
+"""Numbers in the largest feature map: 256 MiB of float32."""
 
 
 class InferenceNetwork:
@@ -38,15 +44,24 @@ class InferenceNetwork:
         self._bias = model.linear.bias.clone()
         folded = [_folded(layer) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
-        self.is_fixed = on_gpu or dtype != torch.float32
-        """Whether a series gets the same bits only in batches of the same size."""
+        length = model.recurrent.length
+        longest_kernel = max(kernel.shape[2] for kernel, _ in folded)
+        self.needs_full_batches = (
+            on_gpu or dtype != torch.float32 or longest_kernel > _LONGEST_POLYPHASE_KERNEL
+        )
+        """Whether a series gets the same bits only in batches of `series_at_once`."""
         self._convolve: PolyphaseBlock | _ImageBlock
-        if self.is_fixed:
-            self._convolve = _ImageBlock(folded, dtype)
-            self.series_at_once = _SERIES_AT_ONCE_ON_GPU if on_gpu else _SERIES_AT_ONCE_ON_CPU
-        else:
-            self._convolve = PolyphaseBlock(folded, model.recurrent.length)
+        if not self.needs_full_batches:
+            self._convolve = PolyphaseBlock(folded, length)
             self.series_at_once = self._convolve.series_at_once
+        else:
+            self._convolve = _ImageBlock(folded, dtype)
+            self.series_at_once = _SERIES_AT_ONCE_ON_CPU
+            if on_gpu:
+                features = length * max(len(kernel) for kernel, _ in folded)
+                self.series_at_once = max(
+                    1, min(_SERIES_AT_ONCE_ON_GPU, _FEATURES_AT_ONCE_ON_GPU // features)
+                )
 
     @torch.inference_mode()
     def logits(self, series: Tensor) -> Tensor:
@@ -97,7 +112,8 @@ class _ImageBlock:
         image = series[:, None, None].to(self._dtype)  # (batch, channels, 1, length)
         for kernel, bias in self._layers:
             before, after = (kernel.shape[3] - 1) // 2, kernel.shape[3] // 2
-            image = functional.pad(image, (0, after - before))
+            if after > before:  # an even kernel's odd step
+                image = functional.pad(image, (0, 1))
             image = image.contiguous(memory_format=torch.channels_last)
             image = functional.conv2d(image, kernel, bias, padding=(0, before)).relu_()
         return image.mean(dim=(2, 3), dtype=torch.float32)

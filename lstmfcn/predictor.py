@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.series import Matrix, parse_series
+
+_cudnn = threading.Lock()
+"""Its settings are the whole process's."""
 
 
 class Predictor:
@@ -61,7 +65,7 @@ class Predictor:
         if self._device.type == "cpu":
             parts = each_on_one_thread(self._predict_chunk, chunks)
         else:
-            with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            with _cudnn, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
                 parts = [self._predict_chunk(chunk) for chunk in chunks]
             torch.cuda.synchronize(self._device)
         return torch.cat(parts).numpy()
@@ -86,8 +90,8 @@ class Predictor:
     def _predict_chunk(self, series: Matrix) -> Tensor:
         """(cases, length) -> (cases, classes) in main memory, to which a GPU may still be copying."""
         scaled = torch.from_numpy(self._scaling(series))
-        if self._network.is_fixed:
-            missing = self._network.series_at_once - len(series)
+        missing = self._network.series_at_once - len(series)
+        if self._network.needs_full_batches and missing:
             scaled = functional.pad(scaled, (0, 0, 0, missing))
         if self._device.type == "cuda":
             scaled = scaled.pin_memory()

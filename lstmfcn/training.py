@@ -22,7 +22,7 @@ from lstmfcn.scaling import Scaling, ScalingMethod
 
 TrainingPrecision = Literal["fp32", "bf16"]
 
-_EVALUATION_BATCH = 1024
+_EVALUATION_BATCH = 256
 _SHARE_OF_FREE_GPU_MEMORY = 0.5
 """A data set that needs more than this stays in main memory and is copied batch by batch."""
 
@@ -66,9 +66,10 @@ def fit(
     torch.manual_seed(seed)
     scale = Scaling.fitted(scaling, training.series)
     model = LSTMFCN(len(training.classes), training.length, hyperparameters).to(devices[0])
-    network = nn.DataParallel(model, device_ids=list(devices)) if len(devices) > 1 else model
+    network: nn.Module = _InBfloat16(model) if precision == "bf16" else model
+    if len(devices) > 1:
+        network = nn.DataParallel(network, device_ids=list(devices))
     optimiser = torch.optim.Adam(model.parameters(), lr=hyperparameters.lr, fused=True)
-    autocast = torch.autocast(devices[0].type, torch.bfloat16, enabled=precision == "bf16")
     train_set = _on_device(training, scale, devices[0])
     valid_set = None if validation is None else _on_device(validation, scale, devices[0])
 
@@ -77,9 +78,9 @@ def fit(
     for number in range(1, hyperparameters.epochs + 1):
         started = time.perf_counter()
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            metrics = _train_epoch(network, optimiser, autocast, train_set, hyperparameters.batch_size)
+            metrics = _train_epoch(network, optimiser, train_set, hyperparameters.batch_size)
             if valid_set is not None:
-                metrics |= _validate(network, valid_set, devices[0])
+                metrics |= _validate(model, valid_set, devices[0])
         _refuse_divergence(metrics, number, hyperparameters)
         score = _score(metrics)
         checkpoint = None
@@ -91,6 +92,20 @@ def fit(
         yield Epoch(number, metrics, time.perf_counter() - started, checkpoint)
         if patience is not None and number - best_epoch >= patience:
             return
+
+
+class _InBfloat16(nn.Module):
+    """A network under autocast; a module, since DataParallel's threads know nothing of one around them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, series: Tensor) -> Tensor:
+        """(batch, length) -> logits (batch, classes) in float32."""
+        with torch.autocast(series.device.type, torch.bfloat16):
+            logits: Tensor = self.network(series)
+        return logits.float()
 
 
 def batch_bounds(num_cases: int, batch_size: int) -> list[tuple[int, int]]:
@@ -123,7 +138,6 @@ def _on_device(dataset: Dataset, scale: Scaling, device: torch.device) -> tuple[
 def _train_epoch(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    autocast: torch.autocast,
     train_set: tuple[Tensor, Tensor],
     batch_size: int,
 ) -> dict[str, float]:
@@ -136,8 +150,7 @@ def _train_epoch(
         chosen = order[start:end]
         batch_targets = targets[chosen].to(device)
         optimiser.zero_grad()
-        with autocast:
-            logits = network(series[chosen].to(device)).float()
+        logits = network(series[chosen].to(device))
         loss = nn.functional.cross_entropy(logits, batch_targets)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -1,12 +1,15 @@
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.model import LSTMFCN
+from lstmfcn.training import fit
 
 SMALL: dict[str, Any] = {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
 
@@ -44,6 +47,33 @@ def test_logits_are_the_models_within_a_hundred_thousandth_of_the_largest(
     best, second = expected.topk(2, dim=1).values.t()
     is_clear = best - second > tolerance[:, 0]
     assert torch.equal(logits.argmax(1)[is_clear], expected.argmax(1)[is_clear])
+
+
+def test_logits_of_a_trained_network_are_within_it_too() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 5, 200)
+    series = np.sin(np.arange(40) * (1 + targets[:, None]) / 8) + random.normal(size=(200, 40)) / 2
+    dataset = Dataset(series.astype(np.float32), targets, ClassLabels(list("abcde")))
+    *_, last = fit(dataset, hyperparameters=Hyperparameters(epochs=8, batch_size=32))
+    assert last.checkpoint is not None
+    model = last.checkpoint.build_model()
+    scaled = torch.from_numpy(last.checkpoint.scaling(dataset.series))
+    expected = model(scaled)
+
+    logits = InferenceNetwork(model).logits(scaled)
+
+    assert last.metrics["train_accuracy"] > 0.9
+    assert ((logits - expected).abs() <= 1e-5 * expected.abs().max(dim=1, keepdim=True).values).all()
+
+
+@pytest.mark.parametrize("kernel_size", [17, 40])
+def test_with_a_long_kernel_too_it_is_the_models_function(kernel_size: int) -> None:
+    model = trained_model(30, **SMALL | {"kernel_size_2": kernel_size})
+    series = torch.randn(50, 30)
+    network = InferenceNetwork(model)
+
+    assert network.needs_full_batches
+    assert torch.allclose(network.logits(series), model(series), atol=1e-5)
 
 
 def test_probabilities_are_the_softmax_of_logits() -> None:

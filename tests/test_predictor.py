@@ -25,6 +25,7 @@ NETWORKS: list[dict[str, Any]] = [
     {},
     SMALL,
     SMALL | {"num_layers": 2, "hidden_size": 128},
+    SMALL | {"kernel_size_1": 20},
     {"filters_1": 7, "filters_2": 9, "filters_3": 5, "kernel_size_2": 4},
 ]
 
@@ -67,6 +68,16 @@ def test_a_series_gets_the_same_bytes_whatever_batch_it_is_in(
     for size in (1, 2, 3, 5, 17, 130):
         parts = [predictor.probabilities(series[start : start + size]) for start in range(0, 140, size)]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("hyperparameters", NETWORKS)
+def test_so_it_does_in_bfloat16(hyperparameters: dict[str, Any]) -> None:
+    predictor = Predictor(random_checkpoint(24, **hyperparameters), precision="bf16")
+    series = np.random.default_rng(0).normal(size=(70, 24)).astype(np.float32)
+    bounds = [0, 1, 3, 20, 70]
+    parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
+
+    assert np.concatenate(parts).tobytes() == predictor.probabilities(series).tobytes()
 
 
 def test_the_number_of_threads_changes_no_byte() -> None:
