@@ -59,6 +59,8 @@ class Predictor:
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """Series as read, (cases, length), to the probability of each class: (cases, classes)."""
         at_once = self._network.series_at_once
+        if not self._network.needs_full_batches:
+            at_once = max(1, min(at_once, -(-len(series) // torch.get_num_threads())))
         chunks = [series[start : start + at_once] for start in range(0, len(series), at_once)]
         if not chunks:
             return np.empty((0, len(self.classes)), np.float32)
