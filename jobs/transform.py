@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, NotNegative, run
+from lstmfcn.command import Count, NotNegative, NotNegativeCount, run
 from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.journal import WORK_FOLDER
+from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_positions
 from lstmfcn.progress import Progress
-from lstmfcn.transform import RESULT_PATTERNS, FileResult, find_inputs
+from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
+from lstmfcn.ranges import find_inputs
+from lstmfcn.transform import RESULT_PATTERNS, Options, Summary
 from lstmfcn.transform import transform as transform_files
 
 
@@ -21,6 +27,12 @@ def transform(
     checkpoint: Path,
     input: Path,
     output: Path | None = None,
+    columns: str = "label",
+    id_columns: str = "",
+    join_input: Annotated[bool, Parameter(name="--join-input")] = False,
+    bad_rows: BadRows = "fail",
+    max_bad_rows: NotNegativeCount | None = None,
+    resume: bool = False,
     check: bool = False,
     predictors: Count | None = None,
     gpus_per_predictor: NotNegative = 0,
@@ -30,7 +42,8 @@ def transform(
     """Predict the label of every series in CSV files of any size, on Ray.
 
     Writes one file `<relative input path>.out` for each input file, with one line for each row,
-    in the order of the rows. A file with a fault gets none; the others go on.
+    in the order of the rows, and transform.json with counts and rates. A file with a fault gets no output;
+    the others go on. What was interrupted goes on with --resume.
 
     ```
     python -m jobs.transform --checkpoint sweep/best --input data.csv --output predictions
@@ -40,50 +53,86 @@ def transform(
         checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
         input: CSV file of series without labels, or a folder, of which all *.csv and *.csv.gz are taken.
         output: Folder for the predictions; on a cluster, one that all its nodes share.
-        check: Only read the input, and report rows, length and the first fault of each file.
+        columns: What to write of each prediction: label, probabilities (one for each class, in the order of
+            the classes), or label,probabilities.
+        id_columns: Positions, from 1, of input columns that are no part of the series, such as 1,2; they are
+            copied to the output, before the prediction.
+        join_input: Write the whole input line before the prediction.
+        bad_rows: fail, and the file gets no output; or mark: ERROR stands for the prediction, and
+            `<relative input path>.rejects.csv` has row number, reason and line.
+        max_bad_rows: With --bad-rows mark, a file with more gets no output.
+        resume: Go on with a transform to this output folder that was interrupted.
+        check: Only read the input, and report rows, length and the faults of each file.
         predictors: Predictor processes. As many as fit the cluster, by default.
         gpus_per_predictor: GPUs for each predictor; a fraction shares one.
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
             hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.
     """
+    line_format = PredictionFormat(parse_columns(columns), parse_positions(id_columns), join_input)
     if check:
         output = None
     elif output is None:
         raise OutputError("--output is missing; only --check works without it")
-    else:
+    elif not resume:
+        _refuse_unfinished(output, overwrite=overwrite)
         storage.check_output(output, *RESULT_PATTERNS, overwrite=overwrite)
+    if max_bad_rows is not None and bad_rows == "fail":
+        raise DataError("--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none")
     loaded = Checkpoint.load(checkpoint)
+    if bad_rows == "mark" and MARK.decode() in loaded.classes.names:
+        raise DataError("a class is named ERROR, which is what --bad-rows mark writes; use --bad-rows fail")
     files, skipped = find_inputs(input, output)
     if skipped:
         names = ", ".join(str(file.relative_to(input)) for file in skipped)
         print(f"skipped, for they are not *.csv or *.csv.gz: {names}")
-    started = time.monotonic()
+    options = Options(
+        format=line_format,
+        bad_rows=bad_rows,
+        max_bad_rows=max_bad_rows,
+        precision=precision,
+        num_predictors=predictors,
+        gpus_per_predictor=gpus_per_predictor,
+    )
     megabytes = sum(file.size for file in files) / 1e6
     with connection(), Progress("checked" if check else "predicted", megabytes, "MB") as progress:
-        results = transform_files(
-            loaded,
-            files,
-            output,
-            num_predictors=predictors,
-            gpus_per_predictor=gpus_per_predictor,
-            precision=precision,
-            on_range=lambda done: progress.advance(work=(done.end - done.start) / 1e6),
+
+        def advance(num_bytes: int, num_rows: int) -> None:
+            progress.count("rows", num_rows)
+            progress.advance(work=num_bytes / 1e6)
+
+        summary = transform_files(loaded, files, output, options, resume=resume, on_range=advance)
+    _report(summary, loaded.length, output, gpus_per_predictor)
+
+
+def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
+    if not overwrite and (output / WORK_FOLDER).exists():
+        raise OutputError(
+            f"--output {output} holds an unfinished transform;"
+            " --resume goes on with it, --overwrite starts over"
         )
-    _report(results, loaded.length, output, time.monotonic() - started)
 
 
-def _report(results: list[FileResult], length: int, output: Path | None, seconds: float) -> None:
-    sound = [result for result in results if not result.fault]
-    num_rows = sum(result.num_rows for result in sound)
+def _report(summary: Summary, length: int, output: Path | None, gpus_per_predictor: float) -> None:
+    sound = [file for file in summary.files if file.is_sound]
     if sound:
+        num_rows = sum(file.num_rows for file in sound)
         files = "1 file" if len(sound) == 1 else f"{len(sound):,} files"
-        computed_in = ", ".join(sorted(set.union(*(result.precisions for result in sound))))
-        outcome = "found sound" if output is None else f"predicted in {computed_in} to {output}"
-        print(f"{num_rows:,} rows of length {length} in {files} {outcome} in {seconds:.1f} s")
-    faults = [result.fault for result in results if result.fault]
+        outcome = "found sound" if output is None else f"predicted in {summary.precision} to {output}"
+        took = f"{summary.seconds:.1f} s"
+        print(f"{num_rows:,} rows of length {length} in {files} {outcome} in {took}")
+    if output is not None and gpus_per_predictor > 0:
+        wanted = f"{summary.cpus_per_predictor:.1f} CPUs that read would keep one busy"
+        print(f"predictors were busy {summary.predictor_busy:.0%} of the time; {wanted}")
+    marked = sum(file.num_bad for file in sound)
+    if marked:
+        print(f"{marked:,} bad rows are marked ERROR and listed in *.rejects.csv")
+    faults = [fault for file in summary.files if not file.is_sound for fault in file.faults]
     if faults:
-        raise DataError("\n".join(faults))
+        shown = faults[:MOST_FAULTS]
+        if len(faults) > len(shown):
+            shown.append(f"and {len(faults) - len(shown):,} more faults")
+        raise DataError("\n".join(shown))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,17 @@ class Checkpoint:
         model.load_state_dict(self.weights, assign=True)
         return model.eval()
 
+    def digest(self) -> str:
+        """The same for checkpoints that predict the same."""
+        described = [
+            self.hyperparameters.model_dump_json(),
+            *self.classes.names,
+            self.scaling.model_dump_json(),
+        ]
+        content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
+        content.update("\n".join(described).encode())
+        return content.hexdigest()
+
     def _empty_model(self) -> LSTMFCN:
         """Without storage, so that nothing is initialised and no random number is drawn."""
         with torch.device("meta"):

@@ -17,7 +17,7 @@ import torch
 from ray._private.state import state
 
 from lstmfcn.command import end_on_sigterm
-from lstmfcn.devices import cuda_devices, use_threads
+from lstmfcn.devices import CPU, Precision, cuda_devices, supported_precision, use_threads
 from lstmfcn.errors import ResourceError
 
 
@@ -73,6 +73,19 @@ def _nodes() -> list[tuple[float, float]]:
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
+
+
+def precision_there(precision: Precision, num_gpus: float) -> Precision:
+    """What a worker with so many GPUs computes in: the precision, or what auto means on its node."""
+    if precision != "auto" and num_gpus == 0:
+        return supported_precision(precision, CPU)
+
+    def resolved() -> Precision:
+        return supported_precision(precision, allotted_devices()[0])
+
+    task = ray.remote(resolved).options(num_cpus=1, num_gpus=num_gpus)
+    found: Precision = ray.get(task.remote())
+    return found
 
 
 def allotted_devices() -> list[torch.device]:

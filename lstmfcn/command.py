@@ -22,6 +22,8 @@ HyperparameterFlags: TypeAlias = Annotated[
 
 Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A whole number from 1."""
+NotNegativeCount: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+"""A whole number from 0."""
 Positive: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 NotNegative: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 Seed: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**32))]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +18,7 @@ from torch.nn import functional
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
 from lstmfcn.inference import InferenceNetwork
+from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.series import Matrix, parse_series
 
 _cudnn = threading.Lock()
@@ -44,7 +47,7 @@ class Predictor:
         """What the convolutions compute in: never auto."""
         model = checkpoint.build_model().to(self._device)
         self._network = InferenceNetwork(model, DTYPES[self.precision])
-        self._lines = np.array([_csv_line(name) for name in self.classes.names], object)
+        self._labels = np.array([_csv_cell(name) for name in self.classes.names], object)
 
     @classmethod
     def load(
@@ -83,7 +86,20 @@ class Predictor:
 
     def csv_lines(self, series: Matrix) -> bytes:
         """Predicted labels as CSV, a line for each series."""
-        return b"".join(self._lines[self.positions(series)])
+        return b"".join([cell + b"\n" for cell in self.cells(series)])
+
+    def cells(self, series: Matrix, columns: Sequence[PredictionColumn] = ("label",)) -> NDArray[np.object_]:
+        """The prediction columns of each series as CSV, without line end: (cases,) of bytes."""
+        probabilities = self.probabilities(series)
+        parts = [
+            self._labels[probabilities.argmax(axis=1)] if column == "label" else _rows(probabilities)
+            for column in columns
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def num_cells(self, columns: Sequence[PredictionColumn]) -> int:
+        """How many CSV cells the prediction columns of a series are."""
+        return sum(1 if column == "label" else len(self.classes) for column in columns)
 
     def predict_csv(self, data: bytes, *, source: str) -> bytes:
         """CSV of series without labels to CSV of predicted labels, a line each. Raises DataError."""
@@ -101,7 +117,18 @@ class Predictor:
         return probabilities[: len(series)].to("cpu", non_blocking=True)
 
 
-def _csv_line(cell: str) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([cell])
-    return text.getvalue().encode()
+def _csv_cell(text: str) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([text])
+    return line.getvalue().encode()
+
+
+def _rows(probabilities: NDArray[np.float32]) -> NDArray[np.object_]:
+    """The shortest text that reads back to the same float32, for each probability of a row."""
+    texts = pa.array(probabilities.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
+    rows = texts.reshape(probabilities.shape)
+    return np.array([",".join(row).encode() for row in rows] + [None], object)[:-1]
+
+
+def _joined(parts: list[NDArray[np.object_]]) -> NDArray[np.object_]:
+    return np.array([b",".join(cells) for cells in zip(*parts, strict=True)] + [None], object)[:-1]

@@ -25,6 +25,7 @@ class Progress:
         self._clock = clock
         self._started = self._said = clock()
         self._done = 0.0
+        self._counts: dict[str, int] = {}
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,9 +57,15 @@ class Progress:
             self._said = self._clock()
             print(f"{self._task}: {self._counted()}, {self._time_left()}", flush=True)
 
+    def count(self, unit: str, number: int) -> None:
+        """Count something else along with the work, to be shown beside it."""
+        self._counts[unit] = self._counts.get(unit, 0) + number
+
     def _counted(self) -> str:
-        rate = self._done / max(self._clock() - self._started, 1e-9)
-        return f"{self._done:,.0f} of {self._total:,.0f} {self._unit}, {rate:,.1f}/s"
+        seconds = max(self._clock() - self._started, 1e-9)
+        shown = [f"{self._done:,.0f} of {self._total:,.0f} {self._unit}, {self._done / seconds:,.1f}/s"]
+        shown += [f"{number:,} {unit}, {number / seconds:,.0f}/s" for unit, number in self._counts.items()]
+        return "; ".join(shown)
 
     def _time_left(self) -> str:
         if self._done == 0:

@@ -70,6 +70,45 @@ def parse_labelled(data: bytes, *, source: str, length: int | None = None) -> La
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """A row that breaks the data format."""
+
+    row: int
+    """From 1, counted from where the data began."""
+    reason: str
+    """What follows `<source>: row <row>` in the sentence about it."""
+    line: bytes
+    """The row as it was read, without its line end."""
+
+
+def parse_sound_rows(data: bytes, *, length: int, begins_file: bool) -> tuple[Matrix, list[Fault]]:
+    """The sound rows as (cases, timepoints), and the faults of the others, in order.
+
+    Halves the data until the faulty rows stand alone: fast as long as they are few.
+    """
+    if not data:
+        return np.empty((0, length), np.float32), []
+    return _sound_rows(data, length, 1, begins_file)
+
+
+def _sound_rows(data: bytes, length: int, row: int, begins_file: bool) -> tuple[Matrix, list[Fault]]:
+    # A row number of 1 lets the parser look for what can only begin a file.
+    parsed_as = 1 if begins_file else 2
+    try:
+        return _parse(data, "", length, parsed_as, labelled=False).series, []
+    except DataError as error:
+        middle = data.find(b"\n", len(data) // 2, -1) + 1 or data.rfind(b"\n", 0, len(data) // 2) + 1
+        if middle == 0:
+            reason = str(error).removeprefix(f": row {parsed_as}")
+            line = data.removesuffix(b"\n").removesuffix(b"\r")
+            return np.empty((0, length), np.float32), [Fault(row, reason, line)]
+    before, faults_before = _sound_rows(data[:middle], length, row, begins_file)
+    row += data.count(b"\n", 0, middle)
+    after, faults_after = _sound_rows(data[middle:], length, row, begins_file=False)
+    return np.concatenate([before, after]), faults_before + faults_after
+
+
+@dataclass(frozen=True, slots=True)
 class _Shape:
     """What every row must look like."""
 

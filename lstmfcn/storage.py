@@ -11,7 +11,7 @@ import io
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,19 +105,38 @@ def csv_files(path: Path) -> list[Path]:
     return files
 
 
+class PendingFile:
+    """A file that is being written and has no name yet."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path, self._file = path, file
+        self.write = file.write
+
+    def commit(self, path: Path) -> None:
+        """Let it appear, whole, at `path`, which is in the folder that it was begun in."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._path.replace(path)
+
+
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that appears at `path` whole when the block ends, and not at all if it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+def pending_file(folder: Path) -> Iterator[PendingFile]:
+    """A file to write, which vanishes if it isn't committed before the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{uuid4().hex}.tmp"
     try:
-        with beside.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with path.open("xb") as file:
+            yield PendingFile(path, file)
     finally:
-        beside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[PendingFile]:
+    """A file to write that appears at `path` whole when the block ends, and not at all if it fails."""
+    with pending_file(path.parent) as pending:
+        yield pending
+        pending.commit(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -135,14 +154,24 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def concatenate(parts: list[Path], path: Path) -> None:
-    """Write the parts one after another to `path`, at once, and remove them."""
-    with atomic_file(path) as whole:
-        for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 20)
-    for part in parts:
-        part.unlink()
+def append(path: Path, whole: PendingFile) -> None:
+    """Write the content of a file to another, a piece at a time."""
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            whole.write(piece)
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """The rows of a CSV."""
+    with path.open(newline="", encoding="utf-8") as file:
+        yield from csv.reader(file)
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV at once."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def remove(folder: Path, *names: str) -> None:

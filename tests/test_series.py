@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from lstmfcn import series
 from lstmfcn.errors import DataError
-from lstmfcn.series import Matrix, parse_labelled, parse_series
+from lstmfcn.series import Matrix, parse_labelled, parse_series, parse_sound_rows
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 MATRICES = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=FINITE)
@@ -287,3 +287,26 @@ def test_a_row_without_its_label_is_recognised() -> None:
         DataError, match=r"has 2 columns where 3 are expected; the first one must be the label$"
     ):
         parse_labelled(b"1,2\n", source="f", length=2)
+
+
+def test_sound_rows_are_parsed_and_the_others_told_apart() -> None:
+    data = b"1,2\r\n3,x\n\n5,6\n7\n8,9"
+
+    series, faults = parse_sound_rows(data, length=2, begins_file=True)
+
+    assert series.tolist() == [[1, 2], [5, 6], [8, 9]]
+    assert [(fault.row, fault.reason, fault.line) for fault in faults] == [
+        (2, ", column 2: 'x' is not a finite number", b"3,x"),
+        (3, " is blank; every line must hold a series", b""),
+        (5, " has 1 column where 2 are expected; is the separator a comma?", b"7"),
+    ]
+
+
+@given(st.lists(st.sampled_from([b"1,2", b"3,4.5", b"1", b"", b"a,b", b"1,nan", b"\xff,1"]), min_size=1))
+def test_every_row_is_either_sound_or_a_fault_as_it_is_alone(lines: list[bytes]) -> None:
+    series, faults = parse_sound_rows(b"\n".join(lines) + b"\n", length=2, begins_file=False)
+
+    is_bad = [line not in (b"1,2", b"3,4.5") for line in lines]
+    assert [fault.row for fault in faults] == [row for row, bad in enumerate(is_bad, 1) if bad]
+    assert [fault.line for fault in faults] == [line for line, bad in zip(lines, is_bad, strict=True) if bad]
+    assert len(series) == is_bad.count(False)

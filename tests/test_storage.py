@@ -112,15 +112,22 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_parts_become_one_file_in_the_given_order(tmp_path: Path) -> None:
-    parts = [tmp_path / name for name in ("2", "1")]
-    parts[0].write_bytes(b"first,")
-    parts[1].write_bytes(b"second")
+def test_a_pending_file_that_is_not_committed_vanishes(tmp_path: Path) -> None:
+    with storage.pending_file(tmp_path) as kept, storage.pending_file(tmp_path) as dropped:
+        kept.write(b"kept")
+        dropped.write(b"dropped")
+        kept.commit(tmp_path / "name")
 
-    storage.concatenate(parts, tmp_path / "whole")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"kept"]
+
+
+def test_a_file_is_appended_to_another(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"second")
+    with storage.atomic_file(tmp_path / "whole") as whole:
+        whole.write(b"first,")
+        storage.append(tmp_path / "part", whole)
 
     assert (tmp_path / "whole").read_bytes() == b"first,second"
-    assert list(tmp_path.iterdir()) == [tmp_path / "whole"]
 
 
 def test_files_and_folders_are_removed_by_name(tmp_path: Path) -> None:

@@ -4,15 +4,23 @@ import gzip
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from jobs.transform import transform
+from lstmfcn import cluster, ranges
 from lstmfcn import transform as lstmfcn_transform
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import OutputError
+from lstmfcn.journal import Journal
+from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
-from lstmfcn.transform import InputFile, Range, find_fault, find_inputs, plan_ranges, read_range
+from lstmfcn.range_prediction import Task
+from lstmfcn.ranges import find_inputs, plan_ranges
+from lstmfcn.transform import Options
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
 from tests.test_jobs import refused, status_of
 
@@ -24,82 +32,212 @@ def series_csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False)
 
 
-def input_file(path: Path) -> InputFile:
-    return InputFile(path, str(path), path.name, path.stat().st_size)
+@pytest.fixture
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 1000)
+    monkeypatch.setattr(ranges, "_LARGEST_RANGE", 1000)
 
 
 def expected_lines(checkpoint_folder: Path, path: Path) -> bytes:
     return Predictor.load(checkpoint_folder).predict_csv(path.read_bytes(), source="expected")
 
 
-@pytest.mark.parametrize("range_bytes", [1, 7, 100, 1000, 1 << 20])
-def test_ranges_of_any_size_read_every_row_once(
-    series_csv: Path, range_bytes: int, monkeypatch: pytest.MonkeyPatch
+@needs_ray
+@pytest.mark.parametrize("range_bytes", [1 << 20, 12_000, 500])
+@pytest.mark.parametrize("predictors", [1, 2])
+def test_predictions_are_in_input_order_for_any_number_of_ranges_and_predictors(
+    range_bytes: int,
+    predictors: int,
+    series_csv: Path,
+    checkpoint_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lstmfcn_transform, "_LARGEST_RANGE", range_bytes)
-    monkeypatch.setattr(lstmfcn_transform, "_SMALLEST_RANGE", range_bytes)
-    monkeypatch.setattr(lstmfcn_transform, "_BLOCK_BYTES", 300)
-    file = input_file(series_csv)
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", range_bytes)
+    monkeypatch.setattr(ranges, "_LARGEST_RANGE", range_bytes)
+    expected = expected_lines(checkpoint_folder, series_csv)
+    assert len(set(expected.splitlines())) == 2
 
-    ranges = plan_ranges([file], num_predictors=2)
+    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--output", tmp_path / "output")
+    assert status_of(transform, *flags, "--predictors", predictors) == 0
 
-    assert len(ranges) == -(-file.size // range_bytes)
-    series = [block for one in ranges for block in read_range(file, one, LENGTH)]
-    assert np.array_equal(np.concatenate(series), make_dataset(200, seed=3).series)
-
-
-def test_gzip_is_one_range(tmp_path: Path) -> None:
-    path = tmp_path / "series.csv.gz"
-    path.write_bytes(gzip.compress(b"1,2\n" * 10))
-
-    assert plan_ranges([input_file(path)], 2) == [Range(0, 0, 0, path.stat().st_size)]
-
-
-@pytest.mark.parametrize("start", [0, 1, 20, 39, 40, 41, 77])
-def test_a_fault_is_told_with_its_row_in_the_file_wherever_the_range_begins(
-    tmp_path: Path, start: int
-) -> None:
-    path = tmp_path / "series.csv"
-    path.write_bytes(b"1,2\n" * 20 + b"1,x\n" + b"1,2\n" * 20)
-
-    fault = find_fault(input_file(path), Range(0, 1, start, path.stat().st_size), length=2)
-
-    assert fault == f"{path}: row 21, column 2: 'x' is not a finite number"
-
-
-def test_a_blank_line_between_two_ranges_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "series.csv"
-    path.write_bytes(b"1,2\n\n3,4\n")
-
-    assert len(list(read_range(input_file(path), Range(0, 0, 0, 4), length=2))) == 1
-    assert "row 2 is blank" in find_fault(input_file(path), Range(0, 1, 4, 5), length=2)
-
-
-def test_inputs_are_csv_files_below_the_folder_but_not_in_the_output(tmp_path: Path) -> None:
-    for name in ("b.csv", "k=v/a é.csv.gz", "notes.txt", "out/old.csv", "out/b.csv.out"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-
-    inputs, skipped = find_inputs(tmp_path, tmp_path / "out")
-
-    assert [file.relative for file in inputs] == ["b.csv", "k=v/a é.csv.gz"]
-    assert skipped == [tmp_path / "notes.txt"]
+    assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected
+    assert {path.name for path in (tmp_path / "output").iterdir()} == {"series.csv.out", "transform.json"}
 
 
 @needs_ray
-def test_predictions_are_in_input_order_for_any_number_of_ranges(
-    series_csv: Path, checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_rows_in_40_files_give_the_same_lines(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lstmfcn_transform, "_SMALLEST_RANGE", 1000)
-    expected = expected_lines(checkpoint_folder, series_csv)
-    assert len(set(expected.splitlines())) == 2
-    assert len(plan_ranges([input_file(series_csv)], 2)) > 4
+    lines = series_csv.read_bytes().splitlines(keepends=True)
+    folder, output = tmp_path / "input", tmp_path / "output"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number:02}.csv").write_bytes(b"".join(lines[5 * number : 5 * number + 5]))
 
-    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--output", tmp_path / "output")
+    flags = ("--checkpoint", checkpoint_folder, "--input", folder, "--output", output)
     assert status_of(transform, *flags) == 0
 
-    assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected
-    assert [path.name for path in (tmp_path / "output").iterdir()] == ["series.csv.out"]
+    outputs = b"".join(path.read_bytes() for path in sorted(output.glob("*.out")))
+    assert outputs == expected_lines(checkpoint_folder, series_csv)
+
+
+@needs_ray
+def test_identifiers_and_probabilities_stand_where_they_were_asked_for(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = make_dataset(200, seed=3).series
+    lines = series_csv.read_text().splitlines()
+    with_ids = [f'p{n},{line},"a, {n}"' for n, line in enumerate(lines)]
+    path = tmp_path / "ids.csv"
+    path.write_text("\n".join(with_ids) + "\n")
+    flags = ("--checkpoint", checkpoint_folder, "--input", path, "--id-columns", f"1,{LENGTH + 2}")
+    predictor = Predictor.load(checkpoint_folder)
+    labels = predictor.labels(series)
+    texts = [",".join(map(str, row)) for row in predictor.probabilities(series)]
+
+    assert status_of(transform, *flags, "--output", tmp_path / "a", "--columns", "label,probabilities") == 0
+    assert (tmp_path / "a" / "ids.csv.out").read_text().splitlines() == [
+        f'p{n},"a, {n}",{label},{text}' for n, (label, text) in enumerate(zip(labels, texts, strict=True))
+    ]
+
+    assert status_of(transform, *flags, "--output", tmp_path / "b", "--join-input") == 0
+    assert (tmp_path / "b" / "ids.csv.out").read_text().splitlines() == [
+        f"{line},{label}" for line, label in zip(with_ids, labels, strict=True)
+    ]
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_bad_rows_are_marked_where_they_stand_and_listed_with_the_files_row_numbers(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = expected_lines(checkpoint_folder, series_csv).splitlines()
+    lines = series_csv.read_bytes().splitlines()
+    for row, line in ((7, b"1,2"), (100, lines[99] + b"x"), (101, b"\xff"), (200, b"")):
+        lines[row - 1] = line
+        expected[row - 1] = b"ERROR"
+    series_csv.write_bytes(b"\n".join(lines) + b"\n")
+    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--bad-rows", "mark")
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output") == 0
+
+    assert (tmp_path / "output" / "series.csv.out").read_bytes().splitlines() == expected
+    rejects = (tmp_path / "output" / "series.csv.rejects.csv").read_text().splitlines()
+    assert rejects[0] == "row,reason,line"
+    assert rejects[1] == f'7,has 2 columns where {LENGTH} are expected,"1,2"'
+    assert [row.partition(",")[0] for row in rejects[1:]] == ["7", "100", "101", "200"]
+    assert "4 bad rows are marked ERROR" in capsys.readouterr().out
+
+    assert status_of(transform, *flags, "--output", tmp_path / "few", "--max-bad-rows", 3) == 2
+    sentence = f"{series_csv} has 4 bad rows, more than --max-bad-rows 3"
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "few").exists()
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_all_faults_that_were_read_are_told_with_the_files_rows_and_columns(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = [b"id," + line for line in series_csv.read_bytes().splitlines()]
+    lines[149] = lines[149].replace(b"id,", b"id,x")
+    lines[150] = b"id,1,2"
+    series_csv.write_bytes(b"\n".join(lines))
+    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--id-columns", 1)
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output") == 2
+
+    told = [line for line in capfd.readouterr().err.splitlines() if "core_worker" not in line]
+    assert told[0].startswith(f"{series_csv}: row 150, column 2: 'x")
+    assert told[1].startswith(f"{series_csv}: row 151 has 2 columns")
+    assert not (tmp_path / "output").exists()
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
+    series_csv: Path, trained: Checkpoint, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    files, _ = find_inputs(series_csv, output)
+    done = []
+
+    def interrupt(_bytes: int, num_rows: int) -> None:
+        done.append(num_rows)
+        if len(done) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lstmfcn_transform.transform(trained, files, output, Options(), on_range=interrupt)
+    committed = {path.name: path.stat().st_mtime_ns for path in (output / ".transform").glob("0-*")}
+    assert len(committed) >= 5
+    assert not list(output.glob("*.out"))
+    other = Options(format=PredictionFormat(("probabilities",)))
+    with pytest.raises(OutputError, match=r"^--resume: columns changed since .* was begun; --overwrite"):
+        lstmfcn_transform.transform(trained, files, output, other, resume=True)
+
+    again: list[int] = []
+    lstmfcn_transform.transform(
+        trained, files, output, Options(), resume=True, on_range=lambda _, num_rows: again.append(num_rows)
+    )
+
+    num_ranges = len(plan_ranges(files, 1000))
+    assert len(again) == num_ranges - len(committed)
+    expected = Predictor(trained).predict_csv(series_csv.read_bytes(), source="expected")
+    assert (output / "series.csv.out").read_bytes() == expected
+    assert {path.name for path in output.iterdir()} == {"series.csv.out", "transform.json"}
+
+
+@needs_ray
+def test_unfinished_work_is_refused_by_name_and_nothing_can_not_be_resumed(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "output"
+    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--output", output)
+
+    assert status_of(transform, *flags, "--resume") == 2
+    assert f"--resume: {output} holds no unfinished transform" in capsys.readouterr().err
+    (output / ".transform").mkdir(parents=True)
+    assert status_of(transform, *flags) == 2
+    assert f"--output {output} holds an unfinished transform; --resume goes on" in capsys.readouterr().err
+    assert status_of(transform, *flags, "--overwrite") == 0
+
+
+@needs_ray
+@pytest.mark.parametrize("zipped", [False, True])
+def test_ranges_that_another_process_has_read_give_the_same_lines(
+    zipped: bool,
+    series_csv: Path,
+    trained: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The way to a GPU, without the GPU."""
+    monkeypatch.setattr(cluster, "use_allotted_threads", lambda: None)  # this process is no Ray worker
+    expected = Predictor(trained).predict_csv(series_csv.read_bytes(), source="expected")
+    path = series_csv
+    if zipped:
+        path = tmp_path / "series.csv.gz"
+        path.write_bytes(gzip.compress(series_csv.read_bytes()))
+    files, _ = find_inputs(path, None)
+    journal = Journal(tmp_path / "output")
+    journal.begin({})
+    line_format = PredictionFormat(id_columns=())
+    task = Task(files, plan_ranges(files, 3000), trained.length, line_format, "mark", journal)
+    shared = ray.put((trained, task))
+    groups = [{"ranges": [number]} for number in range(len(task.ranges))]
+    predictor = lstmfcn_transform._RangePredictor(shared, "fp32")
+
+    read = ray.data.from_items(groups).flat_map(lstmfcn_transform._Reader(shared))
+    batch: Any
+    for batch in read.iter_batches(batch_size=1):
+        assert zipped or batch["series"].dtype == np.float32
+        predictor(batch)
+
+    parts = sorted(journal.parts(), key=lambda part: part.part)
+    assert sum(part.num_rows for part in parts) == 200
+    assert b"".join((journal.folder / part.name).read_bytes() for part in parts) == expected
 
 
 @needs_ray
@@ -166,9 +304,9 @@ def test_every_broken_file_gets_its_sentence_and_none_an_output(
     assert status_of(transform, *flags) == 2
 
     sentences = [line for line in capfd.readouterr().err.splitlines() if "core_worker" not in line]
-    assert len(sentences) == len(paths)
-    for path, sentence in zip(sorted(paths), sentences, strict=True):
-        assert sentence.startswith(str(path))
+    for path in paths:
+        assert any(sentence.startswith(f"{path}") for sentence in sentences)
+    assert all(sentence.startswith(str(tmp_path)) for sentence in sentences)
     assert not (tmp_path / "output").exists()
 
 
@@ -218,7 +356,7 @@ def test_a_transform_killed_at_any_moment_leaves_whole_outputs_or_none(
             assert path.read_bytes() == expected[path.name]
 
     assert subprocess.run(command, check=False).returncode == 0
-    assert {path.name for path in (tmp_path / "output").iterdir()} == set(expected)
+    assert {path.name for path in (tmp_path / "output").iterdir()} == {*expected, "transform.json"}
 
 
 @needs_ray

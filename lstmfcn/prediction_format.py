@@ -1,0 +1,89 @@
+"""How a row of predictions is written: which columns, which identifiers before them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from lstmfcn.errors import DataError
+
+PredictionColumn: TypeAlias = Literal["label", "probabilities"]
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionFormat:
+    """What stands in a line of output."""
+
+    columns: tuple[PredictionColumn, ...] = ("label",)
+    id_columns: tuple[int, ...] = ()
+    """Positions, from 1, of input columns that are no part of the series; copied to the output, ahead."""
+    join_input: bool = False
+    """Whether the whole input line stands ahead instead."""
+
+    def take_identifiers(self, block: bytes) -> tuple[bytes, list[bytes] | None]:
+        """Whole lines -> them without identifiers, and what the output of each begins with, if anything."""
+        if not self.id_columns and not self.join_input:
+            return block, None
+        lines = block.removesuffix(b"\n").split(b"\n")
+        kept = [line.removesuffix(b"\r").removeprefix(BYTE_ORDER_MARK) for line in lines]
+        if not self.id_columns:
+            return block, kept
+        cut = [self._cut(line) for line in kept]
+        series = b"".join([rest + b"\n" for _, rest in cut])
+        return series, kept if self.join_input else [identifiers for identifiers, _ in cut]
+
+    def _cut(self, line: bytes) -> tuple[bytes, bytes]:
+        """Identifiers and the rest."""
+        if b'"' in line:
+            cells = [_quoted(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
+        else:
+            cells = line.split(b",")
+        chosen = {position - 1 for position in self.id_columns}
+        identifiers = [cells[index] for index in sorted(chosen) if index < len(cells)]
+        return b",".join(identifiers), b",".join(
+            [cell for index, cell in enumerate(cells) if index not in chosen]
+        )
+
+    def reason_with_the_files_columns(self, reason: str) -> str:
+        """A parser's reason, which counts columns without identifiers, with the numbers in the file."""
+        if not self.id_columns:
+            return reason
+
+        def position_in_file(match: re.Match[str]) -> str:
+            position = int(match[1])
+            for id_column in sorted(set(self.id_columns)):
+                position += id_column <= position
+            return f", column {position}"
+
+        return re.sub(r"^, column (\d+)", position_in_file, reason)
+
+
+def _quoted(cell: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([cell])
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def parse_columns(text: str) -> tuple[PredictionColumn, ...]:
+    """`label`, `probabilities` or `label,probabilities`. Raises DataError for anything else."""
+    choices: dict[str, tuple[PredictionColumn, ...]] = {
+        "label": ("label",),
+        "probabilities": ("probabilities",),
+        "label,probabilities": ("label", "probabilities"),
+    }
+    if text not in choices:
+        raise DataError(f"--columns is {text!r}; it can be label, probabilities or label,probabilities")
+    return choices[text]
+
+
+def parse_positions(text: str) -> tuple[int, ...]:
+    """Positions from 1, such as `1,2`. Raises DataError for anything else."""
+    positions = text.split(",") if text else []
+    if not all(re.fullmatch("[1-9][0-9]{0,5}", position) for position in positions):
+        raise DataError(f"--id-columns is {text!r}; it must be positions from 1, such as 1,2")
+    return tuple(map(int, positions))

@@ -1,0 +1,179 @@
+"""What a process of a transform does with a range: read and parse it, predict it, commit its lines.
+
+Reading and predicting are two functions: a process on a CPU does one after the other, block by block;
+for a GPU others read, and a range travels to the predictor as one block.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from lstmfcn import storage
+from lstmfcn.errors import DataError
+from lstmfcn.journal import Journal, Part
+from lstmfcn.prediction_format import PredictionFormat
+from lstmfcn.predictor import Predictor
+from lstmfcn.ranges import Block, InputFile, Range, count_rows, read_blocks
+
+BadRows: TypeAlias = Literal["fail", "mark"]
+
+MARK = b"ERROR"
+MOST_FAULTS = 100
+"""How many faults of a file are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What all processes of a transform know."""
+
+    files: list[InputFile]
+    ranges: list[Range]
+    length: int
+    """Values in each series."""
+    format: PredictionFormat
+    bad_rows: BadRows
+    journal: Journal | None
+    """None if the input is only checked."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a range."""
+
+    number: int
+    """Its index among the ranges."""
+    started: float
+    """Seconds since 1970."""
+    ended: float = 0.0
+    num_rows: int = 0
+    num_predicted: int = 0
+    num_bad: int = 0
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    """Rows, from 1 within the range, and what follows `row <row>` in the sentence about it; row 0 has
+    a whole sentence about the file."""
+    read_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    output_error: str = ""
+    """Why nothing can be written."""
+
+
+def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
+    """The blocks of a range; none if its file is known to be faulty before it, and counts only if after it.
+
+    Adds to the report what reading took and what is wrong with the file as a whole.
+    """
+    one = task.ranges[number]
+    file = task.files[one.file]
+    faulty = task.journal.first_fault(one.file) if task.journal and task.bad_rows == "fail" else None
+    if faulty is not None and one.part > faulty:
+        return
+    try:
+        if faulty is not None and one.part < faulty:
+            report.num_rows = count_rows(file, one)
+            return
+        blocks = read_blocks(file, one, task.length, task.format)
+        while True:
+            started = time.perf_counter()
+            block = next(blocks, None)
+            report.read_seconds += time.perf_counter() - started
+            if block is None:
+                return
+            yield block
+    except DataError as error:
+        report.faults.append((0, str(error)))
+
+
+def predict_range(task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor | None) -> None:
+    """Predict the blocks of a range and commit their lines, unless a bad row forbids it.
+
+    Completes the report.
+    """
+    try:
+        if task.journal is None or predictor is None:
+            for block in blocks:
+                _count(task, report, block)
+        else:
+            _commit(task, report, blocks, predictor, task.journal)
+    except OSError as error:
+        report.output_error = f"{error.filename or 'the output'}: {error.strerror or error}"
+    report.ended = time.time()
+
+
+def _commit(
+    task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor, journal: Journal
+) -> None:
+    one = task.ranges[report.number]
+    with storage.pending_file(journal.folder) as lines, storage.pending_file(journal.folder) as rejects:
+        for block in blocks:
+            rows_before = report.num_rows
+            _count(task, report, block)
+            if report.faults and task.bad_rows == "fail":
+                continue  # the rest of the range is only counted
+            started = time.perf_counter()
+            lines.write(_output_lines(task.format, block, predictor))
+            report.predict_seconds += time.perf_counter() - started
+            report.num_predicted += len(block.series)
+            rejects.write(_reject_lines(task.format, block, rows_before))
+        is_faulty = bool(report.faults) and (task.bad_rows == "fail" or report.faults[0][0] == 0)
+        if is_faulty:
+            journal.note_fault(one.file, one.part)
+        elif report.num_predicted or report.num_bad:
+            part = Part(one.file, one.part, report.num_rows, report.num_bad)
+            if report.num_bad:
+                rejects.commit(journal.folder / part.rejects_name)
+            lines.commit(journal.folder / part.name)
+
+
+def _count(task: Task, report: Report, block: Block) -> None:
+    for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
+        reason = task.format.reason_with_the_files_columns(fault.reason)
+        report.faults.append((report.num_rows + fault.row, reason))
+    report.num_rows += block.num_rows
+    report.num_bad += len(block.faults)
+
+
+def _output_lines(format: PredictionFormat, block: Block, predictor: Predictor) -> bytes:
+    rows = list(predictor.cells(block.series, format.columns))
+    if block.faults:
+        mark = b",".join([MARK] * predictor.num_cells(format.columns))
+        for fault in block.faults:  # in order, so that each finds its place
+            rows.insert(fault.row - 1, mark)
+    if block.identifiers is not None:
+        rows = [before + b"," + row for before, row in zip(block.identifiers, rows, strict=True)]
+    return b"".join([row + b"\n" for row in rows])
+
+
+def _reject_lines(format: PredictionFormat, block: Block, rows_before: int) -> bytes:
+    """`row,reason,line` for each bad row, counted within the range."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    for fault in block.faults:
+        line = fault.line.decode(errors="backslashreplace")
+        if block.identifiers is not None and not format.join_input:
+            line = block.identifiers[fault.row - 1].decode(errors="backslashreplace") + "," + line
+        reason = format.reason_with_the_files_columns(fault.reason).removeprefix(",").strip()
+        table.writerow([rows_before + fault.row, reason, line])
+    return text.getvalue().encode()
+
+
+def one_block(blocks: list[Block], length: int) -> Block:
+    """Several blocks of a range, for the way to another process."""
+    num_rows = 0
+    faults = []
+    identifiers: list[bytes] = []
+    for block in blocks:
+        faults += [type(fault)(num_rows + fault.row, fault.reason, fault.line) for fault in block.faults]
+        num_rows += block.num_rows
+        identifiers += block.identifiers or []
+    series = [block.series for block in blocks]
+    whole = np.concatenate(series) if series else np.empty((0, length), np.float32)
+    has_identifiers = bool(blocks) and blocks[0].identifiers is not None
+    return Block(num_rows, whole, identifiers if has_identifiers else None, faults)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstmfcn import ranges
+from lstmfcn.prediction_format import PredictionFormat
+from lstmfcn.ranges import Range, count_rows, find_inputs, group_ranges, plan_ranges, read_blocks
+from tests.samples import LENGTH, make_dataset, write_csv
+
+PLAIN = PredictionFormat()
+
+
+@pytest.mark.parametrize("range_bytes", [1, 7, 100, 1000, 1 << 20])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "no last"])
+def test_ranges_of_any_size_read_every_row_once(
+    range_bytes: int, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_BLOCK_BYTES", 300)
+    path = write_csv(tmp_path / "series.csv", make_dataset(60, seed=3), labelled=False)
+    if ending == "\r\n":
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    if ending == "no last":
+        path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    files, _ = find_inputs(path, None)
+
+    planned = plan_ranges(files, range_bytes)
+
+    assert len(planned) == -(-files[0].size // range_bytes)
+    blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, PLAIN)]
+    assert np.array_equal(np.concatenate([block.series for block in blocks]), make_dataset(60, seed=3).series)
+    assert sum(block.num_rows for block in blocks) == 60
+    assert sum(count_rows(files[0], one) for one in planned) == 60
+
+
+def test_gzip_is_one_range(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2\n" * 10))
+    files, _ = find_inputs(path, None)
+
+    assert plan_ranges(files, 2) == [Range(0, 0, 0, path.stat().st_size)]
+
+
+def test_small_neighbours_share_a_task_and_what_is_done_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 10)
+    sizes = [4, 4, 4, 20, 1, 1]
+    planned = [Range(number, 0, 0, size) for number, size in enumerate(sizes)]
+
+    assert group_ranges(planned) == [[0, 1], [2], [3], [4, 5]]
+    assert group_ranges(planned, leave_out={1, 3}) == [[0, 2, 4, 5]]
+
+
+def test_a_fault_at_the_beginning_of_a_range_is_a_fault_of_its_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_bytes(b"1,2\n\n3,4\n")
+    files, _ = find_inputs(path, None)
+
+    (first,) = read_blocks(files[0], Range(0, 0, 0, 4), 2, PLAIN)
+    (second,) = read_blocks(files[0], Range(0, 1, 4, 5), 2, PLAIN)
+
+    assert first.faults == []
+    assert [(fault.row, fault.reason) for fault in second.faults] == [
+        (1, " is blank; every line must hold a series")
+    ]
+
+
+def test_inputs_are_csv_files_below_the_folder_but_not_in_the_output(tmp_path: Path) -> None:
+    for name in ("b.csv", "k=v/a é.csv.gz", "notes.txt", "out/old.csv", "out/b.csv.out"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    inputs, skipped = find_inputs(tmp_path, tmp_path / "out")
+
+    assert [file.relative for file in inputs] == ["b.csv", "k=v/a é.csv.gz"]
+    assert skipped == [tmp_path / "notes.txt"]
