@@ -35,6 +35,7 @@ bench: install  ## the benchmarks, each ending in one line of JSON
 	$(BIN)/python -m benchmarks.parser
 	$(BIN)/python -m benchmarks.predictor
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.transform
 
 clean:  ## remove what the other targets made
 	rm -rf .venv demo-results .*_cache .hypothesis *.egg-info

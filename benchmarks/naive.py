@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
+from lstmfcn.devices import use_threads
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
+from lstmfcn.series import Matrix
 
 
 class Naive(nn.Module):
@@ -64,3 +71,31 @@ def epochs(training: Dataset, hyperparameters: Hyperparameters) -> Iterator[tupl
             loss_sum += loss.item() * len(series)
             num_correct += (logits.argmax(dim=1) == targets).sum().item()
         yield loss_sum / len(training), num_correct / len(training)
+
+
+def labeller(checkpoint: Checkpoint) -> Callable[[Matrix], list[str]]:
+    """The plain module as a function of series as read to labels."""
+    network = Naive(checkpoint.build_model()).eval()
+    scaling, names = checkpoint.scaling, checkpoint.classes.names
+
+    @torch.inference_mode()
+    def labels(series: Matrix) -> list[str]:
+        scaled = torch.from_numpy(scaling(series))
+        return [names[position] for part in torch.split(scaled, 1024) for position in network(part).argmax(1)]
+
+    return labels
+
+
+class NaiveActor:
+    """The plain module for Ray Data's map_batches; notes when it gets its first batch."""
+
+    def __init__(self, checkpoint: Checkpoint, first: Path) -> None:
+        use_threads(1)
+        self._labels = labeller(checkpoint)
+        self._first = first
+
+    def __call__(self, batch: dict[str, NDArray[np.float32]]) -> dict[str, list[str]]:
+        """A column of values for each time step -> a column of labels."""
+        if not self._first.exists():
+            self._first.write_text(str(time.time()))
+        return {"label": self._labels(np.stack(list(batch.values()), axis=1))}

@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{'network':<8} {'length':>6} {'threads':>7}  series/s (times as fast as naive)")
     for name, chosen in NETWORKS.items():
         for length in LENGTHS:
-            checkpoint = _checkpoint(length, Hyperparameters(**chosen))
+            checkpoint = make_checkpoint(length, Hyperparameters(**chosen))
             num_series = 100 * BATCH if name == "small" else 51_200 // length // BATCH * BATCH or BATCH
             series = random.normal(size=(num_series, length)).astype(np.float32)
             for threads in sorted({1, os.cpu_count() or 1}):
@@ -70,11 +70,12 @@ def main() -> None:
     print(json.dumps(results))
 
 
-def _checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
+def make_checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
+    """An untrained network whose batch normalisation has seen data."""
     torch.manual_seed(0)
     classes = ClassLabels(list("abcde"))
     model = LSTMFCN(len(classes), length, hyperparameters)
-    model(torch.randn(64, length))  # batch normalisation sees data
+    model(torch.randn(64, length))
     return Checkpoint(hyperparameters, classes, length, Scaling(), 1, {}, model.state_dict())
 
 

@@ -53,6 +53,8 @@ class Report:
     started: float
     """Seconds since 1970."""
     ended: float = 0.0
+    is_left_out: bool = False
+    """Whether it was at most counted, since a bad row in another range is known to spoil the file."""
     num_rows: int = 0
     num_predicted: int = 0
     num_bad: int = 0
@@ -66,18 +68,18 @@ class Report:
 
 
 def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
-    """The blocks of a range; none if its file is known to be faulty before it, and counts only if after it.
+    """The blocks of a range. None if another range of its file is known to have a bad row: then, if it comes
+    before that one, its rows are counted, for the number of the bad row.
 
     Adds to the report what reading took and what is wrong with the file as a whole.
     """
     one = task.ranges[number]
     file = task.files[one.file]
     faulty = task.journal.first_fault(one.file) if task.journal and task.bad_rows == "fail" else None
-    if faulty is not None and one.part > faulty:
-        return
     try:
-        if faulty is not None and one.part < faulty:
-            report.num_rows = count_rows(file, one)
+        if faulty is not None and one.part != faulty:
+            report.is_left_out = True
+            report.num_rows = count_rows(file, one) if one.part < faulty else 0
             return
         blocks = read_blocks(file, one, task.length, task.format)
         while True:
@@ -125,7 +127,7 @@ def _commit(
         is_faulty = bool(report.faults) and (task.bad_rows == "fail" or report.faults[0][0] == 0)
         if is_faulty:
             journal.note_fault(one.file, one.part)
-        elif report.num_predicted or report.num_bad:
+        elif not report.is_left_out:
             part = Part(one.file, one.part, report.num_rows, report.num_bad)
             if report.num_bad:
                 rejects.commit(journal.folder / part.rejects_name)
