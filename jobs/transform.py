@@ -101,7 +101,12 @@ def transform(
             progress.count("rows", num_rows)
             progress.advance(work=num_bytes / 1e6)
 
-        summary = transform_files(loaded, files, output, options, resume=resume, on_range=advance)
+        try:
+            summary = transform_files(loaded, files, output, options, resume=resume, on_range=advance)
+        except KeyboardInterrupt:
+            if output is not None:
+                print(f"{output} keeps what is done; the same command with --resume goes on", flush=True)
+            raise
     _report(summary, loaded.length, output, gpus_per_predictor)
 
 

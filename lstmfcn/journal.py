@@ -22,7 +22,7 @@ SUMMARY = "transform.json"
 
 _PLAN = "plan.json"
 _PART = re.compile(r"(\d+)-(\d+)\.(\d+)-(\d+)")
-_FAULT = "fault"
+_FAULTS = "faults"
 _CONCLUDED = "concluded"
 
 
@@ -93,10 +93,10 @@ class Journal:
                         rows.append([str(rows_before[part.part] + int(row)), *rest])
             storage.write_rows(output / f"{relative}.rejects.csv", rows)
 
-    def note_concluded(self, file: int, result: dict[str, Any]) -> None:
+    def note_concluded(self, file: int, result: dict[str, Any], parts: Sequence[Part]) -> None:
         """Record what became of a file, and remove its parts."""
         storage.write_bytes(self.folder / f"{_CONCLUDED}-{file}", json.dumps(result).encode())
-        storage.remove(self.folder, *(path.name for path in self.folder.glob(f"{file}-*")))
+        storage.remove(self.folder, *(name for part in parts for name in (part.name, part.rejects_name)))
 
     def concluded(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The files of which it is known what became of them, and what."""
@@ -114,12 +114,12 @@ class Journal:
 
     def note_fault(self, file: int, part: int) -> None:
         """Record that a range has a bad row, for others to leave the file alone."""
-        storage.write_bytes(self.folder / f"{_FAULT}-{file}-{part}", b"")
+        storage.write_bytes(self.folder / _FAULTS / f"{file}-{part}", b"")
 
     def first_fault(self, file: int) -> int | None:
         """The first range of a file that is known to have a bad row."""
-        parts = [int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"{_FAULT}-{file}-*")]
-        return min(parts, default=None)
+        noted = (self.folder / _FAULTS).glob(f"{file}-*")  # apart, since every range asks
+        return min((int(path.name.rpartition("-")[2]) for path in noted), default=None)
 
 
 def _difference(name: str, recorded: object, value: object) -> str:

@@ -230,7 +230,7 @@ class _State:
             ordered = [parts[part] for part in sorted(parts)]
             if is_sound:
                 self._task.journal.join(ordered, rows_before, file.relative)
-            self._task.journal.note_concluded(number, asdict(result))
+            self._task.journal.note_concluded(number, asdict(result), ordered)
         self.concluded[number] = result
 
 

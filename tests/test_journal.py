@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmfcn.errors import OutputError
+from lstmfcn.journal import Journal, Part
+
+PLAN = {"checkpoint": "abc", "precision": "fp32", "input": [["a.csv", 10, 1]]}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    journal = Journal(tmp_path / "output")
+    journal.begin({**PLAN, "range_bytes": 1000})
+    return journal
+
+
+def commit(journal: Journal, part: Part, lines: bytes, rejects: bytes = b"") -> None:
+    (journal.folder / part.name).write_bytes(lines)
+    if rejects:
+        (journal.folder / part.rejects_name).write_bytes(rejects)
+
+
+def test_the_same_plan_goes_on_with_what_was_recorded_beside_it(journal: Journal) -> None:
+    assert journal.resume(PLAN) == {**PLAN, "range_bytes": 1000}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"precision": "bf16"}, "precision was fp32 and is bf16 since"),
+        ({"checkpoint": "x"}, "checkpoint was abc and is x since"),
+        ({"input": [["a.csv", 11, 1]]}, "input changed since"),
+    ],
+)
+def test_another_plan_is_refused_by_what_differs(
+    change: dict[str, object], sentence: str, journal: Journal
+) -> None:
+    with pytest.raises(OutputError, match=f"^--resume: {sentence}"):
+        journal.resume({**PLAN, **change})
+
+
+def test_nothing_begun_is_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"holds no unfinished transform; leave it out$"):
+        Journal(tmp_path).resume(PLAN)
+
+
+def test_parts_are_joined_in_order_and_rejects_get_the_files_rows(journal: Journal) -> None:
+    first, second = Part(0, 0, 2, 0), Part(0, 1, 3, 1)
+    commit(journal, second, b"c\nERROR\ne\n", b"2,is blank,\n")
+    commit(journal, first, b"a\nb\n")
+    assert set(journal.parts()) == {first, second}
+
+    journal.join([first, second], {0: 0, 1: 2}, "deep/a.csv")
+    journal.note_concluded(0, {"name": "a.csv"}, [first, second])
+
+    output = journal.folder.parent
+    assert (output / "deep" / "a.csv.out").read_bytes() == b"a\nb\nc\nERROR\ne\n"
+    assert (output / "deep" / "a.csv.rejects.csv").read_text() == "row,reason,line\n4,is blank,\n"
+    assert list(journal.parts()) == []
+    assert list(journal.concluded()) == [(0, {"name": "a.csv"})]
+
+
+def test_the_first_faulty_range_of_a_file_is_known(journal: Journal) -> None:
+    journal.note_fault(3, 12)
+    journal.note_fault(3, 5)
+    journal.note_fault(33, 1)
+
+    assert journal.first_fault(3) == 5
+    assert journal.first_fault(4) is None
+
+
+def test_the_end_leaves_the_summary_or_no_folder(journal: Journal, tmp_path: Path) -> None:
+    journal.end(b"{}")
+    assert [path.name for path in journal.folder.parent.iterdir()] == ["transform.json"]
+
+    other = Journal(tmp_path / "other")
+    other.begin(PLAN)
+    other.end(None)
+    assert not (tmp_path / "other").exists()
