@@ -45,9 +45,10 @@ class PredictionFormat:
             cells = line.split(b",")
         chosen = {position - 1 for position in self.id_columns}
         identifiers = [cells[index] for index in sorted(chosen) if index < len(cells)]
-        return b",".join(identifiers), b",".join(
-            [cell for index, cell in enumerate(cells) if index not in chosen]
-        )
+        rest = [cell for index, cell in enumerate(cells) if index not in chosen]
+        if len(identifiers) < len(chosen):  # so that the row is one column short for each that it lacks
+            del rest[len(identifiers) - len(chosen) :]
+        return b",".join(identifiers), b",".join(rest)
 
     def reason_with_the_files_columns(self, reason: str) -> str:
         """A parser's reason, which counts columns without identifiers, with the numbers in the file."""
@@ -60,7 +61,12 @@ class PredictionFormat:
                 position += id_column <= position
             return f", column {position}"
 
-        return re.sub(r"^, column (\d+)", position_in_file, reason)
+        def counts_in_file(match: re.Match[str]) -> str:
+            found, expected = (int(count) + len(set(self.id_columns)) for count in match.groups())
+            return f" has {found} columns where {expected}"
+
+        reason = re.sub(r"^, column (\d+)", position_in_file, reason)
+        return re.sub(r"^ has (\d+) columns? where (\d+)", counts_in_file, reason)
 
 
 def _quoted(cell: str) -> bytes:

@@ -43,6 +43,18 @@ def test_reasons_tell_the_files_column(parsed: int, in_file: int) -> None:
     assert reason == f", column {in_file} is empty"
 
 
+def test_reasons_count_the_identifiers_as_columns() -> None:
+    reason = PredictionFormat(id_columns=(1, 3)).reason_with_the_files_columns(
+        " has 1 column where 5 are expected; is the separator a comma?"
+    )
+
+    assert reason == " has 3 columns where 7 are expected; is the separator a comma?"
+
+
+def test_a_row_without_the_identifiers_column_is_a_column_short() -> None:
+    assert PredictionFormat(id_columns=(1, 9)).take_identifiers(b"a,1,2\n") == (b"1\n", [b"a"])
+
+
 def test_columns_and_positions_are_read_from_flags() -> None:
     assert parse_columns("label,probabilities") == ("label", "probabilities")
     assert parse_positions("1,12") == (1, 12)

@@ -153,7 +153,7 @@ def test_all_faults_that_were_read_are_told_with_the_files_rows_and_columns(
 
     told = [line for line in capfd.readouterr().err.splitlines() if "core_worker" not in line]
     assert told[0].startswith(f"{series_csv}: row 150, column 2: 'x")
-    assert told[1].startswith(f"{series_csv}: row 151 has 2 columns")
+    assert told[1].startswith(f"{series_csv}: row 151 has 3 columns where {LENGTH + 1} are expected")
     assert not (tmp_path / "output").exists()
 
 
