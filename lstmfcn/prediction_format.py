@@ -40,7 +40,7 @@ class PredictionFormat:
     def _cut(self, line: bytes) -> tuple[bytes, bytes]:
         """Identifiers and the rest."""
         if b'"' in line:
-            cells = [_quoted(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
+            cells = [csv_cell(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
         else:
             cells = line.split(b",")
         chosen = {position - 1 for position in self.id_columns}
@@ -69,7 +69,8 @@ class PredictionFormat:
         return re.sub(r"^ has (\d+) columns? where (\d+)", counts_in_file, reason)
 
 
-def _quoted(cell: str) -> bytes:
+def csv_cell(cell: str) -> bytes:
+    """A cell quoted where CSV needs it."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([cell])
     return text.getvalue().encode(errors="surrogateescape")

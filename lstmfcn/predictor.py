@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from torch.nn import functional
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
 from lstmfcn.inference import InferenceNetwork
-from lstmfcn.prediction_format import PredictionColumn
+from lstmfcn.prediction_format import PredictionColumn, csv_cell
 from lstmfcn.series import Matrix, parse_series
 
 _cudnn = threading.Lock()
@@ -47,7 +45,7 @@ class Predictor:
         """What the convolutions compute in: never auto."""
         model = checkpoint.build_model().to(self._device)
         self._network = InferenceNetwork(model, DTYPES[self.precision])
-        self._labels = np.array([_csv_cell(name) for name in self.classes.names], object)
+        self._labels = np.array([csv_cell(name) for name in self.classes.names], object)
 
     @classmethod
     def load(
@@ -115,12 +113,6 @@ class Predictor:
             scaled = scaled.pin_memory()
         probabilities = self._network(scaled.to(self._device, non_blocking=True))
         return probabilities[: len(series)].to("cpu", non_blocking=True)
-
-
-def _csv_cell(text: str) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([text])
-    return line.getvalue().encode()
 
 
 def _rows(probabilities: NDArray[np.float32]) -> NDArray[np.object_]:

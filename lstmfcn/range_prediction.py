@@ -66,6 +66,10 @@ class Report:
     output_error: str = ""
     """Why nothing can be written."""
 
+    def spoils_its_file(self, bad_rows: BadRows) -> bool:
+        """Whether its faults leave the file without an output: any, or only one of the whole file."""
+        return any(bad_rows == "fail" or row == 0 for row, _ in self.faults)
+
 
 def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
     """The blocks of a range. None if another range of its file is known to have a bad row: then, if it comes
@@ -124,8 +128,7 @@ def _commit(
             report.predict_seconds += time.perf_counter() - started
             report.num_predicted += len(block.series)
             rejects.write(_reject_lines(task.format, block, rows_before))
-        is_faulty = bool(report.faults) and (task.bad_rows == "fail" or report.faults[0][0] == 0)
-        if is_faulty:
+        if report.spoils_its_file(task.bad_rows):
             journal.note_fault(one.file, one.part)
         elif not report.is_left_out:
             part = Part(one.file, one.part, report.num_rows, report.num_bad)

@@ -21,6 +21,7 @@ import simdjson
 from numpy.typing import NDArray
 
 from lstmfcn.errors import DataError
+from lstmfcn.prediction_format import BYTE_ORDER_MARK
 
 Matrix: TypeAlias = NDArray[np.float32]
 """Series as (cases, timepoints)."""
@@ -31,7 +32,6 @@ _PIECE_BYTES = 1 << 20
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 """The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 _MISSING_LABEL = re.compile(r"\s*(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
 _INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
@@ -126,7 +126,7 @@ def _parse(
     data: bytes, source: str, length: int | None, first_row: int | None, *, labelled: bool
 ) -> LabelledSeries:
     if first_row == 1:
-        data = data.removeprefix(_BYTE_ORDER_MARK)
+        data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
         raise DataError(f"{source} is empty")
     row = first_row or 1

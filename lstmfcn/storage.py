@@ -55,16 +55,6 @@ def line_blocks(path: Path, start: int, end: int, block_bytes: int) -> Iterator[
             yield block
 
 
-def count_lines(path: Path, end: int) -> int:
-    """Line ends before byte `end` of a file."""
-    with _open(path) as file:
-        count = 0
-        while end > 0 and (block := file.read(min(end, 1 << 24))):
-            count += block.count(b"\n")
-            end -= len(block)
-        return count
-
-
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     try:

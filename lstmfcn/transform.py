@@ -200,8 +200,7 @@ class _State:
         """Take in what became of a range; conclude its file if that was the last one."""
         one = self._task.ranges[report.number]
         self._reports[one.file][one.part] = report
-        is_sound = not report.faults or (self._options.bad_rows == "mark" and report.faults[0][0] > 0)
-        if is_sound and not report.is_left_out:
+        if not report.spoils_its_file(self._options.bad_rows) and not report.is_left_out:
             self._parts[one.file][one.part] = Part(one.file, one.part, report.num_rows, report.num_bad)
         if len(self._parts[one.file].keys() | self._reports[one.file].keys()) == self._num_parts[one.file]:
             self.conclude(one.file)

@@ -140,13 +140,6 @@ def test_files_and_folders_are_removed_by_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
 
 
-def test_lines_are_counted_up_to_a_byte(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"a\nbb\nccc\n")
-
-    assert [storage.count_lines(path, end) for end in (0, 1, 2, 4, 5, 9)] == [0, 0, 1, 1, 2, 3]
-
-
 def test_an_output_folder_with_a_result_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a" / "b.csv.out").parent.mkdir()
     (tmp_path / "a" / "b.csv.out").touch()

@@ -139,6 +139,20 @@ def test_bad_rows_are_marked_where_they_stand_and_listed_with_the_files_row_numb
 
 
 @needs_ray
+def test_a_gzip_file_that_is_cut_off_has_no_output_though_bad_rows_are_marked(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cut.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2\n" + series_csv.read_bytes())[:-9])
+    flags = ("--checkpoint", checkpoint_folder, "--input", path, "--bad-rows", "mark")
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output") == 2
+
+    assert f"{path} is not a whole gzip file" in capsys.readouterr().err
+    assert not (tmp_path / "output").exists()
+
+
+@needs_ray
 @pytest.mark.usefixtures("small_ranges")
 def test_all_faults_that_were_read_are_told_with_the_files_rows_and_columns(
     series_csv: Path, checkpoint_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
