@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from json import dumps
-from pathlib import Path
 
 from lstmfcn import evaluation, storage
-from lstmfcn.command import run
+from lstmfcn.command import LocationFlag, run
 from lstmfcn.dataset import read_labelled
 from lstmfcn.devices import Precision, visible_devices
 from lstmfcn.predictor import Predictor
@@ -14,9 +13,9 @@ from lstmfcn.predictor import Predictor
 
 def evaluate(
     *,
-    checkpoint: Path,
-    data: Path,
-    output: Path | None = None,
+    checkpoint: LocationFlag,
+    data: LocationFlag,
+    output: LocationFlag | None = None,
     json: bool = False,
     num_gpus: int | None = None,
     precision: Precision = "fp32",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from lstmfcn import history, storage
 from lstmfcn.checkpoint import FILE_NAME, Checkpoint
-from lstmfcn.command import Count, HyperparameterFlags, Seed, run
+from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.hyperparameters import Hyperparameters
@@ -18,9 +17,9 @@ from lstmfcn.training import Epoch, TrainingPrecision, fit
 
 def train(
     *,
-    training: Path,
-    validation: Path | None = None,
-    output: Path,
+    training: LocationFlag,
+    validation: LocationFlag | None = None,
+    output: LocationFlag,
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
     scaling: ScalingMethod = "series",
     patience: Count | None = None,

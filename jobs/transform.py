@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
+from typing import Literal
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, NotNegative, NotNegativeCount, run
+from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, run
 from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.journal import WORK_FOLDER
@@ -18,18 +15,19 @@ from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_pos
 from lstmfcn.progress import Progress
 from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
 from lstmfcn.ranges import find_inputs
+from lstmfcn.storage import Location
 from lstmfcn.transform import RESULT_PATTERNS, Options, Summary
 from lstmfcn.transform import transform as transform_files
 
 
 def transform(
     *,
-    checkpoint: Path,
-    input: Path,
-    output: Path | None = None,
+    checkpoint: LocationFlag,
+    input: LocationFlag,
+    output: LocationFlag | None = None,
     columns: str = "label",
     id_columns: str = "",
-    join_input: Annotated[bool, Parameter(name="--join-input")] = False,
+    join: Literal["input"] | None = None,
     bad_rows: BadRows = "fail",
     max_bad_rows: NotNegativeCount | None = None,
     resume: bool = False,
@@ -57,7 +55,7 @@ def transform(
             the classes), or label,probabilities.
         id_columns: Positions, from 1, of input columns that are no part of the series, such as 1,2; they are
             copied to the output, before the prediction.
-        join_input: Write the whole input line before the prediction.
+        join: With input, the whole input line is written before the prediction.
         bad_rows: fail, and the file gets no output; or mark: ERROR stands for the prediction, and
             `<relative input path>.rejects.csv` has row number, reason and line.
         max_bad_rows: With --bad-rows mark, a file with more gets no output.
@@ -69,7 +67,7 @@ def transform(
             hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.
     """
-    line_format = PredictionFormat(parse_columns(columns), parse_positions(id_columns), join_input)
+    line_format = PredictionFormat(parse_columns(columns), parse_positions(id_columns), join == "input")
     if check:
         output = None
     elif output is None:
@@ -84,8 +82,7 @@ def transform(
         raise DataError("a class is named ERROR, which is what --bad-rows mark writes; use --bad-rows fail")
     files, skipped = find_inputs(input, output)
     if skipped:
-        names = ", ".join(str(file.relative_to(input)) for file in skipped)
-        print(f"skipped, for they are not *.csv or *.csv.gz: {names}")
+        print(f"skipped, for they are not *.csv or *.csv.gz: {', '.join(skipped)}")
     options = Options(
         format=line_format,
         bad_rows=bad_rows,
@@ -110,7 +107,7 @@ def transform(
     _report(summary, loaded.length, output, gpus_per_predictor)
 
 
-def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
+def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
     if not overwrite and (output / WORK_FOLDER).exists():
         raise OutputError(
             f"--output {output} holds an unfinished transform;"
@@ -118,7 +115,7 @@ def _refuse_unfinished(output: Path, *, overwrite: bool) -> None:
         )
 
 
-def _report(summary: Summary, length: int, output: Path | None, gpus_per_predictor: float) -> None:
+def _report(summary: Summary, length: int, output: Location | None, gpus_per_predictor: float) -> None:
     sound = [file for file in summary.files if file.is_sound]
     if sound:
         num_rows = sum(file.num_rows for file in sound)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lstmfcn import storage, tuning
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, NotNegative, Positive, Seed, run
+from lstmfcn.command import Count, LocationFlag, NotNegative, Positive, Seed, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.progress import Progress
 from lstmfcn.scaling import ScalingMethod
@@ -16,11 +14,11 @@ from lstmfcn.training import TrainingPrecision
 
 def tune(
     *,
-    training: Path,
-    validation: Path | None = None,
-    output: Path,
+    training: LocationFlag,
+    validation: LocationFlag | None = None,
+    output: LocationFlag,
     num_trials: Count = 8,
-    search_space: Path | None = None,
+    search_space: LocationFlag | None = None,
     cpus_per_trial: Positive = 1,
     gpus_per_trial: NotNegative = 0,
     scaling: ScalingMethod = "series",

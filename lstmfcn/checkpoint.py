@@ -6,10 +6,11 @@ that has one is whole. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 
 import safetensors
 import safetensors.torch
@@ -23,6 +24,7 @@ from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
+from lstmfcn.storage import Location
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -85,7 +87,7 @@ class Checkpoint:
         with torch.device("meta"):
             return LSTMFCN(len(self.classes), self.length, self.hyperparameters)
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Location) -> None:
         """Write the directory; what it held before stays whole until the new checkpoint is."""
         content = safetensors.torch.save(dict(self.weights))
         digest = hashlib.sha256(content).hexdigest()
@@ -104,19 +106,18 @@ class Checkpoint:
         )
         storage.write_bytes(directory / name, content)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
-        for stale in directory.glob("weights-*.safetensors"):
-            if stale.name != name:
-                stale.unlink()
+        weights = fnmatch.filter(storage.names(directory), "weights-*.safetensors")
+        storage.remove(directory, *(stale for stale in weights if stale != name))
 
     @classmethod
-    def load(cls, directory: Path) -> Checkpoint:
+    def load(cls, directory: Location) -> Checkpoint:
         """Read a directory written by `save`. Raises CheckpointError."""
         try:
             raw = storage.read_bytes(directory / FILE_NAME)
         except DataError:
             raise CheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
         document = _read_document(raw, directory / FILE_NAME)
-        weights = _read_weights(directory / Path(document.weights).name, document.sha256)
+        weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(
             document.hyperparameters,
             ClassLabels(document.classes),
@@ -130,7 +131,7 @@ class Checkpoint:
         return checkpoint
 
 
-def _read_document(raw: bytes, path: Path) -> _Document:
+def _read_document(raw: bytes, path: Location) -> _Document:
     class Version(BaseModel):
         format_version: int
 
@@ -147,7 +148,7 @@ def _read_document(raw: bytes, path: Path) -> _Document:
         raise CheckpointError(f"{path} is damaged: {place}: {first['msg']}") from None
 
 
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+def _read_weights(path: Location, sha256: str) -> dict[str, Tensor]:
     try:
         content = storage.read_bytes(path)
     except DataError:
@@ -160,7 +161,7 @@ def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
 
 
-def _refuse_other_shapes(checkpoint: Checkpoint, directory: Path) -> None:
+def _refuse_other_shapes(checkpoint: Checkpoint, directory: Location) -> None:
     expected = {name: tensor.shape for name, tensor in checkpoint._empty_model().state_dict().items()}
     found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
     if expected != found:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Annotated, NoReturn, TypeAlias
 
-from cyclopts import App, CycloptsError, Group, Parameter, validators
+from cyclopts import App, CycloptsError, Group, Parameter, Token, validators
 from pydantic import ValidationError
 
 from lstmfcn.errors import LSTMFCNError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.storage import Location, location
 
 HyperparameterFlags: TypeAlias = Annotated[
     Hyperparameters, Parameter(name="*", group=Group("Hyperparameters", sort_key=1))
 ]
 """One flag for each hyperparameter."""
+
+
+def _location(_type: object, tokens: Sequence[Token]) -> Location:
+    return location(tokens[0].value)
+
+
+LocationFlag: TypeAlias = Annotated[
+    Location, Parameter(converter=_location, n_tokens=1, accepts_keys=False, metavar="PATH|URI")
+]
+"""A path, or the URI of a place in object storage."""
 
 Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A whole number from 1."""
@@ -36,9 +46,6 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     130 when interrupted, and 1 for everything else.
     """
     argv = sys.argv[1:] if argv is None else argv
-    for token in argv:
-        if re.match(r"(--[a-z-]+=)?[a-z0-9]+://", token):
-            _fail(2, f"{token} is object storage, which can't be used yet; a mounted folder can")
     end_on_sigterm()
     app = App(
         name=name,

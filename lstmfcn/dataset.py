@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from lstmfcn.errors import DataError
 from lstmfcn.series import LabelledSeries, Matrix, is_number, parse_labelled
-from lstmfcn.storage import csv_files, read_bytes
+from lstmfcn.storage import Location, csv_files, read_bytes
 
 
 class ClassLabels:
@@ -102,7 +101,7 @@ class Dataset:
         return Dataset(self.series[chosen], self.targets[chosen], self.classes)
 
 
-def read_training(path: Path) -> Dataset:
+def read_training(path: Location) -> Dataset:
     """The training channel. Raises DataError, also when it holds a single class."""
     files = _read_channel(path, None)
     classes = ClassLabels.of([label for _, file in files for label in file.labels])
@@ -113,12 +112,12 @@ def read_training(path: Path) -> Dataset:
     return _dataset(files, classes)
 
 
-def read_labelled(path: Path, classes: ClassLabels, length: int) -> Dataset:
+def read_labelled(path: Location, classes: ClassLabels, length: int) -> Dataset:
     """A channel for a network that knows its classes and length already. Raises DataError."""
     return _dataset(_read_channel(path, length), classes)
 
 
-def _read_channel(path: Path, length: int | None) -> list[tuple[str, LabelledSeries]]:
+def _read_channel(path: Location, length: int | None) -> list[tuple[str, LabelledSeries]]:
     files = []
     for file in csv_files(path):
         labelled = parse_labelled(read_bytes(file), source=str(file), length=length)

@@ -21,6 +21,10 @@ class OutputError(LSTMFCNError):
     """An output folder already holds something, or a job has nowhere to write."""
 
 
+class LocationError(LSTMFCNError):
+    """A path or URI can't be used."""
+
+
 class ResourceError(LSTMFCNError):
     """More CPUs or GPUs were asked for than there are."""
 

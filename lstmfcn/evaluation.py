@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn import metrics
 from lstmfcn import plots, storage
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.predictor import Predictor
+from lstmfcn.storage import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Evaluation:
         head = f"accuracy: {self.summary['accuracy']:.8f} in {self.summary['precision']}"
         return "\n".join([head, *lines])
 
-    def save(self, output: Path) -> None:
+    def save(self, output: Location) -> None:
         """Write confusion-matrix.png and evaluation.json."""
         picture = plots.confusion_matrix(self.confusion, self.classes.names)
         storage.write_bytes(output / "confusion-matrix.png", picture)

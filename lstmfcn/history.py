@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lstmfcn import plots, storage
+from lstmfcn.storage import Location
 from lstmfcn.training import Epoch
 
 
@@ -14,7 +13,7 @@ def epoch_line(epoch: Epoch) -> str:
     return " ".join([f"epoch: {epoch.number}", *values])
 
 
-def write_history(output: Path, epochs: list[Epoch], best_epoch: int) -> None:
+def write_history(output: Location, epochs: list[Epoch], best_epoch: int) -> None:
     """Write metrics.csv, a row for each epoch, and learning-curve.png."""
     rows = [{"epoch": epoch.number, **epoch.metrics, "seconds": epoch.seconds} for epoch in epochs]
     storage.write_table(output / "metrics.csv", rows)

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lstmfcn import storage
 from lstmfcn.errors import OutputError
+from lstmfcn.storage import Location
 
 WORK_FOLDER = ".transform"
 SUMMARY = "transform.json"
@@ -49,7 +49,7 @@ class Part:
 class Journal:
     """The work folder of one transform."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Location) -> None:
         self.folder = output.resolve() / WORK_FOLDER
 
     def begin(self, plan: dict[str, Any]) -> None:
@@ -72,8 +72,8 @@ class Journal:
 
     def parts(self) -> Iterator[Part]:
         """The ranges that are done."""
-        for path in self.folder.iterdir():
-            if match := _PART.fullmatch(path.name):
+        for name in storage.names(self.folder):
+            if match := _PART.fullmatch(name):
                 yield Part(*map(int, match.groups()))
 
     def join(self, parts: Sequence[Part], rows_before: Mapping[int, int], relative: str) -> None:
@@ -100,8 +100,10 @@ class Journal:
 
     def concluded(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The files of which it is known what became of them, and what."""
-        for path in self.folder.glob(f"{_CONCLUDED}-*"):
-            yield int(path.name.rpartition("-")[2]), json.loads(storage.read_bytes(path))
+        for name in storage.names(self.folder):
+            if name.startswith(f"{_CONCLUDED}-"):
+                result = json.loads(storage.read_bytes(self.folder / name))
+                yield int(name.rpartition("-")[2]), result
 
     def end(self, summary: bytes | None) -> None:
         """Write transform.json, if there is a result, and remove the work folder; leave no empty folder."""
@@ -109,8 +111,7 @@ class Journal:
         if summary is not None:
             storage.write_bytes(output / SUMMARY, summary)
         storage.remove(output, WORK_FOLDER)
-        if not any(output.iterdir()):
-            output.rmdir()
+        storage.remove_if_empty(output)
 
     def note_fault(self, file: int, part: int) -> None:
         """Record that a range has a bad row, for others to leave the file alone."""
@@ -118,8 +119,9 @@ class Journal:
 
     def first_fault(self, file: int) -> int | None:
         """The first range of a file that is known to have a bad row."""
-        noted = (self.folder / _FAULTS).glob(f"{file}-*")  # apart, since every range asks
-        return min((int(path.name.rpartition("-")[2]) for path in noted), default=None)
+        noted = storage.names(self.folder / _FAULTS)  # apart, since every range asks
+        of_file = [name for name in noted if name.startswith(f"{file}-")]
+        return min((int(name.rpartition("-")[2]) for name in of_file), default=None)
 
 
 def _difference(name: str, recorded: object, value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_pre
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.prediction_format import PredictionColumn, csv_cell
 from lstmfcn.series import Matrix, parse_series
+from lstmfcn.storage import Location, location
 
 _cudnn = threading.Lock()
 """Its settings are the whole process's."""
@@ -50,12 +50,14 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        checkpoint: Path | str,
+        checkpoint: Location | str,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> Predictor:
         """A predictor from a checkpoint directory. Raises CheckpointError and ResourceError."""
-        return cls(Checkpoint.load(Path(checkpoint)), device, precision)
+        if isinstance(checkpoint, str):
+            checkpoint = location(checkpoint)
+        return cls(Checkpoint.load(checkpoint), device, precision)
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """Series as read, (cases, length), to the probability of each class: (cases, classes)."""

@@ -63,8 +63,8 @@ class Report:
     a whole sentence about the file."""
     read_seconds: float = 0.0
     predict_seconds: float = 0.0
-    output_error: str = ""
-    """Why nothing can be written."""
+    error: str = ""
+    """Why the transform can't go on, in a sentence: the storage failed."""
 
     def spoils_its_file(self, bad_rows: BadRows) -> bool:
         """Whether its faults leave the file without an output: any, or only one of the whole file."""
@@ -95,6 +95,8 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
             yield block
     except DataError as error:
         report.faults.append((0, str(error)))
+    except OSError as error:
+        report.error = f"{file.name} can't be read: {storage.reason(error)}"
 
 
 def predict_range(task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor | None) -> None:
@@ -109,7 +111,7 @@ def predict_range(task: Task, report: Report, blocks: Iterable[Block], predictor
         else:
             _commit(task, report, blocks, predictor, task.journal)
     except OSError as error:
-        report.output_error = f"{error.filename or 'the output'}: {error.strerror or error}"
+        report.error = f"--output can't be written: {storage.reason(error)}"
     report.ended = time.time()
 
 
@@ -128,6 +130,8 @@ def _commit(
             report.predict_seconds += time.perf_counter() - started
             report.num_predicted += len(block.series)
             rejects.write(_reject_lines(task.format, block, rows_before))
+        if report.error:
+            return
         if report.spoils_its_file(task.bad_rows):
             journal.note_fault(one.file, one.part)
         elif not report.is_left_out:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.series import Fault, Matrix, parse_sound_rows
+from lstmfcn.storage import Location, StoredFile
 
 _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
@@ -21,7 +21,7 @@ _BLOCK_BYTES = 4 << 20
 class InputFile:
     """One file to transform."""
 
-    path: Path
+    path: Location
     name: str
     """Its path as the user gave it."""
     relative: str
@@ -55,28 +55,26 @@ class Block:
     """The bad rows, counted within the block."""
 
 
-def find_inputs(path: Path, output: Path | None) -> tuple[list[InputFile], list[Path]]:
-    """The file itself, or the CSV files below a folder but not below the output folder; and what was skipped.
+def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile], list[str]]:
+    """The file itself, or the CSV files below a folder but not below the output folder; and what was skipped,
+    by its path below the folder.
 
     Raises DataError when there is nothing to transform.
     """
-    if path.is_file():
-        return [_input_file(path, path.name)], []
-
-    def is_input(file: Path) -> bool:
-        return output is None or not file.resolve().is_relative_to(output.resolve())
-
-    chosen = list(filter(is_input, storage.csv_files(path)))
+    files = storage.files(path)
+    if [file.path for file in files] == [path]:
+        return [_input_file(files[0], path.name)], []
+    files = [file for file in files if output is None or not storage.is_within(file.path, output)]
+    inputs = [_input_file(file, str(file.path).removeprefix(f"{path}/")) for file in files]
+    chosen = [file for file in inputs if file.name.endswith(storage.CSV_SUFFIXES)]
     if not chosen:
-        raise DataError(f"{path} holds no *.csv or *.csv.gz file outside the output folder")
-    skipped = [file for file in sorted(path.rglob("*")) if file.is_file() and is_input(file)]
-    skipped = [file for file in skipped if not file.name.endswith(storage.CSV_SUFFIXES)]
-    return [_input_file(file, file.relative_to(path).as_posix()) for file in chosen], skipped
+        elsewhere = "" if output is None else " outside the output folder"
+        raise DataError(f"{path} holds no *.csv or *.csv.gz file{elsewhere}")
+    return chosen, [file.relative for file in inputs if file not in chosen]
 
 
-def _input_file(path: Path, relative: str) -> InputFile:
-    status = path.stat()
-    return InputFile(path.resolve(), str(path), relative, status.st_size, status.st_mtime_ns)
+def _input_file(file: StoredFile, relative: str) -> InputFile:
+    return InputFile(file.path.resolve(), str(file.path), relative, file.size, file.modified)
 
 
 def choose_range_bytes(files: list[InputFile], num_predictors: int) -> int:
@@ -91,7 +89,9 @@ def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
     """Cut every file into ranges, except gzip, which can only be read from its beginning."""
     ranges = []
     for index, file in enumerate(files):
-        step = max(file.size, 1) if storage.is_gzip(file.path) else range_bytes
+        # A file of one range isn't opened here: its reader sees whether it is zipped.
+        is_whole = file.size <= range_bytes or storage.is_gzip(file.path)
+        step = max(file.size, 1) if is_whole else range_bytes
         starts = range(0, max(file.size, 1), step)
         ranges += [
             Range(index, part, start, min(start + step, file.size)) for part, start in enumerate(starts)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
 import yaml
 
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.storage import read_bytes
+from lstmfcn.storage import Location, read_bytes
 
 RangeKind: TypeAlias = Literal["uniform", "log_uniform", "integer"]
 
@@ -55,7 +54,7 @@ class SearchSpace:
         return cls({name.replace("-", "_"): _domain(name.replace("-", "_"), ranges[name]) for name in ranges})
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Location) -> Self:
         """From a YAML file. Raises HyperparameterError, or DataError when there is no file."""
         try:
             ranges = yaml.safe_load(read_bytes(path))

@@ -1,4 +1,5 @@
-"""Files: reading them whole or by ranges of lines, and writing them so that no reader sees half of one.
+"""Files on disks and in object storage: reading them whole or by ranges of lines, and writing them so that
+no reader sees half of one.
 
 The only module that opens files.
 """
@@ -9,28 +10,55 @@ import csv
 import gzip
 import io
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, cast
+from typing import IO, TypeAlias, cast
 from uuid import uuid4
 
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.object_storage import ObjectPath
+
+Location: TypeAlias = Path | ObjectPath
+"""Of a file or folder."""
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 _GZIP_MAGIC = b"\x1f\x8b"
+_PIECE_BYTES = 1 << 20
 
 
-def read_bytes(path: Path) -> bytes:
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file and what distinguishes it from another that has its name later."""
+
+    path: Location
+    size: int
+    modified: int
+    """Nanoseconds since 1970."""
+
+
+def location(text: str) -> Location:
+    """What a path or URI stands for. Raises LocationError for one that can't be used."""
+    return ObjectPath.parse(text) if re.match("[a-z0-9]+://", text) else Path(text)
+
+
+def reason(error: OSError) -> str:
+    """What an operating system or an object store said, in its words."""
+    return error.strerror or str(error)
+
+
+def read_bytes(path: Location) -> bytes:
     """The content of a file, unzipped if it is gzip. Raises DataError when it is missing or broken gzip."""
     with _open(path) as file:
         return file.read()
 
 
-def line_blocks(path: Path, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
+def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
     """The lines whose first byte lies in [start, end), in blocks of whole lines of about `block_bytes`.
 
     Ranges that touch read every line once, whatever the cuts. A gzip file has no ranges:
@@ -56,12 +84,10 @@ def line_blocks(path: Path, start: int, end: int, block_bytes: int) -> Iterator[
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Location) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as raw:
-            zipped = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            if not zipped:
+            if raw.peek(2)[:2] != _GZIP_MAGIC:  # without going back, which a pipe can't
                 yield raw
                 return
             with gzip.GzipFile(fileobj=raw) as unzipped:
@@ -72,27 +98,57 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a directory where a file is expected") from None
+    except PermissionError:
+        raise DataError(f"{path} can't be read: permission denied") from None
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(path: Location) -> bool:
     """Whether a file begins as gzip does."""
     with path.open("rb") as file:
         return file.read(2) == _GZIP_MAGIC
 
 
-def csv_files(path: Path) -> list[Path]:
-    """The file itself, or every *.csv and *.csv.gz below a directory, sorted.
+def files(path: Location) -> list[StoredFile]:
+    """The file itself, or every file below a folder, sorted. Raises DataError when there is no such path."""
+    if isinstance(path, ObjectPath):
+        found = [StoredFile(file, info.size, info.mtime_ns) for file, info in path.files()]
+    else:
+        paths = [path] if path.is_file() else [below for below in path.rglob("*") if below.is_file()]
+        statuses = [(file, file.stat()) for file in paths]
+        found = [StoredFile(file, status.st_size, status.st_mtime_ns) for file, status in statuses]
+    if not found and not path.exists():
+        raise DataError(f"{path} does not exist")
+    return sorted(found, key=lambda file: str(file.path))
+
+
+def csv_files(path: Location) -> list[Location]:
+    """The file itself, or every *.csv and *.csv.gz below a folder, sorted.
 
     Raises DataError when there is none.
     """
-    if not path.is_dir():
-        if not path.exists():
-            raise DataError(f"{path} does not exist")
+    if path.is_file():
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.name.endswith(CSV_SUFFIXES) and file.is_file())
-    if not files:
+    found = [file.path for file in files(path) if file.path.name.endswith(CSV_SUFFIXES)]
+    if not found:
         raise DataError(f"{path} holds no *.csv or *.csv.gz file")
-    return files
+    return found
+
+
+def is_within(path: Location, folder: Location) -> bool:
+    """Whether a path lies below a folder."""
+    match path, folder:
+        case ObjectPath(), ObjectPath():
+            return path.is_relative_to(folder)
+        case Path(), Path():
+            return path.resolve().is_relative_to(folder.resolve())
+    return False
+
+
+def names(folder: Location) -> list[str]:
+    """Of what a folder holds; none if it does not exist."""
+    if isinstance(folder, ObjectPath):
+        return [info.base_name for info in folder.below(recursive=False)]
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 class PendingFile:
@@ -102,40 +158,49 @@ class PendingFile:
         self._path, self._file = path, file
         self.write = file.write
 
-    def commit(self, path: Path) -> None:
-        """Let it appear, whole, at `path`, which is in the folder that it was begun in."""
+    def commit(self, path: Location) -> None:
+        """Let it appear, whole, at `path`, which is in the folder that it was begun for."""
         self._file.flush()
-        os.fsync(self._file.fileno())
-        self._path.replace(path)
+        if isinstance(path, ObjectPath):
+            path.upload(self._path)
+        else:
+            os.fsync(self._file.fileno())
+            self._path.replace(path)
 
 
 @contextmanager
-def pending_file(folder: Path) -> Iterator[PendingFile]:
-    """A file to write, which vanishes if it isn't committed before the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{uuid4().hex}.tmp"
-    try:
-        with path.open("xb") as file:
-            yield PendingFile(path, file)
-    finally:
-        path.unlink(missing_ok=True)
+def pending_file(folder: Location) -> Iterator[PendingFile]:
+    """A file to write, which vanishes if it isn't committed before the block ends.
+
+    Until then it lies in the folder itself or, for object storage, on this machine's disk.
+    """
+    with ExitStack() as stack:
+        if isinstance(folder, ObjectPath):
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="lstmfcn-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f".{uuid4().hex}.tmp"
+        try:
+            with path.open("xb") as file:
+                yield PendingFile(path, file)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[PendingFile]:
+def atomic_file(path: Location) -> Iterator[PendingFile]:
     """A file to write that appears at `path` whole when the block ends, and not at all if it fails."""
     with pending_file(path.parent) as pending:
         yield pending
         pending.commit(path)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Location, content: bytes) -> None:
     """Write a whole file at once: afterwards it holds all of `content`, or what it held before."""
     with atomic_file(path) as file:
         file.write(content)
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
     """Write a CSV with a header, all of whose rows have the columns of the first."""
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -144,53 +209,70 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def append(path: Path, whole: PendingFile) -> None:
+def append(path: Location, whole: PendingFile) -> None:
     """Write the content of a file to another, a piece at a time."""
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
+        while piece := file.read(_PIECE_BYTES):
             whole.write(piece)
 
 
-def read_rows(path: Path) -> Iterator[list[str]]:
+def read_rows(path: Location) -> Iterator[list[str]]:
     """The rows of a CSV."""
-    with path.open(newline="", encoding="utf-8") as file:
-        yield from csv.reader(file)
+    with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        yield from csv.reader(text)
 
 
-def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+def write_rows(path: Location, rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV at once."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_bytes(path, text.getvalue().encode())
 
 
-def remove(folder: Path, *names: str) -> None:
+def remove(folder: Location, *names: str) -> None:
     """Remove files and folders of these names, if they are there."""
     for name in names:
         path = folder / name
-        if path.is_dir():
+        if isinstance(path, ObjectPath):
+            path.remove()
+        elif path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
 
-def check_output(output: Path, *patterns: str, overwrite: bool) -> None:
+def remove_if_empty(folder: Location) -> None:
+    """Remove a folder that holds nothing."""
+    if not names(folder):
+        remove(folder.parent, folder.name)
+
+
+def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
     """Raise OutputError if the output folder can't be written or, unless it may be overwritten,
     already holds something of these names.
     """
-    if output.exists() and not output.is_dir():
+    if output.is_file():
         raise OutputError(f"--output {output} is a file; it must be a folder")
-    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
     try:
-        with TemporaryDirectory(dir=nearest):
-            pass
+        _try_to_write(output)
     except OSError as error:
-        raise OutputError(f"--output {output} can't be written: {error.strerror}") from None
+        raise OutputError(f"--output {output} can't be written: {reason(error)}") from None
     if overwrite:
         return
     for pattern in patterns:
         for existing in output.glob(pattern):
             raise OutputError(
-                f"--output {output} already holds a result ({existing.relative_to(output)});"
+                f"--output {output} already holds a result ({str(existing).removeprefix(f'{output}/')});"
                 " choose another folder, or add --overwrite to replace it"
             )
+
+
+def _try_to_write(folder: Location) -> None:
+    if isinstance(folder, ObjectPath):
+        probe = folder / f".{uuid4().hex}.tmp"
+        write_bytes(probe, b"")
+        probe.remove()
+    else:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        with TemporaryDirectory(dir=nearest):
+            pass

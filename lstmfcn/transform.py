@@ -13,7 +13,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from lstmfcn.range_prediction import (
 )
 from lstmfcn.ranges import Block, InputFile, choose_range_bytes, group_ranges, plan_ranges
 from lstmfcn.series import Fault, Matrix
+from lstmfcn.storage import Location
 
 RESULT_PATTERNS = ("**/*.out", SUMMARY, WORK_FOLDER)
 """What a transform writes to its output folder."""
@@ -99,7 +99,7 @@ class Summary:
 def transform(
     checkpoint: Checkpoint,
     files: list[InputFile],
-    output: Path | None,
+    output: Location | None,
     options: Options,
     *,
     resume: bool = False,
@@ -138,8 +138,8 @@ def transform(
     groups = group_ranges(ranges, leave_out=state.done_ranges())
     reports = _Reports()
     for report in _run(checkpoint, task, groups, precision, num_predictors, options.gpus_per_predictor):
-        if report.output_error:
-            raise OutputError(f"--output {output} can't be written: {report.output_error}")
+        if report.error:
+            raise OutputError(f"{report.error}; --resume goes on when that is mended")
         reports.add(report)
         state.add(report)
         one = ranges[report.number]

@@ -23,6 +23,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, Range, SearchSpace
+from lstmfcn.storage import Location
 from lstmfcn.training import Epoch, TrainingPrecision, fit
 
 METRIC_NAMES = [
@@ -66,7 +67,7 @@ def sweep(
     training: Dataset,
     validation: Dataset,
     space: SearchSpace,
-    output: Path,
+    output: Location,
     *,
     num_trials: int,
     cpus_per_trial: float = 1,
@@ -142,7 +143,7 @@ def _run_trial(
     *,
     training: Dataset,
     validation: Dataset,
-    checkpoints: Path,
+    checkpoints: Location,
     scaling: ScalingMethod,
     precision: TrainingPrecision,
     seed: int,
@@ -239,7 +240,7 @@ def _reason(traceback: str) -> str:
     return last_line.removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ")
 
 
-def _conclude(trials: list[Trial], output: Path) -> list[Trial]:
+def _conclude(trials: list[Trial], output: Location) -> list[Trial]:
     """Rank the trials and write the results. The checkpoint in best/ is the last thing written."""
     if not trials:
         raise TrainingError("no trial finished an epoch")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 from ray import serve
 
 from lstmfcn.cluster import connection, refuse_unsatisfiable
-from lstmfcn.command import NotNegative, run
+from lstmfcn.command import LocationFlag, NotNegative, run
 from lstmfcn.devices import Precision
 from lstmfcn.errors import ResourceError
 from serve_app.app import Settings, build_app
@@ -21,7 +20,7 @@ Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
 def serve_checkpoint(
     *,
-    checkpoint: Path,
+    checkpoint: LocationFlag,
     host: str = "127.0.0.1",
     port: Port = 8080,
     gpus_per_replica: NotNegative = 0,
@@ -44,7 +43,9 @@ def serve_checkpoint(
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
             hardware computes in it, else fp32.
     """
-    app = build_app(Settings(checkpoint=checkpoint, gpus_per_replica=gpus_per_replica, precision=precision))
+    app = build_app(
+        Settings(checkpoint=str(checkpoint), gpus_per_replica=gpus_per_replica, precision=precision)
+    )
     _refuse_taken(host, port)
     with connection():
         refuse_unsatisfiable("a replica", 1, gpus_per_replica)

@@ -6,7 +6,6 @@ and answers CSV of predicted labels, a line for each row: the bytes that jobs.tr
 
 import asyncio
 import logging
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -18,6 +17,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
+from lstmfcn.storage import location
 
 logger = logging.getLogger("ray.serve")
 
@@ -27,8 +27,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    checkpoint: Path
-    """Checkpoint folder, on a path that every node sees."""
+    checkpoint: str
+    """Path or URI of the checkpoint folder, which every node sees."""
     max_body_bytes: int = Field(6 * 1024 * 1024, ge=1)
     """Largest request body; the default is SageMaker's."""
     gpus_per_replica: float = Field(0, ge=0)
@@ -40,7 +40,7 @@ class Endpoint:
 
     def __init__(self, settings: Settings) -> None:
         cluster.use_allotted_threads()
-        checkpoint = Checkpoint.load(settings.checkpoint)
+        checkpoint = Checkpoint.load(location(settings.checkpoint))
         self._predictor = Predictor(checkpoint, cluster.allotted_devices()[0], settings.precision)
         logger.info("predicting in %s", self._predictor.precision)
         self._max_body_bytes = settings.max_body_bytes
@@ -74,8 +74,9 @@ class Endpoint:
 
 def build_app(settings: Settings) -> serve.Application:
     """The application for `serve run` and for `python -m serve_app`. Raises CheckpointError."""
-    Checkpoint.load(settings.checkpoint)
-    absolute = settings.model_copy(update={"checkpoint": settings.checkpoint.resolve()})
+    checkpoint = location(settings.checkpoint).resolve()
+    Checkpoint.load(checkpoint)
+    absolute = settings.model_copy(update={"checkpoint": str(checkpoint)})
     deployment = serve.deployment(
         name="endpoint",
         max_ongoing_requests=64,

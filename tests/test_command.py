@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from lstmfcn import command
-from lstmfcn.command import Count, HyperparameterFlags
+from lstmfcn.command import Count, HyperparameterFlags, LocationFlag
 from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 
@@ -15,6 +15,7 @@ def job(
     *,
     fail: str = "",
     number: Count = 1,
+    place: LocationFlag | None = None,
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008
 ) -> None:
     """Do something.
@@ -22,6 +23,7 @@ def job(
     Args:
         fail: How to end.
         number: Of things.
+        place: Of something.
         hyperparameters: Of the network.
     """
     match fail:
@@ -37,7 +39,7 @@ def job(
             os.kill(os.getpid(), signal.SIGTERM)
         case "bug":
             raise ZeroDivisionError
-    print(number, hyperparameters.kernel_size_1)
+    print(number, hyperparameters.kernel_size_1, place)
 
 
 def run(*flags: str) -> int:
@@ -48,8 +50,8 @@ def run(*flags: str) -> int:
 
 
 def test_flags_are_the_arguments_in_kebab_case(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--number", "3", "--kernel-size-1", "5") == 0
-    assert capsys.readouterr().out == "3 5\n"
+    assert run("--number", "3", "--kernel-size-1", "5", "--place", "s3://b/x y") == 0
+    assert capsys.readouterr().out == "3 5 s3://b/x y\n"
 
 
 def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,11 +71,6 @@ def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureF
         (["--fail", "disk"], 1, "[Errno 28] No space left on device: 'x.csv'"),
         (["--fail", "interrupt"], 130, "interrupted"),
         (["--fail", "terminate"], 130, "interrupted"),
-        (
-            ["--fail", "s3://b/x"],
-            2,
-            "s3://b/x is object storage, which can't be used yet; a mounted folder can",
-        ),
         (
             ["--epochs", "0"],
             2,
@@ -97,6 +94,23 @@ def test_what_goes_wrong_is_one_sentence_and_a_status(
 def test_a_count_is_at_least_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--number", "0") == 2
     assert "--number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("s4://bucket/x", "s4://bucket/x begins with s4://; object storage is s3:// and gs://"),
+        ("s3://me:hidden@bucket/x", "s3://bucket: credentials don't belong in a path; set them in the"),
+        ("s3:///x", "s3:///x names no bucket; s3://bucket/path would be right"),
+    ],
+)
+def test_a_uri_that_can_not_be_used_is_refused(
+    uri: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--place", uri) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert "hidden" not in told
 
 
 def test_a_bug_keeps_its_traceback() -> None:

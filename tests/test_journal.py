@@ -4,23 +4,26 @@ from pathlib import Path
 
 import pytest
 
+from lstmfcn import storage
 from lstmfcn.errors import OutputError
 from lstmfcn.journal import Journal, Part
+from lstmfcn.storage import Location
 
 PLAN = {"checkpoint": "abc", "precision": "fp32", "input": [["a.csv", 10, 1]]}
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    journal = Journal(tmp_path / "output")
+def journal(place: Location) -> Journal:
+    """On a disk and in object storage."""
+    journal = Journal(place / "output")
     journal.begin({**PLAN, "range_bytes": 1000})
     return journal
 
 
 def commit(journal: Journal, part: Part, lines: bytes, rejects: bytes = b"") -> None:
-    (journal.folder / part.name).write_bytes(lines)
+    storage.write_bytes(journal.folder / part.name, lines)
     if rejects:
-        (journal.folder / part.rejects_name).write_bytes(rejects)
+        storage.write_bytes(journal.folder / part.rejects_name, rejects)
 
 
 def test_the_same_plan_goes_on_with_what_was_recorded_beside_it(journal: Journal) -> None:
@@ -57,8 +60,8 @@ def test_parts_are_joined_in_order_and_rejects_get_the_files_rows(journal: Journ
     journal.note_concluded(0, {"name": "a.csv"}, [first, second])
 
     output = journal.folder.parent
-    assert (output / "deep" / "a.csv.out").read_bytes() == b"a\nb\nc\nERROR\ne\n"
-    assert (output / "deep" / "a.csv.rejects.csv").read_text() == "row,reason,line\n4,is blank,\n"
+    assert storage.read_bytes(output / "deep" / "a.csv.out") == b"a\nb\nc\nERROR\ne\n"
+    assert storage.read_bytes(output / "deep" / "a.csv.rejects.csv") == b"row,reason,line\n4,is blank,\n"
     assert list(journal.parts()) == []
     assert list(journal.concluded()) == [(0, {"name": "a.csv"})]
 
@@ -72,11 +75,11 @@ def test_the_first_faulty_range_of_a_file_is_known(journal: Journal) -> None:
     assert journal.first_fault(4) is None
 
 
-def test_the_end_leaves_the_summary_or_no_folder(journal: Journal, tmp_path: Path) -> None:
+def test_the_end_leaves_the_summary_or_no_folder(journal: Journal, place: Location) -> None:
     journal.end(b"{}")
-    assert [path.name for path in journal.folder.parent.iterdir()] == ["transform.json"]
+    assert storage.names(place / "output") == ["transform.json"]
 
-    other = Journal(tmp_path / "other")
+    other = Journal(place / "other")
     other.begin(PLAN)
     other.end(None)
-    assert not (tmp_path / "other").exists()
+    assert storage.names(place) == ["output"]

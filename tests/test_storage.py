@@ -1,4 +1,5 @@
 import gzip
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.object_storage import ObjectPath
+from lstmfcn.storage import Location
 
 LINES = st.lists(st.text(alphabet="12,\r", max_size=6).map(str.encode), max_size=12)
 
@@ -48,13 +51,21 @@ def test_a_range_starts_with_the_line_that_starts_in_it(
     assert b"".join(storage.line_blocks(path, start, len(content), 8)) == content[min(first, len(content)) :]
 
 
-def test_gzip_is_read_as_its_content_whatever_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "data.csv"
-    path.write_bytes(gzip.compress(b"1,2\n3,4\n"))
+def test_ranges_are_read_from_object_storage_too(bucket: ObjectPath) -> None:
+    path = bucket / "ranges" / "file.csv"
+    storage.write_bytes(path, b"1,2\n3,4\n5,6")
+
+    assert list(storage.line_blocks(path, 0, 5, 3)) == [b"1,2\n", b"3,4\n"]
+    assert list(storage.line_blocks(path, 5, 11, 100)) == [b"5,6"]
+
+
+def test_gzip_is_read_as_its_content_whatever_its_name(place: Location) -> None:
+    path = place / "data.csv"
+    storage.write_bytes(path, gzip.compress(b"1,2\n3,4\n"))
 
     assert storage.is_gzip(path)
     assert storage.read_bytes(path) == b"1,2\n3,4\n"
-    assert list(storage.line_blocks(path, 0, path.stat().st_size, 4)) == [b"1,2\n", b"3,4\n"]
+    assert list(storage.line_blocks(path, 0, 30, 4)) == [b"1,2\n", b"3,4\n"]
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff" * 9], ids=["cut short", "overwritten"])
@@ -66,39 +77,63 @@ def test_damaged_gzip_is_refused(tmp_path: Path, end: bytes) -> None:
         storage.read_bytes(path)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(place: Location) -> None:
     with pytest.raises(DataError, match=r"none.csv does not exist$"):
-        storage.read_bytes(tmp_path / "none.csv")
+        storage.read_bytes(place / "none.csv")
 
 
-def test_csv_files_of_a_folder_are_found_below_it_in_order(tmp_path: Path) -> None:
-    for name in ("b.csv", "a.csv.gz", "notes.txt", "deep/er/c.csv"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+def test_csv_files_of_a_folder_are_found_below_it_in_order(place: Location) -> None:
+    names = ["a.csv.gz", "b.csv", "k=v/ä c.csv"]
+    for name in [*reversed(names), "notes.txt"]:
+        storage.write_bytes(place / name, b"1,2\n")
 
-    found = [path.relative_to(tmp_path).as_posix() for path in storage.csv_files(tmp_path)]
+    assert storage.csv_files(place) == [place / name for name in names]
+    assert storage.csv_files(place / "b.csv") == [place / "b.csv"]
 
-    assert found == ["a.csv.gz", "b.csv", "deep/er/c.csv"]
+
+def test_a_file_is_told_from_a_later_one_of_its_name(place: Location) -> None:
+    path = place / "a.csv"
+    storage.write_bytes(path, b"1,2\n")
+    (before,) = storage.files(place)
+    time.sleep(1.1)  # the server keeps whole seconds
+
+    storage.write_bytes(path, b"3,4\n")
+
+    (after,) = storage.files(path)
+    assert (before.path, before.size) == (after.path, after.size) == (path, 4)
+    assert before.modified < after.modified
 
 
-def test_a_folder_without_csv_files_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_csv_files_is_refused(place: Location) -> None:
+    storage.write_bytes(place / "notes.txt", b"")
+
     with pytest.raises(DataError, match=r"holds no \*.csv or \*.csv.gz file$"):
-        storage.csv_files(tmp_path)
+        storage.csv_files(place)
+    with pytest.raises(DataError, match=r"none does not exist$"):
+        storage.csv_files(place / "none")
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "file"
+def test_a_file_appears_only_when_it_is_whole(place: Location) -> None:
+    path = place / "new" / "file"
     with storage.atomic_file(path) as file:
         file.write(b"whole")
         assert not path.exists()
 
-    assert path.read_bytes() == b"whole"
-    assert list(path.parent.iterdir()) == [path]
+    assert storage.read_bytes(path) == b"whole"
+    assert storage.names(path.parent) == ["file"]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
+def test_a_file_of_several_uploads_is_whole(bucket: ObjectPath) -> None:
+    content = bytes(range(256)) * 100_000
+
+    storage.write_bytes(bucket / "large", content)
+
+    assert storage.read_bytes(bucket / "large") == content
+
+
+def test_a_failed_write_leaves_what_was_there(place: Location) -> None:
+    path = place / "file"
+    storage.write_bytes(path, b"old")
 
     def fail_half_way() -> None:
         with storage.atomic_file(path) as file:
@@ -108,49 +143,48 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail_half_way()
 
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
+    assert storage.read_bytes(path) == b"old"
+    assert storage.names(place) == ["file"]
 
 
-def test_a_pending_file_that_is_not_committed_vanishes(tmp_path: Path) -> None:
-    with storage.pending_file(tmp_path) as kept, storage.pending_file(tmp_path) as dropped:
+def test_a_pending_file_that_is_not_committed_vanishes(place: Location) -> None:
+    with storage.pending_file(place) as kept, storage.pending_file(place) as dropped:
         kept.write(b"kept")
         dropped.write(b"dropped")
-        kept.commit(tmp_path / "name")
+        kept.commit(place / "name")
 
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"kept"]
+    assert storage.names(place) == ["name"]
+    assert storage.read_bytes(place / "name") == b"kept"
 
 
-def test_a_file_is_appended_to_another(tmp_path: Path) -> None:
-    (tmp_path / "part").write_bytes(b"second")
-    with storage.atomic_file(tmp_path / "whole") as whole:
+def test_a_file_is_appended_to_another(place: Location) -> None:
+    storage.write_bytes(place / "part", b"second")
+    with storage.atomic_file(place / "whole") as whole:
         whole.write(b"first,")
-        storage.append(tmp_path / "part", whole)
+        storage.append(place / "part", whole)
 
-    assert (tmp_path / "whole").read_bytes() == b"first,second"
-
-
-def test_files_and_folders_are_removed_by_name(tmp_path: Path) -> None:
-    (tmp_path / "folder" / "deep").mkdir(parents=True)
-    (tmp_path / "file").touch()
-    (tmp_path / "kept").touch()
-
-    storage.remove(tmp_path, "folder", "file", "absent")
-
-    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+    assert storage.read_bytes(place / "whole") == b"first,second"
 
 
-def test_an_output_folder_with_a_result_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b.csv.out").parent.mkdir()
-    (tmp_path / "a" / "b.csv.out").touch()
+def test_files_and_folders_are_removed_by_name(place: Location) -> None:
+    for name in ("folder/deep/a", "folder/b", "file", "kept"):
+        storage.write_bytes(place / name, b"")
 
-    storage.check_output(tmp_path, "*.json", overwrite=False)
-    storage.check_output(tmp_path, "**/*.out", overwrite=True)
+    storage.remove(place, "folder", "file", "absent")
+
+    assert storage.names(place) == ["kept"]
+
+
+def test_an_output_folder_with_a_result_is_refused_by_name(place: Location) -> None:
+    storage.write_bytes(place / "a" / "b.csv.out", b"")
+
+    storage.check_output(place, "*.json", overwrite=False)
+    storage.check_output(place, "**/*.out", overwrite=True)
     with pytest.raises(OutputError) as refused:
-        storage.check_output(tmp_path, "*.json", "**/*.out", overwrite=False)
+        storage.check_output(place, "*.json", "**/*.out", overwrite=False)
 
     assert str(refused.value) == (
-        f"--output {tmp_path} already holds a result (a/b.csv.out);"
+        f"--output {place} already holds a result (a/b.csv.out);"
         " choose another folder, or add --overwrite to replace it"
     )
 
@@ -163,9 +197,11 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, overwrite: bool) ->
         storage.check_output(tmp_path / "file", overwrite=overwrite)
 
 
-def test_an_output_that_cannot_be_written_is_refused() -> None:
-    with pytest.raises(OutputError, match=r"^--output /proc/x/y can't be written: "):
-        storage.check_output(Path("/proc/x/y"), overwrite=True)
+@pytest.mark.parametrize("output", ["/proc/x/y", "s3://nowhere/x"])
+@pytest.mark.usefixtures("bucket")
+def test_an_output_that_cannot_be_written_is_refused(output: str) -> None:
+    with pytest.raises(OutputError, match=f"^--output {output} can't be written: "):
+        storage.check_output(storage.location(output), overwrite=True)
 
 
 def test_checking_an_output_folder_makes_nothing(tmp_path: Path) -> None:

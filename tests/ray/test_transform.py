@@ -14,15 +14,17 @@ import pytest
 import ray
 
 from jobs.transform import transform
-from lstmfcn import cluster, ranges
+from lstmfcn import cluster, ranges, storage
 from lstmfcn import transform as lstmfcn_transform
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import OutputError
 from lstmfcn.journal import Journal
+from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import Task
 from lstmfcn.ranges import find_inputs, plan_ranges
+from lstmfcn.storage import Location
 from lstmfcn.transform import Options
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
 from tests.test_jobs import refused, status_of
@@ -104,7 +106,7 @@ def test_identifiers_and_probabilities_stand_where_they_were_asked_for(
         f'p{n},"a, {n}",{label},{text}' for n, (label, text) in enumerate(zip(labels, texts, strict=True))
     ]
 
-    assert status_of(transform, *flags, "--output", tmp_path / "b", "--join-input") == 0
+    assert status_of(transform, *flags, "--output", tmp_path / "b", "--join", "input") == 0
     assert (tmp_path / "b" / "ids.csv.out").read_text().splitlines() == [
         f"{line},{label}" for line, label in zip(with_ids, labels, strict=True)
     ]
@@ -174,10 +176,11 @@ def test_all_faults_that_were_read_are_told_with_the_files_rows_and_columns(
 @needs_ray
 @pytest.mark.usefixtures("small_ranges")
 def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
-    series_csv: Path, trained: Checkpoint, tmp_path: Path
+    series_csv: Path, trained: Checkpoint, place: Location
 ) -> None:
-    output = tmp_path / "output"
-    files, _ = find_inputs(series_csv, output)
+    data, output = place / "input", place / "output"
+    storage.write_bytes(data / "series.csv", series_csv.read_bytes())
+    files, _ = find_inputs(data, output)
     done = []
 
     def interrupt(_bytes: int, num_rows: int) -> None:
@@ -187,9 +190,9 @@ def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
 
     with pytest.raises(KeyboardInterrupt):
         lstmfcn_transform.transform(trained, files, output, Options(), on_range=interrupt)
-    committed = {path.name: path.stat().st_mtime_ns for path in (output / ".transform").glob("0-*")}
+    committed = set(Journal(output).parts())
     assert len(committed) >= 5
-    assert not list(output.glob("*.out"))
+    assert "series.csv.out" not in storage.names(output)
     other = Options(format=PredictionFormat(("probabilities",)))
     with pytest.raises(OutputError, match=r"^--resume: columns changed since .* was begun; --overwrite"):
         lstmfcn_transform.transform(trained, files, output, other, resume=True)
@@ -202,8 +205,31 @@ def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
     num_ranges = len(plan_ranges(files, 1000))
     assert len(again) <= num_ranges - len(committed)  # one more may have been under way
     expected = Predictor(trained).predict_csv(series_csv.read_bytes(), source="expected")
-    assert (output / "series.csv.out").read_bytes() == expected
-    assert {path.name for path in output.iterdir()} == {"series.csv.out", "transform.json"}
+    assert storage.read_bytes(output / "series.csv.out") == expected
+    assert set(storage.names(output)) == {"series.csv.out", "transform.json"}
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_object_storage_serves_for_checkpoint_input_and_output(
+    series_csv: Path, trained: Checkpoint, bucket: ObjectPath, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = bucket / "all three"
+    trained.save(place / "model")
+    content = series_csv.read_bytes()
+    storage.write_bytes(place / "input" / "k=v" / "ä.csv", content)
+    storage.write_bytes(place / "input" / "zipped.csv.gz", gzip.compress(content))
+    storage.write_bytes(place / "input" / "bad.csv", content + b"x\n")
+    flags = ("--checkpoint", place / "model", "--input", place / "input", "--output", place / "output")
+
+    assert status_of(transform, *flags, "--columns", "label,probabilities") == 2
+
+    assert capsys.readouterr().err.startswith(f"{place}/input/bad.csv: row 201 ")
+    lines = Predictor(trained).predict_csv(content, source="expected").splitlines()
+    for name in ("k=v/ä.csv.out", "zipped.csv.gz.out"):
+        written = storage.read_bytes(place / "output" / name).splitlines()
+        assert [line.partition(b",")[0] for line in written] == lines
+    assert set(storage.names(place / "output")) == {"k=v", "transform.json", "zipped.csv.gz.out"}
 
 
 @needs_ray
@@ -254,7 +280,7 @@ def test_ranges_that_another_process_has_read_give_the_same_lines(
 
     parts = sorted(journal.parts(), key=lambda part: part.part)
     assert sum(part.num_rows for part in parts) == 200
-    assert b"".join((journal.folder / part.name).read_bytes() for part in parts) == expected
+    assert b"".join(storage.read_bytes(journal.folder / part.name) for part in parts) == expected
 
 
 @needs_ray

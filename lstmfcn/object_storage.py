@@ -1,0 +1,141 @@
+"""Paths in object storage, with pathlib's words, on pyarrow's filesystems."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from pyarrow import fs
+
+from lstmfcn.errors import LocationError
+
+SCHEMES = ("s3", "gs")
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectPath:
+    """A place in object storage: `s3://bucket/key` or `gs://bucket/key`.
+
+    Credentials, region and endpoint are those of the environment: variables, configuration files, the
+    machine's role. What the store answers to wrong ones is an OSError.
+    """
+
+    scheme: str
+    key: PurePosixPath
+    """With the bucket before it."""
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Raises LocationError."""
+        scheme, _, key = uri.partition("://")
+        if scheme not in SCHEMES:
+            known = " and ".join(f"{known}://" for known in SCHEMES)
+            raise LocationError(f"{uri} begins with {scheme}://; object storage is {known}")
+        bucket = key.partition("/")[0]
+        if "@" in bucket:
+            raise LocationError(
+                f"{scheme}://{bucket.rpartition('@')[2]}: credentials don't belong in a path;"
+                " set them in the environment"
+            )
+        if not bucket:
+            raise LocationError(f"{uri} names no bucket; {scheme}://bucket/path would be right")
+        return cls(scheme, PurePosixPath(key))
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.key}"
+
+    def __truediv__(self, name: str) -> Self:
+        return type(self)(self.scheme, self.key / name)
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+    @property
+    def parent(self) -> Self:
+        return type(self)(self.scheme, self.key.parent)
+
+    def resolve(self) -> Self:
+        return self
+
+    def relative_to(self, folder: Self) -> PurePosixPath:
+        return self.key.relative_to(folder.key)
+
+    def is_relative_to(self, folder: Self) -> bool:
+        return self.scheme == folder.scheme and self.key.is_relative_to(folder.key)
+
+    def exists(self) -> bool:
+        return bool(self._info().type != fs.FileType.NotFound)
+
+    def is_dir(self) -> bool:
+        return bool(self._info().type == fs.FileType.Directory)
+
+    def is_file(self) -> bool:
+        return bool(self._info().type == fs.FileType.File)
+
+    def open(self, mode: str = "rb") -> io.BufferedReader:
+        """For reading bytes. Raises FileNotFoundError."""
+        assert mode == "rb"
+        file = self._filesystem().open_input_file(str(self.key))
+        return io.BufferedReader(file, _BUFFER_BYTES)
+
+    def glob(self, pattern: str) -> Iterator[Self]:
+        """Of pathlib's patterns, names with `*` and `**/` before them; a `*` also stands for slashes."""
+        for info in self.below(recursive=True):
+            path = type(self)(self.scheme, PurePosixPath(info.path))
+            if fnmatchcase(str(path.relative_to(self)), pattern.removeprefix("**/")):
+                yield path
+
+    def files(self) -> list[tuple[Self, fs.FileInfo]]:
+        """The object itself, or all below this folder."""
+        info = self._info()
+        found = [info] if info.type == fs.FileType.File else self.below(recursive=True)
+        return [
+            (type(self)(self.scheme, PurePosixPath(info.path)), info)
+            for info in found
+            if info.type == fs.FileType.File
+        ]
+
+    def below(self, *, recursive: bool) -> list[fs.FileInfo]:
+        """What lies below a folder, with sizes and times, in a request for each thousand."""
+        selector = fs.FileSelector(str(self.key), allow_not_found=True, recursive=recursive)
+        return list(self._filesystem().get_file_info(selector))
+
+    def upload(self, file: Path) -> None:
+        """Let the content of a local file appear here, whole.
+
+        In one call, since a stream that is left half-written completes its upload when it is closed, and
+        Python closes it after an exception.
+        """
+        fs.copy_files(
+            str(file),
+            str(self.key),
+            source_filesystem=fs.LocalFileSystem(),
+            destination_filesystem=self._filesystem(),
+        )
+
+    def remove(self) -> None:
+        """The object, or all that is below it; nothing if there is nothing."""
+        match self._info().type:
+            case fs.FileType.File:
+                self._filesystem().delete_file(str(self.key))
+            case fs.FileType.Directory:
+                self._filesystem().delete_dir(str(self.key))
+
+    def _info(self) -> fs.FileInfo:
+        return self._filesystem().get_file_info(str(self.key))
+
+    def _filesystem(self) -> fs.FileSystem:
+        return _filesystem(f"{self.scheme}://{self.key.parts[0]}")
+
+
+@cache
+def _filesystem(bucket: str) -> fs.FileSystem:
+    filesystem, _ = fs.FileSystem.from_uri(bucket)
+    return filesystem
