@@ -43,7 +43,7 @@ READ = pa_csv.ReadOptions(column_names=COLUMNS, block_size=8 << 20)
 CONVERT = pa_csv.ConvertOptions(column_types={name: pa.float32() for name in COLUMNS})
 
 
-def main(*, small_gb: float = 2.0, default_gb: float = 0.02, repeats: int = 3) -> None:
+def main(*, small_gb: float = 2.0, default_gb: float = 0.05, repeats: int = 3) -> None:
     """Print rows per second of each contestant, then a line of JSON.
 
     Args:

@@ -121,10 +121,9 @@ def read_blocks(file: InputFile, one: Range, length: int, format: PredictionForm
     """
     begins_file = one.start == 0
     for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
-        num_rows = block.count(b"\n") + (not block.endswith(b"\n"))
         lines, identifiers = format.take_identifiers(block)
         series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file)
-        yield Block(num_rows, series, identifiers, faults)
+        yield Block(len(series) + len(faults), series, identifiers, faults)
         begins_file = False
     if one.start == 0 and begins_file:
         raise DataError(f"{file.name} is empty")

@@ -44,11 +44,11 @@ class Scaling(BaseModel):
         if self.method == "training-set":
             values -= self.mean
             values /= self.deviation + _EPSILON
+            limits = np.finfo(np.float32)
+            np.clip(values, limits.min, limits.max, out=values)
         else:
-            values -= values[
-                :, :1
-            ].copy()  # z-norm ignores a shift; this one makes a constant series exactly 0
+            first = values[:, :1].copy()
+            values -= first  # z-norm ignores a shift; this one makes a constant series exactly 0
             values -= values.mean(axis=1, keepdims=True)
-            values /= values.std(axis=1, keepdims=True) + _EPSILON
-        limits = np.finfo(np.float32)
-        return np.clip(values, limits.min, limits.max).astype(np.float32)
+            values /= np.sqrt(np.square(values).mean(axis=1, keepdims=True)) + _EPSILON
+        return values.astype(np.float32)

@@ -26,7 +26,7 @@ from lstmfcn.prediction_format import BYTE_ORDER_MARK
 Matrix: TypeAlias = NDArray[np.float32]
 """Series as (cases, timepoints)."""
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 19
 """The engines work on pieces of this size, which stay in the processor's cache."""
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
@@ -181,21 +181,22 @@ def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
     return None if series is None else LabelledSeries(labels, series)
 
 
-def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 (a list of disqualifications)
+def _read_as_json(piece: bytes, length: int) -> Matrix | None:
     """Lines of `length` JSON numbers each as a matrix; None for anything else."""
     if b"[" in piece:  # simdjson would flatten nested lists
         return None
-    as_json = b"[%b]" % piece.replace(b"\n", b",")
     try:
-        numbers = simdjson.Parser().parse(as_json)
+        numbers = simdjson.Parser().parse(b"[%b]" % piece.replace(b"\n", b","))
         assert isinstance(numbers, simdjson.Array)
         values = np.frombuffer(numbers.as_buffer(of_type="d"))
     except (ValueError, TypeError, RuntimeError):  # RuntimeError for integers beyond 64 bits
         return None
-    num_rows = piece.count(b"\n") + 1
-    if len(values) != num_rows * length:
-        return None
-    if num_rows > 1 and _is_ragged(piece, as_json, length):
+    text = np.frombuffer(piece, np.uint8)
+    line_ends = np.flatnonzero(text == ord("\n"))
+    num_rows = len(line_ends) + 1
+    if len(values) != num_rows * length or not np.array_equal(
+        _commas_before(line_ends, text), (length - 1) * np.arange(1, num_rows)
+    ):
         return None
     with np.errstate(over="ignore"):
         series = values.astype(np.float32)
@@ -206,11 +207,19 @@ def _read_as_json(piece: bytes, length: int) -> Matrix | None:  # noqa: PLR0911 
     return series.reshape(num_rows, length)
 
 
-def _is_ragged(piece: bytes, as_json: bytes, length: int) -> bool:
-    """Whether some line end of the piece isn't where every `length`-th separator of the list is."""
-    separators = np.flatnonzero(np.frombuffer(as_json, np.uint8) == ord(","))
-    row_ends = separators[length - 1 :: length] - 1  # one less, since `piece` lacks the opening bracket
-    return bool((np.frombuffer(piece, np.uint8)[row_ends] != ord("\n")).any())
+def _commas_before(ends: NDArray[np.intp], text: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many commas the text has before each of these positions.
+
+    From sums over words of 64 bits, of one for each byte: several times as fast as the commas' positions.
+    """
+    bits = np.packbits(text == ord(","), bitorder="little")
+    words = np.concatenate([bits, np.zeros(8 - len(bits) % 8, np.uint8)]).view("<u8")
+    counts = np.bitwise_count(words)
+    before_word = np.cumsum(counts, dtype=np.int64) - counts
+    earlier_in_word = (np.uint64(1) << (ends % 64).astype(np.uint64)) - np.uint64(1)
+    before: NDArray[np.int64] = before_word[ends // 64]
+    before += np.bitwise_count(words[ends // 64] & earlier_in_word)
+    return before
 
 
 def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> LabelledSeries:
