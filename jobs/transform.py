@@ -11,12 +11,13 @@ from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, 
 from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.journal import WORK_FOLDER
+from lstmfcn.outcome import Summary
 from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_positions
 from lstmfcn.progress import Progress
 from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
 from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
-from lstmfcn.transform import RESULT_PATTERNS, Options, Summary
+from lstmfcn.transform import RESULT_PATTERNS, Advance, Options
 from lstmfcn.transform import transform as transform_files
 
 
@@ -94,12 +95,16 @@ def transform(
     megabytes = sum(file.size for file in files) / 1e6
     with connection(), Progress("checked" if check else "predicted", megabytes, "MB") as progress:
 
-        def advance(num_bytes: int, num_rows: int) -> None:
-            progress.count("rows", num_rows)
-            progress.advance(work=num_bytes / 1e6)
+        def on_advance(advance: Advance) -> None:
+            if advance.is_new:
+                progress.count("rows", advance.num_rows)
+            else:
+                progress.skip(advance.num_bytes / 1e6)
+            progress.state = advance.files
+            progress.advance(work=advance.num_bytes / 1e6 if advance.is_new else 0)
 
         try:
-            summary = transform_files(loaded, files, output, options, resume=resume, on_range=advance)
+            summary = transform_files(loaded, files, output, options, resume=resume, on_advance=on_advance)
         except KeyboardInterrupt:
             if output is not None:
                 print(f"{output} keeps what is done; the same command with --resume goes on", flush=True)

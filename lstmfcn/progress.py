@@ -24,7 +24,9 @@ class Progress:
         self._task, self._total, self._unit = task, total, unit
         self._clock = clock
         self._started = self._said = clock()
-        self._done = 0.0
+        self._done = self._before = 0.0
+        self.state = ""
+        """What else to show."""
         self._counts: dict[str, int] = {}
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -57,18 +59,24 @@ class Progress:
             self._said = self._clock()
             print(f"{self._task}: {self._counted()}, {self._time_left()}", flush=True)
 
+    def skip(self, work: float) -> None:
+        """Count work that was done before, which tells nothing of the rate."""
+        self._before += work
+        self._bar.update(self._row, advance=work)
+
     def count(self, unit: str, number: int) -> None:
         """Count something else along with the work, to be shown beside it."""
         self._counts[unit] = self._counts.get(unit, 0) + number
 
     def _counted(self) -> str:
         seconds = max(self._clock() - self._started, 1e-9)
-        shown = [f"{self._done:,.0f} of {self._total:,.0f} {self._unit}, {self._done / seconds:,.1f}/s"]
+        done = f"{self._before + self._done:,.0f} of {self._total:,.0f} {self._unit}"
+        shown = [f"{done}, {self._done / seconds:,.1f}/s"]
         shown += [f"{number:,} {unit}, {number / seconds:,.0f}/s" for unit, number in self._counts.items()]
-        return "; ".join(shown)
+        return "; ".join([*shown, self.state] if self.state else shown)
 
     def _time_left(self) -> str:
         if self._done == 0:
             return "time left unknown"
-        seconds = (self._clock() - self._started) / self._done * (self._total - self._done)
+        seconds = (self._clock() - self._started) / self._done * (self._total - self._before - self._done)
         return f"about {seconds:,.0f} s left"

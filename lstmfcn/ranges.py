@@ -70,7 +70,7 @@ def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile
     if not chosen:
         elsewhere = "" if output is None else " outside the output folder"
         raise DataError(f"{path} holds no *.csv or *.csv.gz file{elsewhere}")
-    return chosen, [file.relative for file in inputs if file not in chosen]
+    return chosen, [file.relative for file in inputs if not file.name.endswith(storage.CSV_SUFFIXES)]
 
 
 def _input_file(file: StoredFile, relative: str) -> InputFile:

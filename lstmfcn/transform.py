@@ -8,9 +8,7 @@ and the driver joins the parts of a file, in order, to its output.
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,10 +22,10 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import Precision
 from lstmfcn.errors import OutputError
 from lstmfcn.journal import SUMMARY, WORK_FOLDER, Journal, Part
+from lstmfcn.outcome import FileResult, Outcomes, Rates, Summary
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import (
-    MOST_FAULTS,
     BadRows,
     Report,
     Task,
@@ -55,45 +53,20 @@ class Options:
     num_predictors: int | None = None
     """As many as fit the cluster, for None."""
     gpus_per_predictor: float = 0
+    read_apart: bool = False
+    """Whether other processes read and parse, as they always do for GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
-class FileResult:
-    """What became of a file."""
+class Advance:
+    """Work that is done."""
 
-    name: str
+    num_bytes: int
     num_rows: int
-    num_bad: int
-    faults: list[str]
-    """Sentences on its first bad rows."""
-    is_sound: bool
-    """Whether it has an output."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """What became of all files, and how fast: transform.json."""
-
-    checkpoint: str
-    precision: str
-    num_predictors: int
-    num_rows: int
-    num_bad: int
-    seconds: float
-    """From the call to the last file's output."""
-    startup_seconds: float
-    """From the call to the first range that was begun."""
-    rows_per_second: float
-    """From then to the last range's end; of what was predicted now, not before a resumption."""
-    read_rows_per_second: float
-    """Of one process, reading and parsing alone."""
-    predict_rows_per_second: float
-    """Of one predictor, predicting alone."""
-    predictor_busy: float
-    """Share of their time that the predictors predicted."""
-    cpus_per_predictor: float
-    """CPUs that would read as fast as one predictor predicts."""
-    files: list[FileResult]
+    files: str
+    """How far the files are."""
+    is_new: bool = True
+    """Not done by an earlier run."""
 
 
 def transform(
@@ -103,13 +76,12 @@ def transform(
     options: Options,
     *,
     resume: bool = False,
-    on_range: Callable[[int, int], None] = lambda _bytes, _rows: None,
+    on_advance: Callable[[Advance], None] = lambda _: None,
 ) -> Summary:
     """Predict every file and write `<output>/<relative>.out`: a line for each row, in order, at once.
 
     A file with a fault gets no output (unless bad rows are marked), and the others go on. Without an output
-    folder the files are only read and checked. `on_range` is called with the bytes and rows of every range
-    that is done.
+    folder the files are only read and checked. `on_advance` is called for every range that is done.
 
     Raises ResourceError when a predictor fits no node, OutputError when the output can't be written or holds
     other work than what is to be resumed.
@@ -134,20 +106,22 @@ def transform(
             journal.begin({**plan, "range_bytes": range_bytes})
     ranges = plan_ranges(files, range_bytes)
     task = Task(files, ranges, checkpoint.length, options.format, options.bad_rows, journal)
-    state = _State(task, options, done, concluded)
-    groups = group_ranges(ranges, leave_out=state.done_ranges())
-    reports = _Reports()
-    for report in _run(checkpoint, task, groups, precision, num_predictors, options.gpus_per_predictor):
+    outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
+    groups = group_ranges(ranges, leave_out=outcomes.done_ranges())
+    if resume:
+        on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
+    rates = Rates()
+    for report in _run(checkpoint, task, groups, precision, num_predictors, options):
         if report.error:
             raise OutputError(f"{report.error}; --resume goes on when that is mended")
-        reports.add(report)
-        state.add(report)
+        rates.add(report)
+        outcomes.add(report)
         one = ranges[report.number]
-        on_range(one.end - one.start, report.num_rows)
+        on_advance(Advance(one.end - one.start, report.num_rows, str(outcomes)))
     for number in range(len(files)):
-        state.conclude(number)
-    results = [state.concluded[number] for number in range(len(files))]
-    summary = reports.summary(checkpoint, precision, num_predictors, called, results)
+        outcomes.conclude(number)
+    results = [outcomes.concluded[number] for number in range(len(files))]
+    summary = rates.summary(checkpoint.digest(), precision, num_predictors, called, results)
     if journal is not None:
         has_result = any(result.is_sound for result in results)
         journal.end(json.dumps(asdict(summary), indent=1).encode() if has_result else None)
@@ -174,130 +148,13 @@ def _plan(
     }
 
 
-class _State:
-    """What is known of every file, until it is concluded."""
-
-    def __init__(
-        self, task: Task, options: Options, done: list[Part], concluded: dict[int, FileResult]
-    ) -> None:
-        self.concluded = concluded
-        self._task, self._options = task, options
-        self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
-        self._reports: dict[int, dict[int, Report]] = defaultdict(dict)
-        self._num_parts = Counter(one.file for one in task.ranges)
-        for part in done:
-            self._parts[part.file][part.part] = part
-
-    def done_ranges(self) -> set[int]:
-        """Indices of the ranges that an earlier run has done."""
-        return {
-            number
-            for number, one in enumerate(self._task.ranges)
-            if one.file in self.concluded or one.part in self._parts[one.file]
-        }
-
-    def add(self, report: Report) -> None:
-        """Take in what became of a range; conclude its file if that was the last one."""
-        one = self._task.ranges[report.number]
-        self._reports[one.file][one.part] = report
-        if not report.spoils_its_file(self._options.bad_rows) and not report.is_left_out:
-            self._parts[one.file][one.part] = Part(one.file, one.part, report.num_rows, report.num_bad)
-        if len(self._parts[one.file].keys() | self._reports[one.file].keys()) == self._num_parts[one.file]:
-            self.conclude(one.file)
-
-    def conclude(self, number: int) -> None:
-        """Join the parts of a sound file to its output, or say what is wrong with another."""
-        if number in self.concluded:
-            return
-        file = self._task.files[number]
-        reports, parts = self._reports.pop(number, {}), self._parts.pop(number, {})
-        rows_before = _running_totals(reports, parts)
-        faults = [
-            f"{file.name}: row {rows_before[part] + row}{reason}" if row else reason
-            for part, report in sorted(reports.items())
-            for row, reason in report.faults
-        ][:MOST_FAULTS]
-        num_bad = sum(part.num_bad for part in parts.values())
-        is_sound = len(parts) == self._num_parts[number]
-        most = self._options.max_bad_rows
-        if is_sound and most is not None and num_bad > most:
-            is_sound = False
-            faults = [f"{file.name} has {num_bad:,} bad rows, more than --max-bad-rows {most:,}"]
-        num_rows = sum(part.num_rows for part in parts.values())
-        result = FileResult(file.name, num_rows, num_bad, faults, is_sound)
-        if self._task.journal is not None:
-            ordered = [parts[part] for part in sorted(parts)]
-            if is_sound:
-                self._task.journal.join(ordered, rows_before, file.relative)
-            self._task.journal.note_concluded(number, asdict(result), ordered)
-        self.concluded[number] = result
-
-
-def _running_totals(reports: dict[int, Report], parts: dict[int, Part]) -> dict[int, int]:
-    """For every part of a file, the rows before it."""
-    totals = {}
-    total = 0
-    for part in sorted(reports.keys() | parts.keys()):
-        totals[part] = total
-        total += reports[part].num_rows if part in reports else parts[part].num_rows
-    return totals
-
-
-@dataclass(slots=True)
-class _Reports:
-    """What the processes' reports add up to."""
-
-    first_started: float = math.inf
-    last_ended: float = 0.0
-    num_rows: int = 0
-    num_predicted: int = 0
-    read_seconds: float = 0.0
-    predict_seconds: float = 0.0
-
-    def add(self, report: Report) -> None:
-        self.first_started = min(self.first_started, report.started)
-        self.last_ended = max(self.last_ended, report.ended)
-        self.num_rows += report.num_rows
-        self.num_predicted += report.num_predicted
-        self.read_seconds += report.read_seconds
-        self.predict_seconds += report.predict_seconds
-
-    def summary(
-        self,
-        checkpoint: Checkpoint,
-        precision: Precision,
-        num_predictors: int,
-        called: float,
-        files: list[FileResult],
-    ) -> Summary:
-        began = min(self.first_started, time.time())
-        elapsed = max(self.last_ended - began, 1e-9)
-        read_rate = self.num_rows / max(self.read_seconds, 1e-9)
-        predict_rate = self.num_predicted / max(self.predict_seconds, 1e-9)
-        return Summary(
-            checkpoint=checkpoint.digest(),
-            precision=precision,
-            num_predictors=num_predictors,
-            num_rows=sum(file.num_rows for file in files),
-            num_bad=sum(file.num_bad for file in files),
-            seconds=round(time.time() - called, 3),
-            startup_seconds=round(began - called, 3),
-            rows_per_second=round(self.num_rows / elapsed, 1),
-            read_rows_per_second=round(read_rate, 1),
-            predict_rows_per_second=round(predict_rate, 1),
-            predictor_busy=round(self.predict_seconds / (elapsed * num_predictors), 3),
-            cpus_per_predictor=round(predict_rate / max(read_rate, 1e-9), 1),
-            files=files,
-        )
-
-
 def _run(
     checkpoint: Checkpoint,
     task: Task,
     groups: list[list[int]],
     precision: Precision,
     num_predictors: int,
-    gpus_per_predictor: float,
+    options: Options,
 ) -> Iterator[Report]:
     """The report on every range of the groups, as they get done."""
     if not groups:
@@ -308,7 +165,7 @@ def _run(
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
     )
-    if gpus_per_predictor > 0:
+    if options.read_apart or options.gpus_per_predictor > 0:
         rows = rows.flat_map(_Reader(shared), num_cpus=1)
     reports = rows.map_batches(
         _RangePredictor,
@@ -316,7 +173,7 @@ def _run(
         batch_size=1,
         compute=pool,
         num_cpus=1,
-        num_gpus=gpus_per_predictor,
+        num_gpus=options.gpus_per_predictor,
     )
     for row in reports.iter_rows():
         for report in json.loads(row["reports"]):

@@ -31,3 +31,17 @@ def test_a_given_line_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> 
         progress.advance("epoch: 1")
 
     assert capsys.readouterr().out == "epoch: 1\n"
+
+
+def test_work_done_before_counts_but_not_for_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = [0.0]
+    with Progress("predicted", 100.0, "MB", clock=lambda: seconds[0]) as progress:
+        progress.skip(50.0)
+        progress.count("rows", 3000)
+        progress.state = "1 of 2 files done"
+        seconds[0] = 10.0
+        progress.advance(work=10.0)
+
+    assert capsys.readouterr().out == (
+        "predicted: 60 of 100 MB, 1.0/s; 3,000 rows, 300/s; 1 of 2 files done, about 40 s left\n"
+    )

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
 import gzip
-import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import ray
 
@@ -25,7 +20,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import Task
 from lstmfcn.ranges import find_inputs, plan_ranges
 from lstmfcn.storage import Location
-from lstmfcn.transform import Options
+from lstmfcn.transform import Advance, Options
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
 from tests.test_jobs import refused, status_of
 
@@ -183,13 +178,13 @@ def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
     files, _ = find_inputs(data, output)
     done = []
 
-    def interrupt(_bytes: int, num_rows: int) -> None:
-        done.append(num_rows)
+    def interrupt(advance: Advance) -> None:
+        done.append(advance.num_rows)
         if len(done) == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lstmfcn_transform.transform(trained, files, output, Options(), on_range=interrupt)
+        lstmfcn_transform.transform(trained, files, output, Options(), on_advance=interrupt)
     committed = set(Journal(output).parts())
     assert len(committed) >= 5
     assert "series.csv.out" not in storage.names(output)
@@ -197,13 +192,16 @@ def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
     with pytest.raises(OutputError, match=r"^--resume: columns changed since .* was begun; --overwrite"):
         lstmfcn_transform.transform(trained, files, output, other, resume=True)
 
-    again: list[int] = []
-    lstmfcn_transform.transform(
-        trained, files, output, Options(), resume=True, on_range=lambda _, num_rows: again.append(num_rows)
+    again: list[Advance] = []
+    summary = lstmfcn_transform.transform(
+        trained, files, output, Options(), resume=True, on_advance=again.append
     )
 
-    num_ranges = len(plan_ranges(files, 1000))
-    assert len(again) <= num_ranges - len(committed)  # one more may have been under way
+    before, *new = again
+    assert not before.is_new
+    assert before.num_bytes >= 1000 * len(committed)
+    assert before.num_bytes + sum(advance.num_bytes for advance in new) == files[0].size
+    assert summary.num_predicted == sum(advance.num_rows for advance in new) < summary.num_rows == 200
     expected = Predictor(trained).predict_csv(series_csv.read_bytes(), source="expected")
     assert storage.read_bytes(output / "series.csv.out") == expected
     assert set(storage.names(output)) == {"series.csv.out", "transform.json"}
@@ -368,39 +366,6 @@ def test_an_output_folder_is_needed_to_predict(series_csv: Path, trained: Checkp
     trained.save(tmp_path / "model")
 
     assert status_of(transform, "--checkpoint", tmp_path / "model", "--input", series_csv) == 2
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("victim", ["driver", "predictor"])
-def test_a_kill_at_any_moment_changes_no_byte_of_the_output(
-    victim: str, checkpoint_folder: Path, tmp_path: Path
-) -> None:
-    folder, output = tmp_path / "input", tmp_path / "output"
-    for number in range(3):
-        write_csv(folder / f"{number}.csv", make_dataset(60_000, seed=number), labelled=False)
-    expected = {path.name + ".out": expected_lines(checkpoint_folder, path) for path in folder.iterdir()}
-    flags = ["--checkpoint", checkpoint_folder, "--input", folder, "--output", output]
-    command = [sys.executable, "-m", "jobs.transform", *map(str, flags)]
-    for seconds in np.random.default_rng(0).uniform(6, 14, size=5):
-        with subprocess.Popen(command) as process:
-            time.sleep(seconds)
-            for one in psutil.Process(process.pid).children(recursive=True):
-                if victim == "predictor" and one.is_running() and "MapWorker" in one.name():
-                    one.kill()
-                    break
-            if victim == "driver":
-                process.kill()
-            elif process.wait() != 0:
-                pytest.fail("the job did not survive a predictor's death")
-        for path in output.rglob("*.out"):
-            assert path.read_bytes() == expected[path.name]
-
-        resumable = (output / ".transform" / "plan.json").exists()
-        if victim == "driver":
-            again = [*command, "--resume"] if resumable else [*command, "--overwrite"]
-            assert subprocess.run(again, check=False).returncode == 0
-        assert {path.name: path.read_bytes() for path in output.glob("*.out")} == expected
-        shutil.rmtree(output)
 
 
 @needs_ray

@@ -1,0 +1,199 @@
+"""What becomes of the files of a transform: their outputs, faults and rates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from lstmfcn.devices import Precision
+from lstmfcn.journal import Part
+from lstmfcn.range_prediction import MOST_FAULTS, Report, Task
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of a file."""
+
+    name: str
+    num_rows: int
+    num_bad: int
+    faults: list[str]
+    """Sentences on its first bad rows."""
+    is_sound: bool
+    """Whether it has an output."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of all files, and how fast: transform.json."""
+
+    checkpoint: str
+    precision: str
+    num_predictors: int
+    num_rows: int
+    num_bad: int
+    num_predicted: int
+    """Rows predicted by this run, not before a resumption."""
+    seconds: float
+    """From the call to the last file's output."""
+    startup_seconds: float
+    """From the call to the first range that was begun."""
+    rows_per_second: float
+    """From then to the last range's end."""
+    read_rows_per_second: float
+    """Of one process, reading and parsing alone."""
+    predict_rows_per_second: float
+    """Of one predictor, predicting alone."""
+    predictor_busy: float
+    """Share of their time that the predictors predicted."""
+    cpus_per_predictor: float
+    """CPUs that would read as fast as one predictor predicts."""
+    files: list[FileResult]
+
+
+class Outcomes:
+    """What is known of every file, until it is concluded."""
+
+    def __init__(
+        self,
+        task: Task,
+        max_bad_rows: int | None,
+        done: Iterable[Part] = (),
+        concluded: Mapping[int, FileResult] | None = None,
+    ) -> None:
+        self.concluded = dict(concluded or {})
+        self._task, self._max_bad_rows = task, max_bad_rows
+        self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
+        self._reports: dict[int, dict[int, Report]] = defaultdict(dict)
+        self._num_ranges = Counter(one.file for one in task.ranges)
+        self._num_left = self._num_ranges.copy()
+        self._num_faulty = sum(not result.is_sound for result in self.concluded.values())
+        for part in done:
+            self._parts[part.file][part.part] = part
+            self._num_left[part.file] -= 1
+
+    def done_ranges(self) -> set[int]:
+        """Indices of the ranges that an earlier run has done."""
+        return {
+            number
+            for number, one in enumerate(self._task.ranges)
+            if one.file in self.concluded or one.part in self._parts[one.file]
+        }
+
+    def done_bytes(self) -> int:
+        """Of these ranges."""
+        ranges = self._task.ranges
+        return sum(ranges[number].end - ranges[number].start for number in self.done_ranges())
+
+    def __str__(self) -> str:
+        """How far the files are."""
+        text = f"{len(self.concluded):,} of {len(self._task.files):,} files done"
+        if self._num_faulty:
+            text += f", {self._num_faulty:,} without an output"
+        if not self._reports:
+            return text
+        under_way = next(iter(self._reports))
+        share = 1 - self._num_left[under_way] / self._num_ranges[under_way]
+        return f"{text}, {self._task.files[under_way].name} {share:.0%}"
+
+    def add(self, report: Report) -> None:
+        """Take in what became of a range; conclude its file if that was the last one."""
+        one = self._task.ranges[report.number]
+        self._reports[one.file][one.part] = report
+        if not report.spoils_its_file(self._task.bad_rows) and not report.is_left_out:
+            self._parts[one.file][one.part] = Part(one.file, one.part, report.num_rows, report.num_bad)
+        self._num_left[one.file] -= 1
+        if self._num_left[one.file] == 0:
+            self.conclude(one.file)
+
+    def conclude(self, number: int) -> None:
+        """Join the parts of a sound file to its output, or say what is wrong with another."""
+        if number in self.concluded:
+            return
+        file = self._task.files[number]
+        reports, parts = self._reports.pop(number, {}), self._parts.pop(number, {})
+        rows_before = _running_totals(reports, parts)
+        faults = [
+            f"{file.name}: row {rows_before[part] + row}{reason}" if row else reason
+            for part, report in sorted(reports.items())
+            for row, reason in report.faults
+        ][:MOST_FAULTS]
+        num_bad = sum(part.num_bad for part in parts.values())
+        is_sound = len(parts) == self._num_ranges[number]
+        most = self._max_bad_rows
+        if is_sound and most is not None and num_bad > most:
+            is_sound = False
+            faults = [f"{file.name} has {num_bad:,} bad rows, more than --max-bad-rows {most:,}"]
+        num_rows = sum(part.num_rows for part in parts.values())
+        result = FileResult(file.name, num_rows, num_bad, faults, is_sound)
+        if self._task.journal is not None:
+            ordered = [parts[part] for part in sorted(parts)]
+            if is_sound:
+                self._task.journal.join(ordered, rows_before, file.relative)
+            self._task.journal.note_concluded(number, asdict(result), ordered)
+        self.concluded[number] = result
+        self._num_faulty += not is_sound
+
+
+def _running_totals(reports: dict[int, Report], parts: dict[int, Part]) -> dict[int, int]:
+    """For every part of a file, the rows before it."""
+    totals = {}
+    total = 0
+    for part in sorted(reports.keys() | parts.keys()):
+        totals[part] = total
+        total += reports[part].num_rows if part in reports else parts[part].num_rows
+    return totals
+
+
+@dataclass(slots=True)
+class Rates:
+    """What the processes' reports add up to."""
+
+    first_started: float = math.inf
+    last_ended: float = 0.0
+    num_rows: int = 0
+    num_predicted: int = 0
+    read_seconds: float = 0.0
+    predict_seconds: float = 0.0
+
+    def add(self, report: Report) -> None:
+        """Take in what became of a range."""
+        self.first_started = min(self.first_started, report.started)
+        self.last_ended = max(self.last_ended, report.ended)
+        self.num_rows += report.num_rows
+        self.num_predicted += report.num_predicted
+        self.read_seconds += report.read_seconds
+        self.predict_seconds += report.predict_seconds
+
+    def summary(
+        self,
+        checkpoint: str,
+        precision: Precision,
+        num_predictors: int,
+        called: float,
+        files: list[FileResult],
+    ) -> Summary:
+        """With `called`, when the transform was, in seconds since 1970."""
+        began = min(self.first_started, time.time())
+        elapsed = max(self.last_ended - began, 1e-9)
+        read_rate = self.num_rows / max(self.read_seconds, 1e-9)
+        predict_rate = self.num_predicted / max(self.predict_seconds, 1e-9)
+        return Summary(
+            checkpoint=checkpoint,
+            precision=precision,
+            num_predictors=num_predictors,
+            num_rows=sum(file.num_rows for file in files),
+            num_bad=sum(file.num_bad for file in files),
+            num_predicted=self.num_predicted,
+            seconds=round(time.time() - called, 3),
+            startup_seconds=round(began - called, 3),
+            rows_per_second=round(self.num_rows / elapsed, 1),
+            read_rows_per_second=round(read_rate, 1),
+            predict_rows_per_second=round(predict_rate, 1),
+            predictor_busy=round(self.predict_seconds / (elapsed * num_predictors), 3),
+            cpus_per_predictor=round(predict_rate / max(read_rate, 1e-9), 1),
+            files=files,
+        )

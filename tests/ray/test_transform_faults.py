@@ -1,0 +1,203 @@
+"""What a transform survives: the death of its processes and nodes, a full disk, thousands of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from jobs.transform import transform as transform_job
+from lstmfcn import ranges, storage
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.journal import Journal
+from lstmfcn.predictor import Predictor
+from lstmfcn.ranges import find_inputs
+from lstmfcn.transform import Advance, Options, transform
+from tests.samples import make_dataset, write_csv
+from tests.test_jobs import status_of
+
+needs_ray = pytest.mark.usefixtures("cluster")
+
+
+def expected_lines(checkpoint: Checkpoint, path: Path) -> bytes:
+    return Predictor(checkpoint).predict_csv(path.read_bytes(), source="expected")
+
+
+class Killer:
+    """Kills a process of a transform after some of its ranges, and watches what was committed by then."""
+
+    def __init__(self, victim: str, output: Path, after_ranges: int) -> None:
+        self.has_killed = False
+        self._victim, self._after_ranges = victim, after_ranges
+        self._journal = Journal(output)
+        self._committed: dict[str, int] = {}
+
+    def __call__(self, advance: Advance) -> None:
+        self._after_ranges -= 1
+        if self._after_ranges <= 0 and not self.has_killed:
+            self.has_killed = self._kill()
+            self._committed = self._parts()
+        later = self._parts()
+        again = [name for name, written in self._committed.items() if later.get(name, written) != written]
+        assert len(again) <= 1  # the victim may have committed a range that it hadn't reported yet
+
+    def _parts(self) -> dict[str, int]:
+        """When each part was written."""
+        folder = self._journal.folder
+        assert isinstance(folder, Path)
+        return {part.name: (folder / part.name).stat().st_mtime_ns for part in self._journal.parts()}
+
+    def _kill(self) -> bool:
+        for process in psutil.Process().children(recursive=True):
+            if self._victim in process.name():
+                process.kill()
+                return True
+        return False
+
+
+@needs_ray
+def test_a_predictors_death_changes_no_byte_and_no_committed_range(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 20_000)
+    path = write_csv(tmp_path / "series.csv", make_dataset(20_000), labelled=False)
+    files, _ = find_inputs(path, None)
+    killer = Killer("MapWorker", tmp_path / "output", after_ranges=3)
+
+    transform(trained, files, tmp_path / "output", Options(), on_advance=killer)
+
+    assert killer.has_killed
+    assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
+
+
+@needs_ray
+@pytest.mark.long
+@pytest.mark.parametrize("after_ranges", [1, 9, 17])
+@pytest.mark.parametrize("victim", ["MapWorker", "_Reader"])
+def test_the_death_of_a_predictor_or_reader_at_any_moment_changes_no_byte(
+    victim: str, after_ranges: int, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_LARGEST_RANGE", 1 << 20)
+    path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
+    files, _ = find_inputs(path, None)
+    killer = Killer(victim, tmp_path / "output", after_ranges)
+    options = Options(num_predictors=1, read_apart=True)
+
+    transform(trained, files, tmp_path / "output", options, on_advance=killer)
+
+    assert killer.has_killed
+    assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
+
+
+@pytest.fixture
+def large_input(trained: Checkpoint, tmp_path: Path) -> tuple[list[str], Path, dict[str, bytes]]:
+    """The command that transforms it, the output folder and the outputs that are right."""
+    folder, output = tmp_path / "input", tmp_path / "output"
+    trained.save(tmp_path / "model")
+    for number in range(3):
+        write_csv(folder / f"{number}.csv", make_dataset(60_000, seed=number), labelled=False)
+    expected = {path.name + ".out": expected_lines(trained, path) for path in folder.iterdir()}
+    flags = ["--checkpoint", tmp_path / "model", "--input", folder, "--output", output]
+    return [sys.executable, "-m", "jobs.transform", *map(str, flags)], output, expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", np.random.default_rng(0).uniform(6, 14, size=4))
+def test_after_the_drivers_death_at_any_moment_resume_completes_the_same_output(
+    seconds: float, large_input: tuple[list[str], Path, dict[str, bytes]]
+) -> None:
+    command, output, expected = large_input
+    with subprocess.Popen(command) as driver:
+        children: list[psutil.Process] = []
+        time.sleep(seconds)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+    psutil.wait_procs(children, timeout=30)  # Ray's processes end after their driver
+    for path in output.glob("*.out"):
+        assert path.read_bytes() == expected[path.name]
+    resumable = (output / ".transform" / "plan.json").exists()
+    committed = sum(part.num_rows for part in Journal(output).parts())
+    committed += sum(result["num_rows"] for _, result in Journal(output).concluded())
+
+    again = subprocess.run([*command, "--resume" if resumable else "--overwrite"], check=False)
+
+    assert again.returncode == 0
+    assert {path.name: path.read_bytes() for path in output.glob("*.out")} == expected
+    assert json.loads((output / "transform.json").read_bytes())["num_predicted"] == 180_000 - committed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [9, 12])
+def test_the_loss_of_a_node_changes_no_byte(
+    seconds: float, large_input: tuple[list[str], Path, dict[str, bytes]]
+) -> None:
+    command, output, expected = large_input
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        lost = nodes.add_node(num_cpus=1)
+        nodes.add_node(num_cpus=1)
+        with subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": nodes.address}) as driver:
+            time.sleep(seconds)
+            nodes.remove_node(lost, allow_graceful=False)
+            assert driver.wait(timeout=120) == 0
+    finally:
+        nodes.shutdown()  # type: ignore[no-untyped-call]
+
+    assert {path.name: path.read_bytes() for path in output.glob("*.out")} == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@needs_ray
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_an_output(
+    trained: Checkpoint, small_disk: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_csv(tmp_path / "series.csv", make_dataset(20_000), labelled=False)
+    trained.save(tmp_path / "model")
+    output = small_disk / "output"
+    flags = ("--checkpoint", tmp_path / "model", "--input", path, "--output", output, "--join", "input")
+
+    assert status_of(transform_job, *flags) == 2
+
+    told = [line for line in capfd.readouterr().err.splitlines() if "core_worker" not in line]
+    assert told == [
+        "--output can't be written: No space left on device; --resume goes on when that is mended"
+    ]
+    assert [file.name for file in output.iterdir()] == [".transform"]
+
+
+@needs_ray
+@pytest.mark.long
+def test_10_000_tiny_files_have_their_outputs(trained: Checkpoint, tmp_path: Path) -> None:
+    dataset = make_dataset(10_000)
+    for number, values in enumerate(dataset.series):
+        storage.write_bytes(
+            tmp_path / "input" / f"{number}.csv", (",".join(map(str, values)) + "\n").encode()
+        )
+    files, _ = find_inputs(tmp_path / "input", None)
+
+    transform(trained, files, tmp_path / "output", Options())
+
+    labels = Predictor(trained).labels(dataset.series)
+    outputs = [(tmp_path / "output" / f"{number}.csv.out").read_text() for number in range(10_000)]
+    assert outputs == [f"{label}\n" for label in labels]

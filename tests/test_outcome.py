@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmfcn.journal import Part
+from lstmfcn.outcome import FileResult, Outcomes
+from lstmfcn.prediction_format import PredictionFormat
+from lstmfcn.range_prediction import BadRows, Report, Task
+from lstmfcn.ranges import InputFile, Range
+
+FILES = [InputFile(Path(name), name, name, 20, 0) for name in ("a.csv", "b.csv")]
+RANGES = [Range(file, part, 10 * part, 10 * part + 10) for file in (0, 1) for part in (0, 1)]
+
+
+def task(bad_rows: BadRows = "fail") -> Task:
+    return Task(FILES, RANGES, 3, PredictionFormat(), bad_rows, journal=None)
+
+
+def report(number: int, *faults: tuple[int, str], num_bad: int = 0) -> Report:
+    return Report(number, 0.0, num_rows=5, num_bad=num_bad, faults=list(faults))
+
+
+def test_a_file_is_concluded_when_its_last_range_is_done_in_whatever_order() -> None:
+    outcomes = Outcomes(task(), None)
+
+    outcomes.add(report(1))
+    outcomes.add(report(2))
+    assert outcomes.concluded == {}
+
+    outcomes.add(report(0))
+    assert outcomes.concluded == {0: FileResult("a.csv", 10, 0, [], is_sound=True)}
+
+
+def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:
+    outcomes = Outcomes(task(), None)
+
+    outcomes.add(report(1, (2, ", column 3: 'x' is not a finite number"), (4, " is blank")))
+    outcomes.add(report(0))
+
+    result = outcomes.concluded[0]
+    assert not result.is_sound
+    assert result.faults == [
+        "a.csv: row 7, column 3: 'x' is not a finite number",
+        "a.csv: row 9 is blank",
+    ]
+
+
+def test_marked_rows_leave_a_file_sound_up_to_a_number() -> None:
+    for most, sound in ((None, True), (2, True), (1, False)):
+        outcomes = Outcomes(task("mark"), most)
+        for number in (0, 1):
+            outcomes.add(report(number, (1, " is blank"), num_bad=1))
+        assert outcomes.concluded[0].is_sound == sound
+
+    assert outcomes.concluded[0].faults == ["a.csv has 2 bad rows, more than --max-bad-rows 1"]
+
+
+def test_what_an_earlier_run_has_done_counts() -> None:
+    concluded = {0: FileResult("a.csv", 10, 0, [], is_sound=True)}
+    outcomes = Outcomes(task(), None, [Part(1, 1, 7, 0)], concluded)
+    assert outcomes.done_ranges() == {0, 1, 3}
+    assert outcomes.done_bytes() == 30
+
+    outcomes.add(report(2))
+
+    assert outcomes.concluded[1] == FileResult("b.csv", 12, 0, [], is_sound=True)
+
+
+@pytest.mark.parametrize(
+    ("done", "text"),
+    [
+        ([], "0 of 2 files done"),
+        ([report(2)], "0 of 2 files done, b.csv 50%"),
+        (
+            [report(2), report(0), report(1, (1, " is blank"))],
+            "1 of 2 files done, 1 without an output, b.csv 50%",
+        ),
+    ],
+)
+def test_the_state_of_the_files_in_a_few_words(done: list[Report], text: str) -> None:
+    outcomes = Outcomes(task(), None)
+    for one in done:
+        outcomes.add(one)
+
+    assert str(outcomes) == text
