@@ -83,8 +83,7 @@ class Journal:
         """
         output = self.folder.parent
         with storage.atomic_file(output / f"{relative}.out") as whole:
-            for part in parts:
-                storage.append(self.folder / part.name, whole)
+            storage.join([self.folder / part.name for part in parts], whole)
         if any(part.num_bad for part in parts):
             rows = [["row", "reason", "line"]]
             for part in parts:

@@ -13,6 +13,8 @@ from lstmfcn.storage import Location, StoredFile
 
 _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
+_MOST_TASKS = 2000
+"""About so many; Ray Data needs 3 ms for each before the first one starts."""
 _BLOCK_BYTES = 4 << 20
 """What is read and predicted at a time, so that memory doesn't grow with the range."""
 
@@ -100,16 +102,16 @@ def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
 
 
 def group_ranges(ranges: list[Range], leave_out: Container[int] = ()) -> list[list[int]]:
-    """Indices of ranges that share a task, in order: neighbours that are small together."""
+    """Indices of ranges that share a task, in order: small neighbours, or several of very many."""
+    sizes = {index: one.end - one.start for index, one in enumerate(ranges) if index not in leave_out}
+    most = max(_SMALLEST_RANGE, sum(sizes.values()) // _MOST_TASKS)
     groups: list[list[int]] = []
-    size = 0
-    for index, one in enumerate(ranges):
-        if index in leave_out:
-            continue
-        size += one.end - one.start
-        if not groups or size > _SMALLEST_RANGE:
+    total = 0
+    for index, size in sizes.items():
+        total += size
+        if not groups or total > most:
             groups.append([])
-            size = one.end - one.start
+            total = size
         groups[-1].append(index)
     return groups
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ Location: TypeAlias = Path | ObjectPath
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 _GZIP_MAGIC = b"\x1f\x8b"
-_PIECE_BYTES = 1 << 20
+_READ_AT_ONCE = 8
+"""Files, since a request to object storage takes its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +211,17 @@ def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def append(path: Location, whole: PendingFile) -> None:
-    """Write the content of a file to another, a piece at a time."""
+def join(paths: Sequence[Location], whole: PendingFile) -> None:
+    """Write the contents of files, in order, to another; as many in memory as are read at once."""
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        for start in range(0, len(paths), _READ_AT_ONCE):
+            for content in pool.map(_content, paths[start : start + _READ_AT_ONCE]):
+                whole.write(content)
+
+
+def _content(path: Location) -> bytes:
     with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            whole.write(piece)
+        return file.read()
 
 
 def read_rows(path: Location) -> Iterator[list[str]]:

@@ -157,13 +157,14 @@ def test_a_pending_file_that_is_not_committed_vanishes(place: Location) -> None:
     assert storage.read_bytes(place / "name") == b"kept"
 
 
-def test_a_file_is_appended_to_another(place: Location) -> None:
-    storage.write_bytes(place / "part", b"second")
+def test_files_are_joined_in_order(place: Location) -> None:
+    parts = [place / str(number) for number in range(20)]
+    for part in parts:
+        storage.write_bytes(part, f"{part.name},".encode())
     with storage.atomic_file(place / "whole") as whole:
-        whole.write(b"first,")
-        storage.append(place / "part", whole)
+        storage.join(parts, whole)
 
-    assert storage.read_bytes(place / "whole") == b"first,second"
+    assert storage.read_bytes(place / "whole") == b"".join(b"%d," % number for number in range(20))
 
 
 def test_files_and_folders_are_removed_by_name(place: Location) -> None:

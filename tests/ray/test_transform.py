@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import ray
 
 from jobs.transform import transform
-from lstmfcn import cluster, ranges, storage
+from lstmfcn import ranges, storage
 from lstmfcn import transform as lstmfcn_transform
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import OutputError
@@ -17,8 +15,7 @@ from lstmfcn.journal import Journal
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
-from lstmfcn.range_prediction import Task
-from lstmfcn.ranges import find_inputs, plan_ranges
+from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
@@ -43,17 +40,18 @@ def expected_lines(checkpoint_folder: Path, path: Path) -> bytes:
 
 
 @needs_ray
-@pytest.mark.parametrize("range_bytes", [1 << 20, 12_000, 100])  # a row is longer than 100 bytes
+@pytest.mark.parametrize("num_ranges", [1, 2, 50, 500])  # of 200 rows, so that some begin no row
 @pytest.mark.parametrize("predictors", [1, 2])
 def test_predictions_are_in_input_order_for_any_number_of_ranges_and_predictors(
-    range_bytes: int,
+    num_ranges: int,
     predictors: int,
     series_csv: Path,
     checkpoint_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 12_000)
+    range_bytes = -(-series_csv.stat().st_size // num_ranges)
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", range_bytes)
     monkeypatch.setattr(ranges, "_LARGEST_RANGE", range_bytes)
     expected = expected_lines(checkpoint_folder, series_csv)
     assert len(set(expected.splitlines())) == 2
@@ -255,30 +253,20 @@ def test_ranges_that_another_process_has_read_give_the_same_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The way to a GPU, without the GPU."""
-    monkeypatch.setattr(cluster, "use_allotted_threads", lambda: None)  # this process is no Ray worker
-    expected = Predictor(trained).predict_csv(series_csv.read_bytes(), source="expected")
-    path = series_csv
-    if zipped:
-        path = tmp_path / "series.csv.gz"
-        path.write_bytes(gzip.compress(series_csv.read_bytes()))
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 3000)
+    expected = Predictor(trained).predict_csv(series_csv.read_bytes(), source="expected").splitlines()
+    lines = series_csv.read_bytes().splitlines()
+    lines[149], expected[149] = b"1,2", b"ERROR"
+    content = b"\n".join(lines) + b"\n"
+    path = tmp_path / "input.csv.gz"
+    path.write_bytes(gzip.compress(content) if zipped else content)
     files, _ = find_inputs(path, None)
-    journal = Journal(tmp_path / "output")
-    journal.begin({})
-    line_format = PredictionFormat(id_columns=())
-    task = Task(files, plan_ranges(files, 3000), trained.length, line_format, "mark", journal)
-    shared = ray.put((trained, task))
-    groups = [{"ranges": [number]} for number in range(len(task.ranges))]
-    predictor = lstmfcn_transform._RangePredictor(shared, "fp32")
+    options = Options(bad_rows="mark", num_predictors=1, read_apart=True)
 
-    read = ray.data.from_items(groups).flat_map(lstmfcn_transform._Reader(shared))
-    batch: Any
-    for batch in read.iter_batches(batch_size=1):
-        assert zipped or batch["series"].dtype == np.float32
-        predictor(batch)
+    lstmfcn_transform.transform(trained, files, tmp_path / "output", options)
 
-    parts = sorted(journal.parts(), key=lambda part: part.part)
-    assert sum(part.num_rows for part in parts) == 200
-    assert b"".join(storage.read_bytes(journal.folder / part.name) for part in parts) == expected
+    assert (tmp_path / "output" / "input.csv.gz.out").read_bytes().splitlines() == expected
+    assert (tmp_path / "output" / "input.csv.gz.rejects.csv").read_text().splitlines()[1].startswith("150,")
 
 
 @needs_ray

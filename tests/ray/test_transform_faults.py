@@ -48,8 +48,7 @@ class Killer:
             self.has_killed = self._kill()
             self._committed = self._parts()
         later = self._parts()
-        again = [name for name, written in self._committed.items() if later.get(name, written) != written]
-        assert len(again) <= 1  # the victim may have committed a range that it hadn't reported yet
+        assert all(later.get(name, written) == written for name, written in self._committed.items())
 
     def _parts(self) -> dict[str, int]:
         """When each part was written."""
@@ -82,7 +81,7 @@ def test_a_predictors_death_changes_no_byte_and_no_committed_range(
 
 @needs_ray
 @pytest.mark.long
-@pytest.mark.parametrize("after_ranges", [1, 9, 17])
+@pytest.mark.parametrize("after_ranges", [1, 5, 9])
 @pytest.mark.parametrize("victim", ["MapWorker", "_Reader"])
 def test_the_death_of_a_predictor_or_reader_at_any_moment_changes_no_byte(
     victim: str, after_ranges: int, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
