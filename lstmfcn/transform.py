@@ -102,7 +102,7 @@ def transform(
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
         else:
-            storage.remove(journal.folder.parent, WORK_FOLDER, SUMMARY, *_outputs(files))
+            _clear(journal.folder.parent, files)
             journal.begin({**plan, "range_bytes": range_bytes})
     ranges = plan_ranges(files, range_bytes)
     task = Task(files, ranges, checkpoint.length, options.format, options.bad_rows, journal)
@@ -128,8 +128,12 @@ def transform(
     return summary
 
 
-def _outputs(files: list[InputFile]) -> list[str]:
-    return [f"{file.relative}{end}" for file in files for end in (".out", ".rejects.csv")]
+def _clear(output: Location, files: list[InputFile]) -> None:
+    """Remove what an earlier transform of these files has left."""
+    stale = {f"{file.relative}{end}" for file in files for end in (".out", ".rejects.csv")}
+    found = storage.files(output) if output.exists() else []
+    there = [str(file.path).removeprefix(f"{output}/") for file in found]
+    storage.remove(output, WORK_FOLDER, SUMMARY, *(name for name in there if name in stale))
 
 
 def _plan(

@@ -18,8 +18,9 @@ import pytest
 from jobs.evaluate import evaluate
 from jobs.train import train
 from jobs.tune import tune
-from lstmfcn import command, training
+from lstmfcn import command, storage, training
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.object_storage import ObjectPath
 from tests.samples import BROKEN_FOR_ANY_JOB, LENGTH, broken_input, make_dataset, write_csv
 
 SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
@@ -136,6 +137,24 @@ def test_evaluate_writes_the_same_and_a_picture(
         "confusion-matrix.png",
     }
     assert status_of(evaluate, *flags) == 2
+
+
+def test_training_and_evaluation_read_and_write_object_storage(
+    train_csv: Path, valid_csv: Path, bucket: ObjectPath, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = bucket / "jobs"
+    storage.write_bytes(place / "train.csv", train_csv.read_bytes())
+    storage.write_bytes(place / "valid.csv", valid_csv.read_bytes())
+
+    flags = ("--training", place / "train.csv", "--output", place / "model", "--epochs", 2, *SMALL)
+    assert status_of(train, *flags) == 0
+    assert status_of(train, *flags) == 2
+    assert f"--output {place}/model already holds a result" in capsys.readouterr().err
+    assert status_of(train, *flags, "--overwrite") == 0
+    flags = ("--checkpoint", place / "model", "--data", place / "valid.csv", "--output", place / "evaluation")
+    assert status_of(evaluate, *flags) == 0
+
+    assert set(storage.names(place / "evaluation")) == {"evaluation.json", "confusion-matrix.png"}
 
 
 def refused(

@@ -241,6 +241,11 @@ def test_unfinished_work_is_refused_by_name_and_nothing_can_not_be_resumed(
     assert status_of(transform, *flags) == 2
     assert f"--output {output} holds an unfinished transform; --resume goes on" in capsys.readouterr().err
     assert status_of(transform, *flags, "--overwrite") == 0
+    assert set(storage.names(output)) == {"series.csv.out", "transform.json"}
+
+    series_csv.write_bytes(b"1,2\n")
+    assert status_of(transform, *flags, "--overwrite") == 2
+    assert not output.exists()
 
 
 @needs_ray
