@@ -21,7 +21,7 @@ demo: install  ## the whole product on real data, in a few minutes: sweep, evalu
 test: install  ## the tests
 	$(BIN)/pytest
 
-test-long: install  ## the long tests: kills at random moments, a 200 MB file
+test-long: install  ## the long tests: kills at random moments, a lost node, 10,000 files, a 200 MB file
 	$(BIN)/pytest -m long
 
 check: install  ## formatting, lint, types, import layers and the tests
@@ -36,6 +36,7 @@ bench: install  ## the benchmarks, each ending in one line of JSON
 	$(BIN)/python -m benchmarks.predictor
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.transform
+	$(BIN)/python -m benchmarks.scaling
 
 clean:  ## remove what the other targets made
 	rm -rf .venv demo-results .*_cache .hypothesis *.egg-info
