@@ -80,11 +80,11 @@ def _input_file(file: StoredFile, relative: str) -> InputFile:
 
 
 def choose_range_bytes(files: list[InputFile], num_predictors: int) -> int:
-    """Four ranges a predictor, so that none waits long for the last one; but a Ray task costs too much for
-    small ones.
+    """Sixteen ranges a predictor, so that none waits long for the last one, or for one that starts later than
+    the others; but a Ray task costs too much for small ones.
     """
     total = sum(file.size for file in files)
-    return min(_LARGEST_RANGE, max(_SMALLEST_RANGE, total // (4 * num_predictors)))
+    return min(_LARGEST_RANGE, max(_SMALLEST_RANGE, total // (16 * num_predictors)))
 
 
 def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:

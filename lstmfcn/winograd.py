@@ -29,6 +29,7 @@ _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 _FEWEST_CHANNELS = 32
 _TAPS = range(2, 6)
 _CACHED_BYTES = 4 << 20
+_MOST_SERIES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def pays(channels: int, filters: int, taps: int) -> bool:
 
 def series_at_once(bytes_each: int) -> int:
     """How many series of so many bytes go through together, for their features to stay in the CPU's cache."""
-    return max(1, _CACHED_BYTES // bytes_each)
+    return max(1, min(_MOST_SERIES, _CACHED_BYTES // bytes_each))
 
 
 @cache
