@@ -76,6 +76,8 @@ def transform(
     elif not resume:
         _refuse_unfinished(output, overwrite=overwrite)
         storage.check_output(output, *RESULT_PATTERNS, overwrite=overwrite)
+    if resume and overwrite:
+        raise OutputError("--resume goes on and --overwrite starts over; give one of them")
     if max_bad_rows is not None and bad_rows == "fail":
         raise DataError("--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none")
     loaded = Checkpoint.load(checkpoint)

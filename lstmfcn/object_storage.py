@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +16,7 @@ from pyarrow import fs
 from lstmfcn.errors import LocationError
 
 SCHEMES = ("s3", "gs")
+_BUCKET = re.compile("[a-z0-9][a-z0-9._-]*")
 _BUFFER_BYTES = 1 << 20
 
 
@@ -34,17 +36,16 @@ class ObjectPath:
     def parse(cls, uri: str) -> Self:
         """Raises LocationError."""
         scheme, _, key = uri.partition("://")
+        scheme = scheme.lower()
         if scheme not in SCHEMES:
             known = " and ".join(f"{known}://" for known in SCHEMES)
-            raise LocationError(f"{uri} begins with {scheme}://; object storage is {known}")
+            raise LocationError(f"a path begins with {scheme}://; object storage is {known}")
         bucket = key.partition("/")[0]
-        if "@" in bucket:
+        if not _BUCKET.fullmatch(bucket):  # which may hold a secret, and isn't repeated
             raise LocationError(
-                f"{scheme}://{bucket.rpartition('@')[2]}: credentials don't belong in a path;"
-                " set them in the environment"
+                f"what follows {scheme}:// is no bucket's name; {scheme}://bucket/path would be right,"
+                " and credentials are set in the environment"
             )
-        if not bucket:
-            raise LocationError(f"{uri} names no bucket; {scheme}://bucket/path would be right")
         return cls(scheme, PurePosixPath(key))
 
     def __str__(self) -> str:

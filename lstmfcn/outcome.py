@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 
 from lstmfcn.devices import Precision
 from lstmfcn.journal import Part
@@ -118,7 +119,7 @@ class Outcomes:
         rows_before = _running_totals(reports, parts)
         faults = [
             f"{file.name}: row {rows_before[part] + row}{reason}" if row else reason
-            for part, report in sorted(reports.items())
+            for part, report in takewhile(lambda item: item[1].is_counted, sorted(reports.items()))
             for row, reason in report.faults
         ][:MOST_FAULTS]
         num_bad = sum(part.num_bad for part in parts.values())

@@ -40,7 +40,10 @@ class PredictionFormat:
     def _cut(self, line: bytes) -> tuple[bytes, bytes]:
         """Identifiers and the rest."""
         if b'"' in line:
-            cells = [csv_cell(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
+            try:
+                cells = [csv_cell(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
+            except csv.Error:
+                return b"", line  # the parser says what is wrong with it
         else:
             cells = line.split(b",")
         chosen = {position - 1 for position in self.id_columns}

@@ -55,6 +55,8 @@ class Report:
     ended: float = 0.0
     is_left_out: bool = False
     """Whether it was at most counted, since a bad row in another range is known to spoil the file."""
+    is_counted: bool = True
+    """Whether its rows are known."""
     num_rows: int = 0
     num_predicted: int = 0
     num_bad: int = 0
@@ -83,7 +85,8 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
     try:
         if faulty is not None and one.part != faulty:
             report.is_left_out = True
-            report.num_rows = count_rows(file, one) if one.part < faulty else 0
+            report.is_counted = one.part < faulty
+            report.num_rows = count_rows(file, one) if report.is_counted else 0
             return
         blocks = read_blocks(file, one, task.length, task.format)
         while True:
@@ -165,7 +168,7 @@ def _reject_lines(format: PredictionFormat, block: Block, rows_before: int) -> b
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     for fault in block.faults:
-        line = fault.line.decode(errors="backslashreplace")
+        line = fault.line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
         if block.identifiers is not None and not format.join_input:
             line = block.identifiers[fault.row - 1].decode(errors="backslashreplace") + "," + line
         reason = format.reason_with_the_files_columns(fault.reason).removeprefix(",").strip()

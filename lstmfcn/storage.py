@@ -29,6 +29,7 @@ Location: TypeAlias = Path | ObjectPath
 """Of a file or folder."""
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
+csv.field_size_limit(2**31 - 1)  # a rejected line is one cell
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_AT_ONCE = 8
 """Files, since a request to object storage takes its time."""
@@ -46,7 +47,7 @@ class StoredFile:
 
 def location(text: str) -> Location:
     """What a path or URI stands for. Raises LocationError for one that can't be used."""
-    return ObjectPath.parse(text) if re.match("[a-z0-9]+://", text) else Path(text)
+    return ObjectPath.parse(text) if re.match("[A-Za-z0-9]+://", text) else Path(text)
 
 
 def reason(error: OSError) -> str:
@@ -76,6 +77,8 @@ def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Itera
             remaining = end - file.tell()
         while remaining is None or remaining > 0:
             block = file.read(block_bytes if remaining is None else min(block_bytes, remaining))
+            if not block and remaining is not None:
+                raise DataError(f"{path} has become shorter while it was read")
             if not block:
                 return
             if not block.endswith(b"\n"):

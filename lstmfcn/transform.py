@@ -148,6 +148,7 @@ def _plan(
         "id columns": list(options.format.id_columns),
         "join": options.format.join_input,
         "bad rows": options.bad_rows,
+        "max bad rows": options.max_bad_rows,
         "input": [[file.relative, file.size, file.modified] for file in files],
     }
 
@@ -169,14 +170,16 @@ def _run(
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
     )
+    num_cpus = 1
     if options.read_apart or options.gpus_per_predictor > 0:
         rows = rows.flat_map(_Reader(shared), num_cpus=1)
+        num_cpus = 0  # else as many predictors as CPUs would leave none to read, for ever
     reports = rows.map_batches(
         _RangePredictor,
         fn_constructor_args=(shared, precision),
         batch_size=1,
         compute=pool,
-        num_cpus=1,
+        num_cpus=num_cpus,
         num_gpus=options.gpus_per_predictor,
     )
     for row in reports.iter_rows():

@@ -99,9 +99,10 @@ def test_a_count_is_at_least_1(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("uri", "sentence"),
     [
-        ("s4://bucket/x", "s4://bucket/x begins with s4://; object storage is s3:// and gs://"),
-        ("s3://me:hidden@bucket/x", "s3://bucket: credentials don't belong in a path; set them in the"),
-        ("s3:///x", "s3:///x names no bucket; s3://bucket/path would be right"),
+        ("s4://bucket/x", "a path begins with s4://; object storage is s3:// and gs://"),
+        ("s3://me:hidden@bucket/x", "credentials are set in the environment"),
+        ("S3://me:hid/hidden@bucket/x", "credentials are set in the environment"),
+        ("s3:///x", "what follows s3:// is no bucket's name; s3://bucket/path would be right"),
     ],
 )
 def test_a_uri_that_can_not_be_used_is_refused(

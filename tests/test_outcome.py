@@ -47,6 +47,17 @@ def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:
     ]
 
 
+def test_faults_after_rows_that_were_not_counted_are_not_told() -> None:
+    ranges = [Range(0, part, 10 * part, 10 * part + 10) for part in range(4)]
+    outcomes = Outcomes(Task(FILES, ranges, 3, PredictionFormat(), "fail", journal=None), None)
+    left_out = Report(2, 0.0, is_left_out=True, is_counted=False)
+
+    for one in (report(3, (1, " is blank")), report(1, (2, " is blank")), left_out, report(0)):
+        outcomes.add(one)
+
+    assert outcomes.concluded[0].faults == ["a.csv: row 7 is blank"]
+
+
 def test_marked_rows_leave_a_file_sound_up_to_a_number() -> None:
     for most, sound in ((None, True), (2, True), (1, False)):
         outcomes = Outcomes(task("mark"), most)

@@ -64,3 +64,7 @@ def test_columns_and_positions_are_read_from_flags() -> None:
     for text in ("0", "1,", "a", "-1"):
         with pytest.raises(DataError, match=r"^--id-columns is .*; it must be positions from 1"):
             parse_positions(text)
+
+
+def test_a_line_that_csv_can_not_read_is_left_to_the_parser() -> None:
+    assert PredictionFormat(id_columns=(1,)).take_identifiers(b'"a",1\r2,3\n') == (b'"a",1\r2,3\n', [b""])

@@ -209,3 +209,10 @@ def test_checking_an_output_folder_makes_nothing(tmp_path: Path) -> None:
     storage.check_output(tmp_path / "new" / "deep", "*", overwrite=False)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"1,2\n3,4\n")
+
+    with pytest.raises(DataError, match=r"a.csv has become shorter while it was read$"):
+        list(storage.line_blocks(tmp_path / "a.csv", 4, 20, 100))

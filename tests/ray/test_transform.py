@@ -112,7 +112,7 @@ def test_bad_rows_are_marked_where_they_stand_and_listed_with_the_files_row_numb
 ) -> None:
     expected = expected_lines(checkpoint_folder, series_csv).splitlines()
     lines = series_csv.read_bytes().splitlines()
-    for row, line in ((7, b"1,2"), (100, lines[99] + b"x"), (101, b"\xff"), (200, b"")):
+    for row, line in ((7, b"1,2"), (50, b"abc\rdef"), (100, lines[99] + b"x"), (101, b"\xff"), (200, b"")):
         lines[row - 1] = line
         expected[row - 1] = b"ERROR"
     series_csv.write_bytes(b"\n".join(lines) + b"\n")
@@ -124,11 +124,11 @@ def test_bad_rows_are_marked_where_they_stand_and_listed_with_the_files_row_numb
     rejects = (tmp_path / "output" / "series.csv.rejects.csv").read_text().splitlines()
     assert rejects[0] == "row,reason,line"
     assert rejects[1] == f'7,has 2 columns where {LENGTH} are expected,"1,2"'
-    assert [row.partition(",")[0] for row in rejects[1:]] == ["7", "100", "101", "200"]
-    assert "4 bad rows are marked ERROR" in capsys.readouterr().out
+    assert [row.partition(",")[0] for row in rejects[1:]] == ["7", "50", "100", "101", "200"]
+    assert "5 bad rows are marked ERROR" in capsys.readouterr().out
 
     assert status_of(transform, *flags, "--output", tmp_path / "few", "--max-bad-rows", 3) == 2
-    sentence = f"{series_csv} has 4 bad rows, more than --max-bad-rows 3"
+    sentence = f"{series_csv} has 5 bad rows, more than --max-bad-rows 3"
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "few").exists()
 
@@ -266,7 +266,7 @@ def test_ranges_that_another_process_has_read_give_the_same_lines(
     path = tmp_path / "input.csv.gz"
     path.write_bytes(gzip.compress(content) if zipped else content)
     files, _ = find_inputs(path, None)
-    options = Options(bad_rows="mark", num_predictors=1, read_apart=True)
+    options = Options(bad_rows="mark", num_predictors=2, read_apart=True)
 
     lstmfcn_transform.transform(trained, files, tmp_path / "output", options)
 
