@@ -95,7 +95,8 @@ class Journal:
     def note_concluded(self, file: int, result: dict[str, Any], parts: Sequence[Part]) -> None:
         """Record what became of a file, and remove its parts."""
         storage.write_bytes(self.folder / f"{_CONCLUDED}-{file}", json.dumps(result).encode())
-        storage.remove(self.folder, *(name for part in parts for name in (part.name, part.rejects_name)))
+        rejects = [part.rejects_name for part in parts if part.num_bad]
+        storage.remove(self.folder, *(part.name for part in parts), *rejects)
 
     def concluded(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The files of which it is known what became of them, and what."""
