@@ -74,9 +74,6 @@ class ObjectPath:
     def exists(self) -> bool:
         return bool(self._info().type != fs.FileType.NotFound)
 
-    def is_dir(self) -> bool:
-        return bool(self._info().type == fs.FileType.Directory)
-
     def is_file(self) -> bool:
         return bool(self._info().type == fs.FileType.File)
 

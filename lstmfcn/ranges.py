@@ -67,7 +67,7 @@ def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile
     if [file.path for file in files] == [path]:
         return [_input_file(files[0], path.name)], []
     files = [file for file in files if output is None or not storage.is_within(file.path, output)]
-    inputs = [_input_file(file, str(file.path).removeprefix(f"{path}/")) for file in files]
+    inputs = [_input_file(file, storage.relative(file.path, path)) for file in files]
     chosen = [file for file in inputs if file.name.endswith(storage.CSV_SUFFIXES)]
     if not chosen:
         elsewhere = "" if output is None else " outside the output folder"

@@ -77,10 +77,10 @@ def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Itera
             remaining = end - file.tell()
         while remaining is None or remaining > 0:
             block = file.read(block_bytes if remaining is None else min(block_bytes, remaining))
-            if not block and remaining is not None:
-                raise DataError(f"{path} has become shorter while it was read")
             if not block:
-                return
+                if remaining is None:
+                    return
+                raise DataError(f"{path} has become shorter while it was read")
             if not block.endswith(b"\n"):
                 block += file.readline()
             if remaining is not None:
@@ -147,6 +147,16 @@ def is_within(path: Location, folder: Location) -> bool:
         case Path(), Path():
             return path.resolve().is_relative_to(folder.resolve())
     return False
+
+
+def relative(path: Location, folder: Location) -> str:
+    """The path below a folder that it was found in, with slashes."""
+    match path, folder:
+        case ObjectPath(), ObjectPath():
+            return str(path.relative_to(folder))
+        case Path(), Path():
+            return path.relative_to(folder).as_posix()
+    raise AssertionError(path, folder)
 
 
 def names(folder: Location) -> list[str]:
@@ -273,7 +283,7 @@ def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
     for pattern in patterns:
         for existing in output.glob(pattern):
             raise OutputError(
-                f"--output {output} already holds a result ({str(existing).removeprefix(f'{output}/')});"
+                f"--output {output} already holds a result ({relative(existing, output)});"
                 " choose another folder, or add --overwrite to replace it"
             )
 

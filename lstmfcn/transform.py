@@ -132,7 +132,7 @@ def _clear(output: Location, files: list[InputFile]) -> None:
     """Remove what an earlier transform of these files has left."""
     stale = {f"{file.relative}{end}" for file in files for end in (".out", ".rejects.csv")}
     found = storage.files(output) if output.exists() else []
-    there = [str(file.path).removeprefix(f"{output}/") for file in found]
+    there = [storage.relative(file.path, output) for file in found]
     storage.remove(output, WORK_FOLDER, SUMMARY, *(name for name in there if name in stale))
 
 
@@ -237,7 +237,7 @@ class _RangePredictor:
 
     def _read_and_predict(self, number: int) -> Report:
         report = Report(number, time.time())
-        if not self._is_committed(report):
+        if not self._complete_if_committed(report):
             predict_range(self._task, report, read_range(self._task, number, report), self._predictor)
         return report
 
@@ -246,7 +246,7 @@ class _RangePredictor:
         report.faults = [(row, reason) for row, reason in report.faults]
         if rest["is_stream"]:
             return self._read_and_predict(report.number)
-        if self._is_committed(report):
+        if self._complete_if_committed(report):
             return report
         faults = [Fault(row, reason, line.encode("latin-1")) for row, reason, line in rest["faults"]]
         identifiers = rest["identifiers"]
@@ -256,8 +256,8 @@ class _RangePredictor:
         predict_range(self._task, report, [block] if block.num_rows else [], self._predictor)
         return report
 
-    def _is_committed(self, report: Report) -> bool:
-        """If the range is done already, completes the report."""
+    def _complete_if_committed(self, report: Report) -> bool:
+        """Whether the range is done already, and the report with it."""
         one = self._task.ranges[report.number]
         part = self._committed.get((one.file, one.part))
         if part is None:
