@@ -10,15 +10,18 @@ from lstmfcn.cluster import connection
 from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, run
 from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError, OutputError
-from lstmfcn.journal import WORK_FOLDER
+from lstmfcn.journal import RESULT_PATTERNS, Journal
 from lstmfcn.outcome import Summary
 from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_positions
 from lstmfcn.progress import Progress
 from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
 from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
-from lstmfcn.transform import RESULT_PATTERNS, Advance, Options
+from lstmfcn.transform import Advance, Options
 from lstmfcn.transform import transform as transform_files
+
+_MOST_SKIPPED = 10
+"""Files that are named."""
 
 
 def transform(
@@ -85,7 +88,9 @@ def transform(
         raise DataError("a class is named ERROR, which is what --bad-rows mark writes; use --bad-rows fail")
     files, skipped = find_inputs(input, output)
     if skipped:
-        print(f"skipped, for they are not *.csv or *.csv.gz: {', '.join(skipped)}")
+        some = ", ".join(skipped[:_MOST_SKIPPED])
+        more = f" and {len(skipped) - _MOST_SKIPPED:,} more" if len(skipped) > _MOST_SKIPPED else ""
+        print(f"skipped, for they are not *.csv or *.csv.gz, or list bad rows: {some}{more}")
     options = Options(
         format=line_format,
         bad_rows=bad_rows,
@@ -115,7 +120,7 @@ def transform(
 
 
 def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
-    if not overwrite and (output / WORK_FOLDER).exists():
+    if not overwrite and Journal(output).is_unfinished():
         raise OutputError(
             f"--output {output} holds an unfinished transform;"
             " --resume goes on with it, --overwrite starts over"
@@ -135,7 +140,8 @@ def _report(summary: Summary, length: int, output: Location | None, gpus_per_pre
         print(f"predictors were busy {summary.predictor_busy:.0%} of the time; {wanted}")
     marked = sum(file.num_bad for file in sound)
     if marked:
-        print(f"{marked:,} bad rows are marked ERROR and listed in *.rejects.csv")
+        become = "would be" if output is None else "are"
+        print(f"{marked:,} bad rows {become} marked ERROR and listed in *.rejects.csv")
     faults = [fault for file in summary.files if not file.is_sound for fault in file.faults]
     if faults:
         shown = faults[:MOST_FAULTS]

@@ -1,8 +1,9 @@
 """What a transform has done so far, on disk: so that it can go on after a crash and nothing is mixed up.
 
-In a work folder inside the output folder lie plan.json, which says what is computed from what, and for every
-range that is done one part file, which is complete as soon as it has its name. The name holds the counts:
-`<file>-<part>.<rows>-<bad rows>`; with the rejects of its bad rows beside it, written before it.
+In a work folder inside the output folder lie plan.json, which says what is computed from what, and a folder
+of the run, since an earlier one that was thought dead may still write. It holds, in a folder for each file,
+a part for each of its ranges that is done, complete as soon as it has its name. The name tells the counts:
+`<part>.<rows>-<bad rows>`; with the rejects of its bad rows beside it, written before it.
 """
 
 from __future__ import annotations
@@ -10,20 +11,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from lstmfcn import storage
 from lstmfcn.errors import OutputError
-from lstmfcn.storage import Location
+from lstmfcn.prediction_format import REJECTS_SUFFIX
+from lstmfcn.storage import Location, PendingFile
 
-WORK_FOLDER = ".transform"
-SUMMARY = "transform.json"
-
+_WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
-_PART = re.compile(r"(\d+)-(\d+)\.(\d+)-(\d+)")
-_FAULTS = "faults"
+_SUMMARY = "transform.json"
+_PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
+_FAULT = "fault-"
 _CONCLUDED = "concluded"
+
+RESULT_PATTERNS = ("**/*.out", _SUMMARY)
+"""What a transform writes to its output folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,42 +43,85 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of its file in the work folder."""
-        return f"{self.file}-{self.part}.{self.num_rows}-{self.num_bad}"
+        """Of its file below the run's folder."""
+        return f"{self.file}/{self.part}.{self.num_rows}-{self.num_bad}"
 
     @property
     def rejects_name(self) -> str:
         """Of the file of its bad rows, if it has some."""
-        return f"{self.file}-{self.part}.rejects"
+        return f"{self.file}/{self.part}.rejects"
 
 
 class Journal:
     """The work folder of one transform."""
 
     def __init__(self, output: Location) -> None:
-        self.folder = output.resolve() / WORK_FOLDER
+        self.output = output.resolve()
+        self._run = ""
+
+    @property
+    def folder(self) -> Location:
+        """Of this run."""
+        return self._work_folder / self._run
+
+    @property
+    def _work_folder(self) -> Location:
+        return self.output / _WORK_FOLDER
+
+    def is_unfinished(self) -> bool:
+        """Whether there is something to resume."""
+        return (self._work_folder / _PLAN).exists()
 
     def begin(self, plan: dict[str, Any]) -> None:
-        """Record what is going to be computed."""
-        storage.write_bytes(self.folder / _PLAN, json.dumps(plan, indent=1).encode())
+        """Remove what an earlier transform has left, and record what is going to be computed."""
+        inputs = [*self._earlier_inputs(), *(name for name, *_ in plan["input"])]
+        stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
+        storage.remove(self.output, _WORK_FOLDER, _SUMMARY, *(stale & set(storage.names_below(self.output))))
+        self._run = uuid4().hex
+        self._write_plan(plan)
+
+    def _earlier_inputs(self) -> Iterator[str]:
+        """Paths, below the input folder, of the files that an earlier transform to this folder has read."""
+        if self.is_unfinished():
+            yield from (name for name, *_ in self._recorded()["input"])
+        if (self.output / _SUMMARY).exists():
+            with suppress(ValueError, LookupError, TypeError):  # another program's file of this name
+                summary = json.loads(storage.read_bytes(self.output / _SUMMARY))
+                yield from [str(file["relative"]) for file in summary["files"]]
+
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        content = json.dumps({**plan, "run": self._run}, indent=1).encode()
+        storage.write_bytes(self._work_folder / _PLAN, content)
+
+    def _recorded(self) -> dict[str, Any]:
+        return dict(json.loads(storage.read_bytes(self._work_folder / _PLAN)))
 
     def resume(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan as recorded. Raises OutputError unless it has the same values as `plan`."""
-        path = self.folder / _PLAN
-        if not path.exists():
-            raise OutputError(f"--resume: {self.folder.parent} holds no unfinished transform; leave it out")
-        recorded = json.loads(storage.read_bytes(path))
+        if not self.is_unfinished():
+            raise OutputError(f"--resume: {self.output} holds no unfinished transform; leave it out")
+        recorded = self._recorded()
         for name, value in plan.items():
             if recorded.get(name) != value:
                 raise OutputError(
-                    f"--resume: {_difference(name, recorded.get(name), value)} since {self.folder.parent} was"
+                    f"--resume: {_difference(name, recorded.get(name), value)} since {self.output} was"
                     " begun; --overwrite starts over"
                 )
-        return dict(recorded)
+        self._run = recorded["run"]
+        return recorded
+
+    def refuse_another_run(self) -> None:
+        """Raise OutputError if another transform has begun in the output folder since."""
+        if not self.is_unfinished() or self._recorded()["run"] != self._run:
+            raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")
+
+    def pending(self) -> AbstractContextManager[PendingFile]:
+        """A file to write and commit, which nobody sees before."""
+        return storage.pending_file(self.folder)
 
     def parts(self) -> Iterator[Part]:
         """The ranges that are done."""
-        for name in storage.names(self.folder):
+        for name in storage.names_below(self.folder):
             if match := _PART.fullmatch(name):
                 yield Part(*map(int, match.groups()))
 
@@ -81,47 +130,46 @@ class Journal:
 
         The parts stay until the file is noted as concluded.
         """
-        output = self.folder.parent
-        with storage.atomic_file(output / f"{relative}.out") as whole:
+        self.refuse_another_run()
+        with self.pending() as whole:
             storage.join([self.folder / part.name for part in parts], whole)
+            whole.commit(self.output / f"{relative}.out")
         if any(part.num_bad for part in parts):
             rows = [["row", "reason", "line"]]
             for part in parts:
                 if part.num_bad:
                     for row, *rest in storage.read_rows(self.folder / part.rejects_name):
                         rows.append([str(rows_before[part.part] + int(row)), *rest])
-            storage.write_rows(output / f"{relative}.rejects.csv", rows)
+            storage.write_rows(self.output / f"{relative}{REJECTS_SUFFIX}", rows)
 
-    def note_concluded(self, file: int, result: dict[str, Any], parts: Sequence[Part]) -> None:
+    def note_concluded(self, file: int, result: dict[str, Any]) -> None:
         """Record what became of a file, and remove its parts."""
-        storage.write_bytes(self.folder / f"{_CONCLUDED}-{file}", json.dumps(result).encode())
-        rejects = [part.rejects_name for part in parts if part.num_bad]
-        storage.remove(self.folder, *(part.name for part in parts), *rejects)
+        storage.write_bytes(self.folder / _CONCLUDED / str(file), json.dumps(result).encode())
+        storage.remove(self.folder, str(file))
 
     def concluded(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The files of which it is known what became of them, and what."""
-        for name in storage.names(self.folder):
-            if name.startswith(f"{_CONCLUDED}-"):
-                result = json.loads(storage.read_bytes(self.folder / name))
-                yield int(name.rpartition("-")[2]), result
+        folder = self.folder / _CONCLUDED
+        noted = storage.names(folder)
+        for name, result in zip(noted, storage.read_all([folder / name for name in noted]), strict=True):
+            yield int(name), json.loads(result)
 
     def end(self, summary: bytes | None) -> None:
         """Write transform.json, if there is a result, and remove the work folder; leave no empty folder."""
-        output = self.folder.parent
         if summary is not None:
-            storage.write_bytes(output / SUMMARY, summary)
-        storage.remove(output, WORK_FOLDER)
-        storage.remove_if_empty(output)
+            storage.write_bytes(self.output / _SUMMARY, summary)
+        storage.remove(self._work_folder, _PLAN)  # first: without it nothing is to be resumed
+        storage.remove(self.output, _WORK_FOLDER)
+        storage.remove_if_empty(self.output)
 
     def note_fault(self, file: int, part: int) -> None:
         """Record that a range has a bad row, for others to leave the file alone."""
-        storage.write_bytes(self.folder / _FAULTS / f"{file}-{part}", b"")
+        storage.write_bytes(self.folder / str(file) / f"{_FAULT}{part}", b"")
 
     def first_fault(self, file: int) -> int | None:
         """The first range of a file that is known to have a bad row."""
-        noted = storage.names(self.folder / _FAULTS)  # apart, since every range asks
-        of_file = [name for name in noted if name.startswith(f"{file}-")]
-        return min((int(name.rpartition("-")[2]) for name in of_file), default=None)
+        noted = [name for name in storage.names(self.folder / str(file)) if name.startswith(_FAULT)]
+        return min((int(name.removeprefix(_FAULT)) for name in noted), default=None)
 
 
 def _difference(name: str, recorded: object, value: object) -> str:

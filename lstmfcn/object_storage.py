@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -18,6 +19,7 @@ from lstmfcn.errors import LocationError
 SCHEMES = ("s3", "gs")
 _BUCKET = re.compile("[a-z0-9][a-z0-9._-]*")
 _BUFFER_BYTES = 1 << 20
+_UPLOAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,11 +79,10 @@ class ObjectPath:
     def is_file(self) -> bool:
         return bool(self._info().type == fs.FileType.File)
 
-    def open(self, mode: str = "rb") -> io.BufferedReader:
-        """For reading bytes. Raises FileNotFoundError."""
+    def open(self, mode: str = "rb", buffering: int = _BUFFER_BYTES) -> io.BufferedReader:
+        """For reading bytes, as many at once as are buffered. Raises FileNotFoundError."""
         assert mode == "rb"
-        file = self._filesystem().open_input_file(str(self.key))
-        return io.BufferedReader(file, _BUFFER_BYTES)
+        return io.BufferedReader(self._filesystem().open_input_file(str(self.key)), buffering)
 
     def glob(self, pattern: str) -> Iterator[Self]:
         """Of pathlib's patterns, names with `*` and `**/` before them; a `*` also stands for slashes."""
@@ -106,17 +107,20 @@ class ObjectPath:
         return list(self._filesystem().get_file_info(selector))
 
     def upload(self, file: Path) -> None:
-        """Let the content of a local file appear here, whole.
+        """Let the content of a local file appear here, whole."""
+        # In a thread, which Ctrl-C can't end half-way: a stream left open completes its upload all the same.
+        with ThreadPoolExecutor(1) as uploader:
+            uploader.submit(self._upload, file).result()
 
-        In one call, since a stream that is left half-written completes its upload when it is closed, and
-        Python closes it after an exception.
-        """
-        fs.copy_files(
-            str(file),
-            str(self.key),
-            source_filesystem=fs.LocalFileSystem(),
-            destination_filesystem=self._filesystem(),
-        )
+    def _upload(self, file: Path) -> None:
+        with file.open("rb") as local:
+            stream = self._filesystem().open_output_stream(str(self.key), compression=None)
+            try:
+                while piece := local.read(_UPLOAD_BYTES):
+                    stream.write(piece)
+                    stream.flush()  # else the memory fills faster than the network empties it
+            finally:
+                stream.close()  # raises what went wrong, then nothing appears
 
     def remove(self) -> None:
         """The object, or all that is below it; nothing if there is nothing."""
@@ -135,5 +139,7 @@ class ObjectPath:
 
 @cache
 def _filesystem(bucket: str) -> fs.FileSystem:
-    filesystem, _ = fs.FileSystem.from_uri(bucket)
+    # What fits in one request is then not announced by another before it.
+    options = "?allow_delayed_open=true" if bucket.startswith("s3:") else ""
+    filesystem, _ = fs.FileSystem.from_uri(bucket + options)
     return filesystem

@@ -19,6 +19,8 @@ class FileResult:
     """What became of a file."""
 
     name: str
+    relative: str
+    """Its path below the input folder."""
     num_rows: int
     num_bad: int
     faults: list[str]
@@ -117,11 +119,12 @@ class Outcomes:
         file = self._task.files[number]
         reports, parts = self._reports.pop(number, {}), self._parts.pop(number, {})
         rows_before = _running_totals(reports, parts)
-        faults = [
+        told = [
             f"{file.name}: row {rows_before[part] + row}{reason}" if row else reason
             for part, report in takewhile(lambda item: item[1].is_counted, sorted(reports.items()))
             for row, reason in report.faults
-        ][:MOST_FAULTS]
+        ]
+        faults = list(dict.fromkeys(told))[:MOST_FAULTS]  # several ranges find the same fault of the file
         num_bad = sum(part.num_bad for part in parts.values())
         is_sound = len(parts) == self._num_ranges[number]
         most = self._max_bad_rows
@@ -129,12 +132,12 @@ class Outcomes:
             is_sound = False
             faults = [f"{file.name} has {num_bad:,} bad rows, more than --max-bad-rows {most:,}"]
         num_rows = sum(part.num_rows for part in parts.values())
-        result = FileResult(file.name, num_rows, num_bad, faults, is_sound)
+        result = FileResult(file.name, file.relative, num_rows, num_bad, faults, is_sound)
         if self._task.journal is not None:
             ordered = [parts[part] for part in sorted(parts)]
             if is_sound:
                 self._task.journal.join(ordered, rows_before, file.relative)
-            self._task.journal.note_concluded(number, asdict(result), ordered)
+            self._task.journal.note_concluded(number, asdict(result))
         self.concluded[number] = result
         self._num_faulty += not is_sound
 

@@ -13,6 +13,8 @@ from lstmfcn.errors import DataError
 PredictionColumn: TypeAlias = Literal["label", "probabilities"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+REJECTS_SUFFIX = ".rejects.csv"
+"""Of the file that lists an input's bad rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,14 @@ class PredictionFormat:
     join_input: bool = False
     """Whether the whole input line stands ahead instead."""
 
-    def take_identifiers(self, block: bytes) -> tuple[bytes, list[bytes] | None]:
+    def take_identifiers(self, block: bytes, *, begins_file: bool) -> tuple[bytes, list[bytes] | None]:
         """Whole lines -> them without identifiers, and what the output of each begins with, if anything."""
         if not self.id_columns and not self.join_input:
             return block, None
         lines = block.removesuffix(b"\n").split(b"\n")
-        kept = [line.removesuffix(b"\r").removeprefix(BYTE_ORDER_MARK) for line in lines]
+        if begins_file:
+            lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
+        kept = [line.removesuffix(b"\r") for line in lines]
         if not self.id_columns:
             return block, kept
         cut = [self._cut(line) for line in kept]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
@@ -16,14 +17,16 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts work towards a total. Lines go to stdout; the bar, on a terminal, to stderr."""
+    """Counts work towards a total. The bar, on a terminal, goes to stderr; else a line every ten seconds to
+    stdout, whether or not work got done.
+    """
 
     def __init__(
         self, task: str, total: float, unit: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._task, self._total, self._unit = task, total, unit
         self._clock = clock
-        self._started = self._said = clock()
+        self._started = clock()
         self._done = self._before = 0.0
         self.state = ""
         """What else to show."""
@@ -38,26 +41,35 @@ class Progress:
             redirect_stdout=sys.stdout.isatty(),
             transient=True,
         )
+        self._ended = Event()
+        self._talker = Thread(target=self._print_lines, daemon=True)
 
     def __enter__(self) -> Self:
         self._row = self._bar.add_task(self._task, total=self._total, counted="")
         self._bar.start()
+        if self._bar.disable:
+            self._talker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        self._ended.set()
+
+    def __str__(self) -> str:
+        return f"{self._task}: {self._counted()}, {self._time_left()}"
+
+    def _print_lines(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN_LINES):
+            print(self, flush=True)
 
     def advance(self, line: str | None = None, work: float = 1) -> None:
-        """Count work done and print a line; without one, a line on the progress now and then."""
+        """Count work done, and print a line about it if there is one."""
         self._done += work
         self._bar.update(self._row, advance=work, counted=self._counted())
         if line is not None:
             print(line, flush=True)
-        elif self._bar.disable and self._clock() - self._said >= _SECONDS_BETWEEN_LINES:
-            self._said = self._clock()
-            print(f"{self._task}: {self._counted()}, {self._time_left()}", flush=True)
 
     def skip(self, work: float) -> None:
         """Count work that was done before, which tells nothing of the rate."""
@@ -72,7 +84,9 @@ class Progress:
         seconds = max(self._clock() - self._started, 1e-9)
         done = f"{self._before + self._done:,.0f} of {self._total:,.0f} {self._unit}"
         shown = [f"{done}, {self._done / seconds:,.1f}/s"]
-        shown += [f"{number:,} {unit}, {number / seconds:,.0f}/s" for unit, number in self._counts.items()]
+        shown += [
+            f"{number:,} {unit}, {number / seconds:,.0f}/s" for unit, number in list(self._counts.items())
+        ]
         return "; ".join([*shown, self.state] if self.state else shown)
 
     def _time_left(self) -> str:

@@ -81,7 +81,9 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
     """
     one = task.ranges[number]
     file = task.files[one.file]
-    faulty = task.journal.first_fault(one.file) if task.journal and task.bad_rows == "fail" else None
+    faulty = None
+    if task.journal is not None and task.bad_rows == "fail" and one.end - one.start < file.size:
+        faulty = task.journal.first_fault(one.file)
     try:
         if faulty is not None and one.part != faulty:
             report.is_left_out = True
@@ -122,7 +124,7 @@ def _commit(
     task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor, journal: Journal
 ) -> None:
     one = task.ranges[report.number]
-    with storage.pending_file(journal.folder) as lines, storage.pending_file(journal.folder) as rejects:
+    with journal.pending() as lines, journal.pending() as rejects:
         for block in blocks:
             rows_before = report.num_rows
             _count(task, report, block)
@@ -169,8 +171,6 @@ def _reject_lines(format: PredictionFormat, block: Block, rows_before: int) -> b
     table = csv.writer(text, lineterminator="\n")
     for fault in block.faults:
         line = fault.line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
-        if block.identifiers is not None and not format.join_input:
-            line = block.identifiers[fault.row - 1].decode(errors="backslashreplace") + "," + line
         reason = format.reason_with_the_files_columns(fault.reason).removeprefix(",").strip()
         table.writerow([rows_before + fault.row, reason, line])
     return text.getvalue().encode()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError
-from lstmfcn.prediction_format import PredictionFormat
+from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
 from lstmfcn.series import Fault, Matrix, parse_sound_rows
 from lstmfcn.storage import Location, StoredFile
 
@@ -58,21 +58,28 @@ class Block:
 
 
 def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile], list[str]]:
-    """The file itself, or the CSV files below a folder but not below the output folder; and what was skipped,
-    by its path below the folder.
+    """The file itself, or the CSV files below a folder but not below an output folder inside it nor the
+    rejects of a transform; and what was skipped, by its path below the folder.
 
     Raises DataError when there is nothing to transform.
     """
     files = storage.files(path)
     if [file.path for file in files] == [path]:
         return [_input_file(files[0], path.name)], []
-    files = [file for file in files if output is None or not storage.is_within(file.path, output)]
-    inputs = [_input_file(file, storage.relative(file.path, path)) for file in files]
-    chosen = [file for file in inputs if file.name.endswith(storage.CSV_SUFFIXES)]
+    if output is not None and not storage.is_within(path, output):
+        files = [file for file in files if not storage.is_within(file.path, output)]
+    chosen: list[InputFile] = []
+    skipped: list[str] = []
+    for file in files:
+        relative = storage.relative(file.path, path)
+        if relative.endswith(storage.CSV_SUFFIXES) and not relative.endswith(REJECTS_SUFFIX):
+            chosen.append(_input_file(file, relative))
+        else:
+            skipped.append(relative)
     if not chosen:
         elsewhere = "" if output is None else " outside the output folder"
         raise DataError(f"{path} holds no *.csv or *.csv.gz file{elsewhere}")
-    return chosen, [file.relative for file in inputs if not file.name.endswith(storage.CSV_SUFFIXES)]
+    return chosen, skipped
 
 
 def _input_file(file: StoredFile, relative: str) -> InputFile:
@@ -90,9 +97,11 @@ def choose_range_bytes(files: list[InputFile], num_predictors: int) -> int:
 def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
     """Cut every file into ranges, except gzip, which can only be read from its beginning."""
     ranges = []
+    # A file of one range isn't opened here: its reader sees whether it is zipped.
+    large = [file.path for file in files if file.size > range_bytes]
+    zipped = {path for path, is_zipped in zip(large, storage.are_gzip(large), strict=True) if is_zipped}
     for index, file in enumerate(files):
-        # A file of one range isn't opened here: its reader sees whether it is zipped.
-        is_whole = file.size <= range_bytes or storage.is_gzip(file.path)
+        is_whole = file.size <= range_bytes or file.path in zipped
         step = max(file.size, 1) if is_whole else range_bytes
         starts = range(0, max(file.size, 1), step)
         ranges += [
@@ -123,8 +132,11 @@ def read_blocks(file: InputFile, one: Range, length: int, format: PredictionForm
     """
     begins_file = one.start == 0
     for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
-        lines, identifiers = format.take_identifiers(block)
+        lines, identifiers = format.take_identifiers(block, begins_file=begins_file)
         series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file)
+        if faults and lines is not block:
+            originals = block.split(b"\n")
+            faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]
         yield Block(len(series) + len(faults), series, identifiers, faults)
         begins_file = False
     if one.start == 0 and begins_file:

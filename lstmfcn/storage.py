@@ -15,7 +15,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,8 +31,10 @@ Location: TypeAlias = Path | ObjectPath
 CSV_SUFFIXES = (".csv", ".csv.gz")
 csv.field_size_limit(2**31 - 1)  # a rejected line is one cell
 _GZIP_MAGIC = b"\x1f\x8b"
-_READ_AT_ONCE = 8
+_READ_AT_ONCE = 16
 """Files, since a request to object storage takes its time."""
+_PIECE_BYTES = 4 << 20
+_LONGEST_LINE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,20 @@ def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Itera
 
     Ranges that touch read every line once, whatever the cuts. A gzip file has no ranges:
     read it from 0 to its size, which stand for the whole of its content.
+
+    Raises DataError for a file that can't be read to the end, or not by lines.
     """
-    with _open(path) as file:
+    blocks = _line_blocks(path, start, end, block_bytes)
+    return _read_ahead(blocks) if isinstance(path, ObjectPath) else blocks
+
+
+def _line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
+    with _open(path, start) as file:
         if isinstance(file, gzip.GzipFile):
             remaining: int | None = None
         else:
             if start > 0:
-                file.seek(start - 1)
-                file.readline()  # the line that began before the range, or the line end just before it
+                _rest_of_line(file, path)  # which began before the range, or is the line end just before it
             remaining = end - file.tell()
         while remaining is None or remaining > 0:
             block = file.read(block_bytes if remaining is None else min(block_bytes, remaining))
@@ -82,21 +90,41 @@ def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Itera
                     return
                 raise DataError(f"{path} has become shorter while it was read")
             if not block.endswith(b"\n"):
-                block += file.readline()
+                block += _rest_of_line(file, path)
             if remaining is not None:
                 remaining -= len(block)
             yield block
 
 
+def _rest_of_line(file: IO[bytes], path: Location) -> bytes:
+    line = file.readline(_LONGEST_LINE_BYTES)
+    if len(line) == _LONGEST_LINE_BYTES:
+        raise DataError(f"{path} has a line of more than {_LONGEST_LINE_BYTES >> 20} MB; is it a CSV file?")
+    return line
+
+
+def _read_ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same blocks, each read while the one before is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        pending = reader.submit(next, blocks, None)
+        while (block := pending.result()) is not None:
+            pending = reader.submit(next, blocks, None)
+            yield block
+
+
 @contextmanager
-def _open(path: Location) -> Iterator[IO[bytes]]:
+def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
+    """A file's content from the byte before `start`, unzipped if that is where it begins."""
     try:
         with path.open("rb") as raw:
-            if raw.peek(2)[:2] != _GZIP_MAGIC:  # without going back, which a pipe can't
+            if start > 0:
+                raw.seek(start - 1)
                 yield raw
-                return
-            with gzip.GzipFile(fileobj=raw) as unzipped:
-                yield cast(IO[bytes], unzipped)
+            elif raw.peek(2)[:2] != _GZIP_MAGIC:  # without going back, which a pipe can't
+                yield raw
+            else:
+                with gzip.GzipFile(fileobj=raw) as unzipped:
+                    yield cast(IO[bytes], unzipped)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is not a whole gzip file: {error}") from None
     except (FileNotFoundError, NotADirectoryError):
@@ -107,10 +135,18 @@ def _open(path: Location) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} can't be read: permission denied") from None
 
 
-def is_gzip(path: Location) -> bool:
-    """Whether a file begins as gzip does."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
+def are_gzip(paths: Sequence[Location]) -> list[bool]:
+    """Whether each file begins as gzip does. Raises DataError for one that can't be read."""
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        return list(pool.map(_is_gzip, paths))
+
+
+def _is_gzip(path: Location) -> bool:
+    try:
+        with path.open("rb", buffering=len(_GZIP_MAGIC)) as file:
+            return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {reason(error)}") from None
 
 
 def files(path: Location) -> list[StoredFile]:
@@ -140,7 +176,7 @@ def csv_files(path: Location) -> list[Location]:
 
 
 def is_within(path: Location, folder: Location) -> bool:
-    """Whether a path lies below a folder."""
+    """Whether a path lies below a folder, or is it."""
     match path, folder:
         case ObjectPath(), ObjectPath():
             return path.is_relative_to(folder)
@@ -166,6 +202,14 @@ def names(folder: Location) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
+def names_below(folder: Location) -> list[str]:
+    """Paths, below a folder, of all files in it and in its folders, which may come and go meanwhile."""
+    if isinstance(folder, ObjectPath):
+        return [relative(path, folder) for path, _ in folder.files()]
+    walked = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return [relative(path, folder) for path in walked]
+
+
 class PendingFile:
     """A file that is being written and has no name yet."""
 
@@ -174,12 +218,13 @@ class PendingFile:
         self.write = file.write
 
     def commit(self, path: Location) -> None:
-        """Let it appear, whole, at `path`, which is in the folder that it was begun for."""
+        """Let it appear, whole, at `path`, on the disk or in the store that it was begun on."""
         self._file.flush()
         if isinstance(path, ObjectPath):
             path.upload(self._path)
         else:
             os.fsync(self._file.fileno())
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._path.replace(path)
 
 
@@ -225,16 +270,25 @@ def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def join(paths: Sequence[Location], whole: PendingFile) -> None:
-    """Write the contents of files, in order, to another; as many in memory as are read at once."""
+    """Write the contents of files, in order, to another, with a piece of several in memory."""
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         for start in range(0, len(paths), _READ_AT_ONCE):
-            for content in pool.map(_content, paths[start : start + _READ_AT_ONCE]):
-                whole.write(content)
+            for first_piece, rest in pool.map(_first_piece, paths[start : start + _READ_AT_ONCE]):
+                with rest:
+                    whole.write(first_piece)
+                    while piece := rest.read(_PIECE_BYTES):
+                        whole.write(piece)
 
 
-def _content(path: Location) -> bytes:
-    with path.open("rb") as file:
-        return file.read()
+def _first_piece(path: Location) -> tuple[bytes, IO[bytes]]:
+    file = path.open("rb")
+    return file.read(_PIECE_BYTES), file
+
+
+def read_all(paths: Iterable[Location]) -> Iterator[bytes]:
+    """The contents of small files, in order."""
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        yield from pool.map(read_bytes, paths)
 
 
 def read_rows(path: Location) -> Iterator[list[str]]:
@@ -263,21 +317,24 @@ def remove(folder: Location, *names: str) -> None:
 
 
 def remove_if_empty(folder: Location) -> None:
-    """Remove a folder that holds nothing."""
+    """Remove a folder that holds nothing, unless it is a bucket or a mounted disk."""
     if not names(folder):
-        remove(folder.parent, folder.name)
+        with suppress(OSError):
+            remove(folder.parent, folder.name)
 
 
 def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
     """Raise OutputError if the output folder can't be written or, unless it may be overwritten,
     already holds something of these names.
     """
-    if output.is_file():
-        raise OutputError(f"--output {output} is a file; it must be a folder")
     try:
-        _try_to_write(output)
+        is_file = output.is_file()
+        if not is_file:
+            _try_to_write(output)
     except OSError as error:
         raise OutputError(f"--output {output} can't be written: {reason(error)}") from None
+    if is_file:
+        raise OutputError(f"--output {output} is a file; it must be a folder")
     if overwrite:
         return
     for pattern in patterns:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,8 +21,8 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from lstmfcn import cluster, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import Precision
-from lstmfcn.errors import OutputError
-from lstmfcn.journal import SUMMARY, WORK_FOLDER, Journal, Part
+from lstmfcn.errors import DataError, OutputError
+from lstmfcn.journal import Journal, Part
 from lstmfcn.outcome import FileResult, Outcomes, Rates, Summary
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
@@ -37,8 +38,7 @@ from lstmfcn.ranges import Block, InputFile, choose_range_bytes, group_ranges, p
 from lstmfcn.series import Fault, Matrix
 from lstmfcn.storage import Location
 
-RESULT_PATTERNS = ("**/*.out", SUMMARY, WORK_FOLDER)
-"""What a transform writes to its output folder."""
+_RESUMABLE = "--resume goes on when that is mended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,45 +95,48 @@ def transform(
     range_bytes = choose_range_bytes(files, num_predictors)
     done: list[Part] = []
     concluded: dict[int, FileResult] = {}
-    if journal is not None:
-        plan = _plan(checkpoint, files, options, precision)
-        if resume:
+    plan = _plan(checkpoint, files, options, precision)
+    with _writing(output):
+        if journal is not None and resume:
             range_bytes = journal.resume(plan)["range_bytes"]
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
-        else:
-            _clear(journal.folder.parent, files)
+        ranges = plan_ranges(files, range_bytes)
+        if journal is not None and not resume:
             journal.begin({**plan, "range_bytes": range_bytes})
-    ranges = plan_ranges(files, range_bytes)
     task = Task(files, ranges, checkpoint.length, options.format, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, leave_out=outcomes.done_ranges())
+    num_predictors = min(num_predictors, max(1, len(groups)))
     if resume:
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
     rates = Rates()
     for report in _run(checkpoint, task, groups, precision, num_predictors, options):
         if report.error:
-            raise OutputError(f"{report.error}; --resume goes on when that is mended")
+            raise OutputError(f"{report.error}; {_RESUMABLE}")
         rates.add(report)
-        outcomes.add(report)
+        with _writing(output):
+            outcomes.add(report)
         one = ranges[report.number]
         on_advance(Advance(one.end - one.start, report.num_rows, str(outcomes)))
-    for number in range(len(files)):
-        outcomes.conclude(number)
-    results = [outcomes.concluded[number] for number in range(len(files))]
-    summary = rates.summary(checkpoint.digest(), precision, num_predictors, called, results)
-    if journal is not None:
-        has_result = any(result.is_sound for result in results)
-        journal.end(json.dumps(asdict(summary), indent=1).encode() if has_result else None)
+    with _writing(output):
+        for number in range(len(files)):
+            outcomes.conclude(number)
+        results = [outcomes.concluded[number] for number in range(len(files))]
+        summary = rates.summary(checkpoint.digest(), precision, num_predictors, called, results)
+        if journal is not None:
+            has_result = any(result.is_sound for result in results)
+            journal.end(json.dumps(asdict(summary), indent=1).encode() if has_result else None)
     return summary
 
 
-def _clear(output: Location, files: list[InputFile]) -> None:
-    """Remove what an earlier transform of these files has left."""
-    stale = {f"{file.relative}{end}" for file in files for end in (".out", ".rejects.csv")}
-    found = storage.files(output) if output.exists() else []
-    there = [storage.relative(file.path, output) for file in found]
-    storage.remove(output, WORK_FOLDER, SUMMARY, *(name for name in there if name in stale))
+@contextmanager
+def _writing(output: Location | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        sentence = f"--output {output} can't be written: {storage.reason(error)}; {_RESUMABLE}"
+        raise OutputError(sentence) from None
 
 
 def _plan(
@@ -166,7 +169,7 @@ def _run(
         return
     DataContext.get_current().enable_progress_bars = False
     shared = ray.put((checkpoint, task))
-    pool = ActorPoolStrategy(size=min(num_predictors, len(groups)))
+    pool = ActorPoolStrategy(size=num_predictors)
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
     )
@@ -199,8 +202,14 @@ class _Reader:
         for number in row["ranges"]:
             report = Report(int(number), time.time())
             one = task.ranges[report.number]
-            is_stream = storage.is_gzip(task.files[one.file].path)  # too long to travel as one block
-            blocks = [] if is_stream else list(read_range(task, report.number, report))
+            blocks: list[Block] = []
+            try:
+                # One that is zipped is too long to travel as one block.
+                is_stream = one.start == 0 and storage.are_gzip([task.files[one.file].path])[0]
+                if not is_stream:
+                    blocks = list(read_range(task, report.number, report))
+            except (DataError, OSError):
+                is_stream = True  # its predictor says what is wrong
             block = one_block(blocks, task.length)
             rest = {
                 "report": asdict(report),
@@ -263,4 +272,5 @@ class _RangePredictor:
         if part is None:
             return False
         report.num_rows, report.num_bad, report.ended = part.num_rows, part.num_bad, time.time()
+        report.num_predicted = part.num_rows - part.num_bad
         return True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,10 @@ def commit(journal: Journal, part: Part, lines: bytes, rejects: bytes = b"") -> 
 
 
 def test_the_same_plan_goes_on_with_what_was_recorded_beside_it(journal: Journal) -> None:
-    assert journal.resume(PLAN) == {**PLAN, "range_bytes": 1000}
+    resumed = Journal(journal.output)
+
+    assert resumed.resume(PLAN)["range_bytes"] == 1000
+    assert resumed.folder == journal.folder
 
 
 @pytest.mark.parametrize(
@@ -57,9 +61,9 @@ def test_parts_are_joined_in_order_and_rejects_get_the_files_rows(journal: Journ
     assert set(journal.parts()) == {first, second}
 
     journal.join([first, second], {0: 0, 1: 2}, "deep/a.csv")
-    journal.note_concluded(0, {"name": "a.csv"}, [first, second])
+    journal.note_concluded(0, {"name": "a.csv"})
 
-    output = journal.folder.parent
+    output = journal.output
     assert storage.read_bytes(output / "deep" / "a.csv.out") == b"a\nb\nc\nERROR\ne\n"
     assert storage.read_bytes(output / "deep" / "a.csv.rejects.csv") == b"row,reason,line\n4,is blank,\n"
     assert list(journal.parts()) == []
@@ -75,8 +79,42 @@ def test_the_first_faulty_range_of_a_file_is_known(journal: Journal) -> None:
     assert journal.first_fault(4) is None
 
 
+def test_a_transform_that_another_took_the_folder_from_writes_no_output(journal: Journal) -> None:
+    other = Journal(journal.output)
+    other.begin(PLAN)
+    part = Part(0, 0, 1, 0)
+    commit(journal, part, b"a\n")
+
+    with pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$"):
+        journal.join([part], {0: 0}, "a.csv")
+
+    assert list(other.parts()) == []
+    assert storage.names(journal.output) == [".transform"]
+
+
+def test_starting_over_removes_what_earlier_transforms_wrote_and_nothing_else(place: Location) -> None:
+    output = place / "output"
+    result = {"files": [{"relative": "a.csv"}]}
+    storage.write_bytes(output / "transform.json", json.dumps(result).encode())
+    for name in ("a.csv.out", "a.csv.rejects.csv", "b.csv.out", "nohup.out"):
+        storage.write_bytes(output / name, b"")
+
+    Journal(output).begin({"input": [["b.csv", 10, 1]]})
+
+    assert sorted(storage.names(output)) == [".transform", "nohup.out"]
+
+
+def test_another_programs_transform_json_is_replaced(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "transform.json", b"[1]")
+
+    Journal(tmp_path).begin(PLAN)
+
+    assert storage.names(tmp_path) == [".transform"]
+
+
 def test_the_end_leaves_the_summary_or_no_folder(journal: Journal, place: Location) -> None:
     journal.end(b"{}")
+    assert not journal.is_unfinished()
     assert storage.names(place / "output") == ["transform.json"]
 
     other = Journal(place / "other")

@@ -30,7 +30,7 @@ def test_a_file_is_concluded_when_its_last_range_is_done_in_whatever_order() -> 
     assert outcomes.concluded == {}
 
     outcomes.add(report(0))
-    assert outcomes.concluded == {0: FileResult("a.csv", 10, 0, [], is_sound=True)}
+    assert outcomes.concluded == {0: FileResult("a.csv", "a.csv", 10, 0, [], is_sound=True)}
 
 
 def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:
@@ -58,6 +58,15 @@ def test_faults_after_rows_that_were_not_counted_are_not_told() -> None:
     assert outcomes.concluded[0].faults == ["a.csv: row 7 is blank"]
 
 
+def test_a_fault_that_several_ranges_find_is_told_once() -> None:
+    outcomes = Outcomes(task(), None)
+
+    for number in (0, 1):
+        outcomes.add(report(number, (0, "a.csv has become shorter while it was read")))
+
+    assert outcomes.concluded[0].faults == ["a.csv has become shorter while it was read"]
+
+
 def test_marked_rows_leave_a_file_sound_up_to_a_number() -> None:
     for most, sound in ((None, True), (2, True), (1, False)):
         outcomes = Outcomes(task("mark"), most)
@@ -69,14 +78,14 @@ def test_marked_rows_leave_a_file_sound_up_to_a_number() -> None:
 
 
 def test_what_an_earlier_run_has_done_counts() -> None:
-    concluded = {0: FileResult("a.csv", 10, 0, [], is_sound=True)}
+    concluded = {0: FileResult("a.csv", "a.csv", 10, 0, [], is_sound=True)}
     outcomes = Outcomes(task(), None, [Part(1, 1, 7, 0)], concluded)
     assert outcomes.done_ranges() == {0, 1, 3}
     assert outcomes.done_bytes() == 30
 
     outcomes.add(report(2))
 
-    assert outcomes.concluded[1] == FileResult("b.csv", 12, 0, [], is_sound=True)
+    assert outcomes.concluded[1] == FileResult("b.csv", "b.csv", 12, 0, [], is_sound=True)
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,41 @@
+import time
+
 import pytest
 
+from lstmfcn import progress as lstmfcn_progress
 from lstmfcn.progress import Progress
 
 
-def test_without_a_terminal_a_line_now_and_then_tells_rate_and_time_left(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_rate_and_time_left_are_told() -> None:
     seconds = [0.0]
     with Progress("predicted", 100.0, "MB", clock=lambda: seconds[0]) as progress:
-        for seconds[0], work in ((4.0, 20.0), (12.0, 10.0), (15.0, 10.0), (30.0, 20.0)):
-            progress.advance(work=work)
+        progress.advance(work=20.0)
+        progress.advance(work=10.0)
+        seconds[0] = 12.0
 
-    assert capsys.readouterr().out.splitlines() == [
-        "predicted: 30 of 100 MB, 2.5/s, about 28 s left",
-        "predicted: 60 of 100 MB, 2.0/s, about 20 s left",
-    ]
+        assert str(progress) == "predicted: 30 of 100 MB, 2.5/s, about 28 s left"
 
 
-def test_work_too_small_to_count_breaks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_lines_are_printed_though_nothing_gets_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lstmfcn_progress, "_SECONDS_BETWEEN_LINES", 0.01)
+    with Progress("predicted", 100.0, "MB"):
+        time.sleep(0.1)
+    printed = capsys.readouterr().out.splitlines()
+    time.sleep(0.05)
+
+    assert set(printed) == {"predicted: 0 of 100 MB, 0.0/s, time left unknown"}
+    assert capsys.readouterr().out == ""
+
+
+def test_work_too_small_to_count_breaks_nothing() -> None:
     seconds = [0.0]
     with Progress("predicted", 0.0, "MB", clock=lambda: seconds[0]) as progress:
         seconds[0] = 11.0
         progress.advance(work=0.0)
 
-    assert capsys.readouterr().out == "predicted: 0 of 0 MB, 0.0/s, time left unknown\n"
+        assert str(progress) == "predicted: 0 of 0 MB, 0.0/s, time left unknown"
 
 
 def test_a_given_line_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +45,7 @@ def test_a_given_line_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "epoch: 1\n"
 
 
-def test_work_done_before_counts_but_not_for_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_work_done_before_counts_but_not_for_the_rate() -> None:
     seconds = [0.0]
     with Progress("predicted", 100.0, "MB", clock=lambda: seconds[0]) as progress:
         progress.skip(50.0)
@@ -42,6 +54,6 @@ def test_work_done_before_counts_but_not_for_the_rate(capsys: pytest.CaptureFixt
         seconds[0] = 10.0
         progress.advance(work=10.0)
 
-    assert capsys.readouterr().out == (
-        "predicted: 60 of 100 MB, 1.0/s; 3,000 rows, 300/s; 1 of 2 files done, about 40 s left\n"
-    )
+        assert str(progress) == (
+            "predicted: 60 of 100 MB, 1.0/s; 3,000 rows, 300/s; 1 of 2 files done, about 40 s left"
+        )

@@ -77,11 +77,42 @@ def test_a_fault_at_the_beginning_of_a_range_is_a_fault_of_its_first_row(tmp_pat
 
 
 def test_inputs_are_csv_files_below_the_folder_but_not_in_the_output(tmp_path: Path) -> None:
-    for name in ("b.csv", "k=v/a é.csv.gz", "notes.txt", "out/old.csv", "out/b.csv.out"):
+    for name in ("b.csv", "b.csv.rejects.csv", "k=v/a é.csv.gz", "notes.txt", "out/old.csv", "out/b.csv.out"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
 
     inputs, skipped = find_inputs(tmp_path, tmp_path / "out")
 
     assert [file.relative for file in inputs] == ["b.csv", "k=v/a é.csv.gz"]
-    assert skipped == ["notes.txt"]
+    assert skipped == ["b.csv.rejects.csv", "notes.txt"]
+
+
+def test_an_output_folder_above_the_input_hides_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.csv").touch()
+
+    inputs, _ = find_inputs(tmp_path / "deep", tmp_path)
+
+    assert [file.relative for file in inputs] == ["a.csv"]
+
+
+def test_a_bad_row_is_kept_as_it_stands_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_bytes(b'1,2,"a"\r\n1,x,"b"\r\n')
+    files, _ = find_inputs(path, None)
+
+    (block,) = read_blocks(files[0], Range(0, 0, 0, 18), 2, PredictionFormat(id_columns=(3,)))
+
+    assert [fault.line for fault in block.faults] == [b'1,x,"b"']
+
+
+def test_a_byte_order_mark_is_one_only_where_the_file_begins(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_bytes(b"\xef\xbb\xbfa,1,2\n\xef\xbb\xbfb,1,2\n")
+    files, _ = find_inputs(path, None)
+
+    (block,) = read_blocks(
+        files[0], Range(0, 0, 0, path.stat().st_size), 2, PredictionFormat(id_columns=(1,))
+    )
+
+    assert block.identifiers == [b"a", b"\xef\xbb\xbfb"]

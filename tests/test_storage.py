@@ -2,10 +2,13 @@ import gzip
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from moto.s3.exceptions import AccessForbidden
+from moto.s3.models import S3Backend
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError, OutputError
@@ -51,6 +54,18 @@ def test_a_range_starts_with_the_line_that_starts_in_it(
     assert b"".join(storage.line_blocks(path, start, len(content), 8)) == content[min(first, len(content)) :]
 
 
+def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_LONGEST_LINE_BYTES", 1 << 20)
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"1," * (1 << 20) + b"1\n")
+
+    for start in (0, 10):
+        with pytest.raises(DataError, match=r"a.csv has a line of more than 1 MB; is it a CSV file\?$"):
+            list(storage.line_blocks(path, start, path.stat().st_size, 100))
+
+
 def test_ranges_are_read_from_object_storage_too(bucket: ObjectPath) -> None:
     path = bucket / "ranges" / "file.csv"
     storage.write_bytes(path, b"1,2\n3,4\n5,6")
@@ -63,7 +78,9 @@ def test_gzip_is_read_as_its_content_whatever_its_name(place: Location) -> None:
     path = place / "data.csv"
     storage.write_bytes(path, gzip.compress(b"1,2\n3,4\n"))
 
-    assert storage.is_gzip(path)
+    storage.write_bytes(place / "plain.csv", b"1")
+
+    assert storage.are_gzip([path, place / "plain.csv"]) == [True, False]
     assert storage.read_bytes(path) == b"1,2\n3,4\n"
     assert list(storage.line_blocks(path, 0, 30, 4)) == [b"1,2\n", b"3,4\n"]
 
@@ -131,6 +148,34 @@ def test_a_file_of_several_uploads_is_whole(bucket: ObjectPath) -> None:
     assert storage.read_bytes(bucket / "large") == content
 
 
+def test_an_upload_that_fails_half_way_leaves_what_was_there(
+    bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bucket / "half way"
+    storage.write_bytes(path, b"old")
+    upload_part = S3Backend.upload_part
+
+    def refuse_second(*args: Any, **kwargs: Any) -> Any:
+        if "2" in (str(value) for value in (*args, *kwargs.values())):
+            raise AccessForbidden("no more")
+        return upload_part(*args, **kwargs)
+
+    monkeypatch.setattr(S3Backend, "upload_part", refuse_second)
+    with pytest.raises(OSError, match="no more"):
+        storage.write_bytes(path, bytes(30_000_000))
+
+    assert storage.read_bytes(path) == b"old"
+
+
+def test_zipped_content_is_stored_as_it_is(place: Location) -> None:
+    content = gzip.compress(b"1,2\n")
+
+    storage.write_bytes(place / "a.csv.gz", content)
+
+    with (place / "a.csv.gz").open("rb") as file:
+        assert file.read() == content
+
+
 def test_a_failed_write_leaves_what_was_there(place: Location) -> None:
     path = place / "file"
     storage.write_bytes(path, b"old")
@@ -153,11 +198,12 @@ def test_a_pending_file_that_is_not_committed_vanishes(place: Location) -> None:
         dropped.write(b"dropped")
         kept.commit(place / "name")
 
-    assert storage.names(place) == ["name"]
+    assert storage.names(place) == storage.names_below(place) == ["name"]
     assert storage.read_bytes(place / "name") == b"kept"
 
 
-def test_files_are_joined_in_order(place: Location) -> None:
+def test_files_of_any_size_are_joined_in_order(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_PIECE_BYTES", 2)
     parts = [place / str(number) for number in range(20)]
     for part in parts:
         storage.write_bytes(part, f"{part.name},".encode())

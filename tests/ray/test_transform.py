@@ -183,7 +183,9 @@ def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
 
     with pytest.raises(KeyboardInterrupt):
         lstmfcn_transform.transform(trained, files, output, Options(), on_advance=interrupt)
-    committed = set(Journal(output).parts())
+    interrupted = Journal(output)
+    interrupted.resume({})
+    committed = set(interrupted.parts())
     assert len(committed) >= 5
     assert "series.csv.out" not in storage.names(output)
     other = Options(format=PredictionFormat(("probabilities",)))
@@ -221,10 +223,10 @@ def test_object_storage_serves_for_checkpoint_input_and_output(
     assert status_of(transform, *flags, "--columns", "label,probabilities") == 2
 
     assert capsys.readouterr().err.startswith(f"{place}/input/bad.csv: row 201 ")
-    lines = Predictor(trained).predict_csv(content, source="expected").splitlines()
+    series = make_dataset(200, seed=3).series
+    cells = list(Predictor(trained).cells(series, ("label", "probabilities")))
     for name in ("k=v/ä.csv.out", "zipped.csv.gz.out"):
-        written = storage.read_bytes(place / "output" / name).splitlines()
-        assert [line.partition(b",")[0] for line in written] == lines
+        assert storage.read_bytes(place / "output" / name) == b"".join(line + b"\n" for line in cells)
     assert set(storage.names(place / "output")) == {"k=v", "transform.json", "zipped.csv.gz.out"}
 
 
@@ -237,7 +239,7 @@ def test_unfinished_work_is_refused_by_name_and_nothing_can_not_be_resumed(
 
     assert status_of(transform, *flags, "--resume") == 2
     assert f"--resume: {output} holds no unfinished transform" in capsys.readouterr().err
-    (output / ".transform").mkdir(parents=True)
+    Journal(output).begin({"input": []})
     assert status_of(transform, *flags) == 2
     assert f"--output {output} holds an unfinished transform; --resume goes on" in capsys.readouterr().err
     assert status_of(transform, *flags, "--overwrite") == 0
@@ -303,7 +305,7 @@ def test_a_folder_gives_an_output_for_each_sound_file_and_a_sentence_for_each_ot
         f"{broken}: row 3, column {LENGTH}: 'abc' is not a finite number",
         f"{folder / 'empty.csv'} is empty",
     ]
-    assert "skipped, for they are not *.csv or *.csv.gz: readme.md" in printed.out
+    assert "skipped, for they are not *.csv or *.csv.gz, or list bad rows: readme.md" in printed.out
     assert status_of(transform, *flags, "--output", output) == 2
     assert "already holds a result" in capsys.readouterr().err
 
@@ -314,10 +316,15 @@ def test_check_reads_without_predicting(
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
 
-    assert status_of(transform, "--checkpoint", checkpoint_folder, "--input", series_csv, "--check") == 0
+    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--check")
+    assert status_of(transform, *flags) == 0
 
     assert capsys.readouterr().out.startswith(f"200 rows of length {LENGTH} in 1 file found sound in ")
     assert sorted(tmp_path.rglob("*")) == before
+
+    series_csv.write_bytes(series_csv.read_bytes() + b"x\n")
+    assert status_of(transform, *flags, "--bad-rows", "mark") == 0
+    assert "1 bad rows would be marked ERROR" in capsys.readouterr().out
 
 
 @needs_ray
