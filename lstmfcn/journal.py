@@ -68,6 +68,11 @@ class Journal:
     def _work_folder(self) -> Location:
         return self.output / _WORK_FOLDER
 
+    @property
+    def _begun(self) -> Location:
+        """A file that is there until another transform begins."""
+        return self._work_folder / f"begun-{self._run}"
+
     def is_unfinished(self) -> bool:
         """Whether there is something to resume."""
         return (self._work_folder / _PLAN).exists()
@@ -78,7 +83,9 @@ class Journal:
         stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
         storage.remove(self.output, _WORK_FOLDER, _SUMMARY, *(stale & set(storage.names_below(self.output))))
         self._run = uuid4().hex
-        self._write_plan(plan)
+        storage.write_bytes(self._begun, b"")
+        content = json.dumps({**plan, "run": self._run}, indent=1).encode()
+        storage.write_bytes(self._work_folder / _PLAN, content)
 
     def _earlier_inputs(self) -> Iterator[str]:
         """Paths, below the input folder, of the files that an earlier transform to this folder has read."""
@@ -88,10 +95,6 @@ class Journal:
             with suppress(ValueError, LookupError, TypeError):  # another program's file of this name
                 summary = json.loads(storage.read_bytes(self.output / _SUMMARY))
                 yield from [str(file["relative"]) for file in summary["files"]]
-
-    def _write_plan(self, plan: dict[str, Any]) -> None:
-        content = json.dumps({**plan, "run": self._run}, indent=1).encode()
-        storage.write_bytes(self._work_folder / _PLAN, content)
 
     def _recorded(self) -> dict[str, Any]:
         return dict(json.loads(storage.read_bytes(self._work_folder / _PLAN)))
@@ -112,7 +115,7 @@ class Journal:
 
     def refuse_another_run(self) -> None:
         """Raise OutputError if another transform has begun in the output folder since."""
-        if not self.is_unfinished() or self._recorded()["run"] != self._run:
+        if not self._begun.exists():
             raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")
 
     def pending(self) -> AbstractContextManager[PendingFile]:
@@ -150,7 +153,7 @@ class Journal:
     def concluded(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The files of which it is known what became of them, and what."""
         folder = self.folder / _CONCLUDED
-        noted = storage.names(folder)
+        noted = [name for name in storage.names(folder) if name.isdecimal()]
         for name, result in zip(noted, storage.read_all([folder / name for name in noted]), strict=True):
             yield int(name), json.loads(result)
 

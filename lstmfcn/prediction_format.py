@@ -83,7 +83,7 @@ def csv_cell(cell: str) -> bytes:
     return text.getvalue().encode(errors="surrogateescape")
 
 
-def parse_columns(text: str) -> tuple[PredictionColumn, ...]:
+def parse_columns(text: str, name: str = "--columns") -> tuple[PredictionColumn, ...]:
     """`label`, `probabilities` or `label,probabilities`. Raises DataError for anything else."""
     choices: dict[str, tuple[PredictionColumn, ...]] = {
         "label": ("label",),
@@ -91,7 +91,7 @@ def parse_columns(text: str) -> tuple[PredictionColumn, ...]:
         "label,probabilities": ("label", "probabilities"),
     }
     if text not in choices:
-        raise DataError(f"--columns is {text!r}; it can be label, probabilities or label,probabilities")
+        raise DataError(f"{name} is {text!r}; it can be label, probabilities or label,probabilities")
     return choices[text]
 
 

@@ -90,7 +90,12 @@ class Predictor:
 
     def cells(self, series: Matrix, columns: Sequence[PredictionColumn] = ("label",)) -> NDArray[np.object_]:
         """The prediction columns of each series as CSV, without line end: (cases,) of bytes."""
-        probabilities = self.probabilities(series)
+        return self.render(self.probabilities(series), columns)
+
+    def render(
+        self, probabilities: NDArray[np.float32], columns: Sequence[PredictionColumn]
+    ) -> NDArray[np.object_]:
+        """As cells, from probabilities that are known."""
         parts = [
             self._labels[probabilities.argmax(axis=1)] if column == "label" else _rows(probabilities)
             for column in columns

@@ -13,7 +13,8 @@ from lstmfcn.cluster import connection, refuse_unsatisfiable
 from lstmfcn.command import LocationFlag, NotNegative, run
 from lstmfcn.devices import Precision
 from lstmfcn.errors import ResourceError
-from serve_app.app import Settings, build_app
+from serve_app.app import build_app
+from serve_app.settings import Settings
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 

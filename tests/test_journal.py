@@ -67,6 +67,7 @@ def test_parts_are_joined_in_order_and_rejects_get_the_files_rows(journal: Journ
     assert storage.read_bytes(output / "deep" / "a.csv.out") == b"a\nb\nc\nERROR\ne\n"
     assert storage.read_bytes(output / "deep" / "a.csv.rejects.csv") == b"row,reason,line\n4,is blank,\n"
     assert list(journal.parts()) == []
+    storage.write_bytes(journal.folder / "concluded" / ".left-by-a-kill.tmp", b"")
     assert list(journal.concluded()) == [(0, {"name": "a.csv"})]
 
 

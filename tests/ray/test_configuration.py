@@ -4,7 +4,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.app import Settings
+from serve_app.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 

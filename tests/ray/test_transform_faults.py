@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -57,10 +58,13 @@ class Killer:
         return {part.name: (folder / part.name).stat().st_mtime_ns for part in self._journal.parts()}
 
     def _kill(self) -> bool:
-        for process in psutil.Process().children(recursive=True):
-            if self._victim in process.name():
-                process.kill()
-                return True
+        for _ in range(300):  # a reader lives for a few milliseconds only
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if self._victim in process.name():
+                        process.kill()
+                        return True
+            time.sleep(0.01)
         return False
 
 

@@ -1,0 +1,59 @@
+"""API keys: who may ask for predictions."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+
+from starlette.datastructures import Headers
+
+from lstmfcn import storage
+from lstmfcn.errors import DataError
+
+VARIABLE = "LSTMFCN_API_KEYS"
+_SHORTEST = 16
+
+
+class ApiKeys:
+    """Keys of which a request must carry one, as `Authorization: Bearer <key>` or as `X-Api-Key: <key>`; with
+    no keys everybody may ask.
+    """
+
+    def __init__(self, keys: list[str]) -> None:
+        """Raises DataError for a key that is too short to be safe."""
+        if any(len(key) < _SHORTEST for key in keys):
+            raise DataError(
+                f"an API key has fewer than {_SHORTEST} characters; make one by: openssl rand -hex 32"
+            )
+        self._digests = [_digest(key) for key in keys]
+
+    @classmethod
+    def read(cls, path: str | None) -> ApiKeys:
+        """From a file with a key a line and comments after `#`, or from the environment, separated by commas.
+
+        Raises DataError.
+        """
+        if path is None:
+            return cls([key.strip() for key in os.environ.get(VARIABLE, "").split(",") if key.strip()])
+        lines = storage.read_bytes(storage.location(path)).decode(errors="replace").splitlines()
+        keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not keys:
+            raise DataError(f"{path} holds no API key; write one a line")
+        return cls(keys)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def allow(self, headers: Headers) -> bool:
+        """Whether a request may be answered; it takes the same time whichever key is right."""
+        if not self._digests:
+            return True
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = _digest(key)
+        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,122 @@
+"""Micro-batches by rows: the rows of requests that come together share a pass through the network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmfcn.series import Matrix
+
+Probabilities: TypeAlias = NDArray[np.float32]
+"""(cases, classes)"""
+
+
+class QueueFullError(Exception):
+    """There are more rows waiting than may."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    series: Matrix
+    done: asyncio.Future[Probabilities]
+    num_taken: int = 0
+    num_done: int = 0
+    parts: list[Probabilities] = field(default_factory=list)
+
+
+class Batcher:
+    """Predicts the series of concurrent requests in passes of bounded size, off the event loop.
+
+    A request that finds nobody else is predicted at once. Those that come during a pass share the next one,
+    in which they take turns by a few rows each, so that a large one doesn't keep the small ones waiting.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Matrix], Probabilities],
+        *,
+        rows_at_once: int,
+        rows_on_loop: int,
+        most_rows: int,
+        on_pass: Callable[[int, int], None] = lambda requests, rows: None,
+    ) -> None:
+        """`rows_at_once` of a pass; `rows_on_loop` that a lone request may have to be predicted on the event
+        loop, where a thread would cost more; `most_rows` that may wait. `on_pass` is told of every pass.
+        """
+        self._predict = predict
+        self._rows_at_once, self._rows_on_loop, self._most_rows = rows_at_once, rows_on_loop, most_rows
+        self._on_pass = on_pass
+        self._turn = max(1, rows_at_once // 8)
+        self._waiting: deque[_Pending] = deque()
+        self._num_waiting = 0
+        self._thread = ThreadPoolExecutor(1, "predict")
+        self._working: asyncio.Task[None] | None = None
+
+    async def probabilities(self, series: Matrix) -> Probabilities:
+        """Raises QueueFullError at once when too many rows wait."""
+        if self._working is None and len(series) <= self._rows_on_loop:
+            self._on_pass(1, len(series))
+            return self._predict(series)
+        if self._num_waiting and self._num_waiting + len(series) > self._most_rows:
+            raise QueueFullError
+        pending = _Pending(series, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._num_waiting += len(series)
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        return await pending.done
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while shares := self._next_pass():
+            self._on_pass(len({id(pending) for pending, _ in shares}), sum(len(rows) for _, rows in shares))
+            series = np.concatenate([rows for _, rows in shares])
+            try:
+                predicted = await loop.run_in_executor(self._thread, self._predict, series)
+            except Exception as error:
+                for pending, _ in shares:
+                    _fail(pending, error)
+            else:
+                _distribute(predicted, shares)
+        self._working = None
+
+    def _next_pass(self) -> list[tuple[_Pending, Matrix]]:
+        """The requests in the next pass, and the rows that each takes to it."""
+        shares = []
+        room = self._rows_at_once
+        while self._waiting and room > 0:
+            pending = self._waiting.popleft()
+            left = len(pending.series) - pending.num_taken
+            if pending.done.done():  # its caller has gone, or it has failed
+                self._num_waiting -= left
+                continue
+            rows = pending.series[pending.num_taken : pending.num_taken + min(self._turn, room)]
+            shares.append((pending, rows))
+            pending.num_taken += len(rows)
+            self._num_waiting -= len(rows)
+            room -= len(rows)
+            if len(rows) < left:
+                self._waiting.append(pending)
+        return shares
+
+
+def _distribute(predicted: Probabilities, shares: list[tuple[_Pending, Matrix]]) -> None:
+    start = 0
+    for pending, rows in shares:
+        pending.parts.append(predicted[start : start + len(rows)])
+        start += len(rows)
+        pending.num_done += len(rows)
+        if pending.num_done == len(pending.series) and not pending.done.done():
+            pending.done.set_result(np.concatenate(pending.parts))
+
+
+def _fail(pending: _Pending, error: Exception) -> None:
+    if not pending.done.done():
+        pending.done.set_exception(error)

@@ -1,0 +1,178 @@
+"""What the endpoint understands and answers over HTTP, apart from predictions.
+
+`/invocations` and its neighbours are what SageMaker asks of a container; `/endpoints/<name>/invocations`,
+below any prefix, is what boto3 calls. Errors are a sentence as plain text on the one and, on the other,
+what botocore turns into its typed exceptions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+
+from lstmfcn.errors import DataError
+from lstmfcn.prediction_format import PredictionColumn, parse_columns
+
+Action: TypeAlias = Literal["ping", "invoke", "model", "execution-parameters"]
+
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+_ACTIONS: dict[str, Action] = {
+    "/": "model",
+    "/model": "model",
+    "/ping": "ping",
+    "/invocations": "invoke",
+    "/execution-parameters": "execution-parameters",
+}
+_PLATFORM_PATH = re.compile(r"(?:/[^/]+)*/endpoints/(?P<name>[a-zA-Z0-9](?:-?[a-zA-Z0-9])*)/invocations")
+_MEDIA_RANGES = {"text/csv", "text/*", "*/*"}
+_OVERLOADED_RETRY_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path asks for."""
+
+    action: Action
+    is_platform: bool = False
+    """Whether boto3 calls it."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method that it takes."""
+        return "POST" if self.action == "invoke" else "GET"
+
+
+@dataclass(slots=True)
+class RequestError(Exception):
+    """A request that isn't answered with predictions."""
+
+    status: int
+    sentence: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def route(path: str) -> Route:
+    """Raises RequestError for a path that isn't served."""
+    if action := _ACTIONS.get(path):
+        return Route(action)
+    if _PLATFORM_PATH.fullmatch(path):
+        return Route("invoke", is_platform=True)
+    served = "GET /ping, GET /model, POST /invocations and POST /endpoints/<name>/invocations"
+    raise RequestError(404, f"there is no {path}; there are {served}")
+
+
+def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
+    """Raise RequestError unless the request's method, type, size and what it accepts will do."""
+    if method != route.method:
+        sentence = f"the path takes {route.method}, not {method}"
+        raise RequestError(405, sentence, {"Allow": route.method})
+    if route.action != "invoke":
+        return
+    media_type = headers.get("content-type", "text/csv").partition(";")[0].strip().lower()
+    if media_type not in ("", "text/csv"):
+        raise RequestError(415, f"Content-Type is {media_type}; this endpoint takes text/csv")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise RequestError(415, f"Content-Encoding is {encoding}; this endpoint takes plain text/csv")
+    accepted = headers.get("accept", "*/*")
+    if not _accepts_csv(accepted):
+        raise RequestError(406, f"Accept is {accepted}; this endpoint answers text/csv")
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most_bytes:
+        raise too_large(most_bytes)
+
+
+def _accepts_csv(accepted: str) -> bool:
+    for one in accepted.lower().split(","):
+        media_range, *parameters = (part.strip() for part in one.split(";"))
+        refused = any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
+        if media_range in _MEDIA_RANGES and not refused:
+            return True
+    return not accepted.strip()
+
+
+def too_large(most_bytes: int) -> RequestError:
+    """For a body of more bytes."""
+    return RequestError(413, f"the body has more than {most_bytes} bytes; use jobs.transform")
+
+
+def overloaded(sentence: str) -> RequestError:
+    """For a request that there is no room for at the moment."""
+    return RequestError(503, sentence, {"Retry-After": str(_OVERLOADED_RETRY_SECONDS)})
+
+
+def asked_columns(query: str, headers: Headers) -> tuple[PredictionColumn, ...] | None:
+    """The columns that a request asks for, by `?columns=` or by a custom attribute `columns=`; or None.
+
+    Raises RequestError.
+    """
+    asked = parse_qs(query, keep_blank_values=True).get("columns", [])
+    attributes = headers.get(CUSTOM_ATTRIBUTES, "")
+    asked += [
+        value
+        for name, _, value in (one.partition("=") for one in attributes.split(";"))
+        if name.strip() == "columns"
+    ]
+    if not asked:
+        return None
+    try:
+        return parse_columns(asked[0].strip(), "columns")
+    except DataError as error:
+        raise RequestError(400, str(error)) from None
+
+
+def predictions(lines: bytes, route: Route, headers: Headers, request_id: str) -> Response:
+    """The answer with predictions."""
+    return Response(lines, headers=_echoed(route, headers, request_id), media_type="text/csv")
+
+
+def refusal(error: RequestError, route: Route | None, headers: Headers, request_id: str) -> Response:
+    """The answer with an error's sentence, in the form that the caller understands."""
+    if route is None or not route.is_platform:
+        return PlainTextResponse(
+            error.sentence + "\n", error.status, {**error.headers, "x-request-id": request_id}
+        )
+    status, kind, body = _platform_error(error)
+    echoed = _echoed(route, headers, request_id)
+    return Response(
+        json.dumps(body), status, {**echoed, **error.headers, "x-amzn-ErrorType": kind}, "application/json"
+    )
+
+
+def _platform_error(error: RequestError) -> tuple[int, str, Mapping[str, object]]:
+    match error.status:
+        case 400:  # what a container refuses, the platform reports so
+            body = {
+                "Message": f'Received client error (400) from primary with message "{error.sentence}".',
+                "OriginalStatusCode": 400,
+                "OriginalMessage": error.sentence,
+                "LogStreamArn": "",
+            }
+            return 424, "ModelError", body
+        case 401:
+            return 403, "AccessDeniedException", {"Message": error.sentence}
+        case 503:
+            return 503, "ServiceUnavailable", {"Message": error.sentence}
+        case 504:
+            return 504, "InternalFailure", {"Message": error.sentence}
+    return error.status, "ValidationError", {"Message": error.sentence}
+
+
+def _echoed(route: Route, headers: Headers, request_id: str) -> dict[str, str]:
+    echoed = {"x-request-id": request_id}
+    if route.is_platform:
+        echoed["x-amzn-RequestId"] = request_id
+        echoed["x-Amzn-Invoked-Production-Variant"] = headers.get(
+            "x-amzn-sagemaker-target-variant", "AllTraffic"
+        )
+    for name in (CUSTOM_ATTRIBUTES, "x-amzn-sagemaker-inference-id"):
+        if name in headers:
+            echoed[name] = headers[name]
+    return echoed

@@ -1,0 +1,58 @@
+"""What an endpoint tells of itself: metrics through Serve, and a line in the log for each request."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from ray.serve.metrics import Counter, Histogram
+
+_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60]
+_ROWS = [1.0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000]
+
+_log = logging.getLogger("ray.serve")
+
+
+class Observer:
+    """Counts requests, rows and passes, and writes the access log."""
+
+    def __init__(self) -> None:
+        self._requests = Counter("lstmfcn_requests", "Requests answered.", tag_keys=("status",))
+        self._rows = Counter("lstmfcn_rows", "Rows predicted.")
+        self._seconds = Histogram("lstmfcn_request_seconds", "From request to answer.", boundaries=_SECONDS)
+        self._pass_rows = Histogram(
+            "lstmfcn_pass_rows", "Rows that were predicted together.", boundaries=_ROWS
+        )
+        self._pass_requests = Histogram(
+            "lstmfcn_pass_requests", "Requests that were predicted together.", boundaries=_ROWS
+        )
+        self._waited = Histogram(
+            "lstmfcn_queue_seconds", "From a request's rows to their predictions.", boundaries=_SECONDS
+        )
+
+    def request(
+        self, request_id: str, method: str, path: str, status: int, rows: int, seconds: float
+    ) -> None:
+        """A request was answered."""
+        self._requests.inc(tags={"status": str(status)})
+        self._seconds.observe(seconds)
+        if rows:
+            self._rows.inc(rows)
+        line = {
+            "request_id": request_id,
+            "method": method,
+            "path": path,
+            "status": status,
+            "rows": rows,
+            "ms": round(1000 * seconds, 2),
+        }
+        _log.info(json.dumps(line))
+
+    def predicted(self, seconds: float) -> None:
+        """A request's rows were predicted, after so long."""
+        self._waited.observe(seconds)
+
+    def a_pass(self, requests: int, rows: int) -> None:
+        """The rows of some requests went through the network together."""
+        self._pass_requests.observe(requests)
+        self._pass_rows.observe(rows)
