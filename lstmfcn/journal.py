@@ -23,12 +23,13 @@ from lstmfcn.storage import Location, PendingFile
 
 _WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
+_RUN = "run"
 _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
 _CONCLUDED = "concluded"
 
-RESULT_PATTERNS = ("**/*.out", _SUMMARY)
+RESULT_PATTERNS = ("**/*.out", f"**/*{REJECTS_SUFFIX}", _SUMMARY)
 """What a transform writes to its output folder."""
 
 
@@ -68,42 +69,41 @@ class Journal:
     def _work_folder(self) -> Location:
         return self.output / _WORK_FOLDER
 
-    @property
-    def _begun(self) -> Location:
-        """A file that is there until another transform begins."""
-        return self._work_folder / f"begun-{self._run}"
-
     def is_unfinished(self) -> bool:
         """Whether there is something to resume."""
         return (self._work_folder / _PLAN).exists()
 
     def begin(self, plan: dict[str, Any]) -> None:
-        """Remove what an earlier transform has left, and record what is going to be computed."""
-        inputs = [*self._earlier_inputs(), *(name for name, *_ in plan["input"])]
-        stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
-        storage.remove(self.output, _WORK_FOLDER, _SUMMARY, *(stale & set(storage.names_below(self.output))))
+        """Remove what earlier transforms have left, and record what is going to be computed."""
+        inputs = {name for name, *_ in plan["input"]} | set(self._earlier_inputs())
         self._run = uuid4().hex
-        storage.write_bytes(self._begun, b"")
-        content = json.dumps({**plan, "run": self._run}, indent=1).encode()
-        storage.write_bytes(self._work_folder / _PLAN, content)
+        storage.write_bytes(self._work_folder / _RUN, self._run.encode())
+        self._write_plan({"input": [[name] for name in inputs]})  # for the next, if this one ends here
+        stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
+        storage.remove(self.output, _SUMMARY, *(stale & set(storage.names_below(self.output))))
+        self._write_plan(plan)
+        for name in set(storage.names(self._work_folder)) - {_RUN, _PLAN}:
+            with suppress(OSError):  # where an earlier run still writes
+                storage.remove(self._work_folder, name)
 
     def _earlier_inputs(self) -> Iterator[str]:
         """Paths, below the input folder, of the files that an earlier transform to this folder has read."""
-        if self.is_unfinished():
-            yield from (name for name, *_ in self._recorded()["input"])
-        if (self.output / _SUMMARY).exists():
-            with suppress(ValueError, LookupError, TypeError):  # another program's file of this name
-                summary = json.loads(storage.read_bytes(self.output / _SUMMARY))
-                yield from [str(file["relative"]) for file in summary["files"]]
+        for path in (self._work_folder / _PLAN, self.output / _SUMMARY):
+            if path.exists():
+                with suppress(ValueError, LookupError, TypeError, AttributeError):  # another program's file
+                    recorded = json.loads(storage.read_bytes(path))
+                    yield from [name for name, *_ in recorded.get("input", [])]
+                    yield from [file["relative"] for file in recorded.get("files", [])]
 
-    def _recorded(self) -> dict[str, Any]:
-        return dict(json.loads(storage.read_bytes(self._work_folder / _PLAN)))
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        content = json.dumps({**plan, "run": self._run}, indent=1).encode()
+        storage.write_bytes(self._work_folder / _PLAN, content)
 
     def resume(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan as recorded. Raises OutputError unless it has the same values as `plan`."""
         if not self.is_unfinished():
             raise OutputError(f"--resume: {self.output} holds no unfinished transform; leave it out")
-        recorded = self._recorded()
+        recorded: dict[str, Any] = json.loads(storage.read_bytes(self._work_folder / _PLAN))
         for name, value in plan.items():
             if recorded.get(name) != value:
                 raise OutputError(
@@ -115,7 +115,8 @@ class Journal:
 
     def refuse_another_run(self) -> None:
         """Raise OutputError if another transform has begun in the output folder since."""
-        if not self._begun.exists():
+        path = self._work_folder / _RUN
+        if not path.exists() or storage.read_bytes(path) != self._run.encode():
             raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")
 
     def pending(self) -> AbstractContextManager[PendingFile]:
@@ -133,17 +134,22 @@ class Journal:
 
         The parts stay until the file is noted as concluded.
         """
-        self.refuse_another_run()
         with self.pending() as whole:
             storage.join([self.folder / part.name for part in parts], whole)
+            self.refuse_another_run()
             whole.commit(self.output / f"{relative}.out")
         if any(part.num_bad for part in parts):
-            rows = [["row", "reason", "line"]]
-            for part in parts:
-                if part.num_bad:
-                    for row, *rest in storage.read_rows(self.folder / part.rejects_name):
-                        rows.append([str(rows_before[part.part] + int(row)), *rest])
-            storage.write_rows(self.output / f"{relative}{REJECTS_SUFFIX}", rows)
+            with self.pending() as rejects:
+                rejects.write(storage.csv_lines([["row", "reason", "line"]]))
+                for part in parts:
+                    if part.num_bad:
+                        rows = storage.read_rows(self.folder / part.rejects_name)
+                        before = rows_before[part.part]
+                        rejects.write(
+                            storage.csv_lines([str(before + int(row)), *rest] for row, *rest in rows)
+                        )
+                self.refuse_another_run()
+                rejects.commit(self.output / f"{relative}{REJECTS_SUFFIX}")
 
     def note_concluded(self, file: int, result: dict[str, Any]) -> None:
         """Record what became of a file, and remove its parts."""
@@ -159,20 +165,22 @@ class Journal:
 
     def end(self, summary: bytes | None) -> None:
         """Write transform.json, if there is a result, and remove the work folder; leave no empty folder."""
+        self.refuse_another_run()
         if summary is not None:
             storage.write_bytes(self.output / _SUMMARY, summary)
         storage.remove(self._work_folder, _PLAN)  # first: without it nothing is to be resumed
-        storage.remove(self.output, _WORK_FOLDER)
+        with suppress(OSError):  # where a process that was thought dead still writes
+            storage.remove(self.output, _WORK_FOLDER)
         storage.remove_if_empty(self.output)
 
     def note_fault(self, file: int, part: int) -> None:
         """Record that a range has a bad row, for others to leave the file alone."""
-        storage.write_bytes(self.folder / str(file) / f"{_FAULT}{part}", b"")
+        storage.write_bytes(self.folder / f"{_FAULT}{file}" / str(part), b"")
 
     def first_fault(self, file: int) -> int | None:
         """The first range of a file that is known to have a bad row."""
-        noted = [name for name in storage.names(self.folder / str(file)) if name.startswith(_FAULT)]
-        return min((int(name.removeprefix(_FAULT)) for name in noted), default=None)
+        noted = storage.names(self.folder / f"{_FAULT}{file}")  # apart, since every range asks
+        return min((int(name) for name in noted if name.isdecimal()), default=None)
 
 
 def _difference(name: str, recorded: object, value: object) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from pyarrow import fs
+from pyarrow import fs, memory_map
 
 from lstmfcn.errors import LocationError
 
@@ -113,14 +113,14 @@ class ObjectPath:
             uploader.submit(self._upload, file).result()
 
     def _upload(self, file: Path) -> None:
-        with file.open("rb") as local:
+        with memory_map(str(file)) as local:  # which can't fail half-way, as reading can
             stream = self._filesystem().open_output_stream(str(self.key), compression=None)
             try:
-                while piece := local.read(_UPLOAD_BYTES):
+                while (piece := local.read_buffer(_UPLOAD_BYTES)).size:
                     stream.write(piece)
                     stream.flush()  # else the memory fills faster than the network empties it
             finally:
-                stream.close()  # raises what went wrong, then nothing appears
+                stream.close()  # raises what went wrong with it, and nothing appears
 
     def remove(self) -> None:
         """The object, or all that is below it; nothing if there is nothing."""

@@ -61,8 +61,8 @@ class Report:
     num_predicted: int = 0
     num_bad: int = 0
     faults: list[tuple[int, str]] = field(default_factory=list)
-    """Rows, from 1 within the range, and what follows `row <row>` in the sentence about it; row 0 has
-    a whole sentence about the file."""
+    """Rows that aren't marked, from 1 within the range, and what follows `row <row>` in the sentence about
+    each; row 0 has a whole sentence about the file."""
     read_seconds: float = 0.0
     predict_seconds: float = 0.0
     error: str = ""
@@ -147,9 +147,10 @@ def _commit(
 
 
 def _count(task: Task, report: Report, block: Block) -> None:
-    for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
-        reason = task.format.reason_with_the_files_columns(fault.reason)
-        report.faults.append((report.num_rows + fault.row, reason))
+    if task.bad_rows == "fail":
+        for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
+            reason = task.format.reason_with_the_files_columns(fault.reason)
+            report.faults.append((report.num_rows + fault.row, reason))
     report.num_rows += block.num_rows
     report.num_bad += len(block.faults)
 

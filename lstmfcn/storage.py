@@ -76,6 +76,8 @@ def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Itera
 
 
 def _line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
+    if start > 0 and start >= end:
+        return
     with _open(path, start) as file:
         if isinstance(file, gzip.GzipFile):
             remaining: int | None = None
@@ -118,6 +120,8 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as raw:
             if start > 0:
+                if raw.seek(0, os.SEEK_END) < start:
+                    raise DataError(f"{path} has become shorter while it was read")
                 raw.seek(start - 1)
                 yield raw
             elif raw.peek(2)[:2] != _GZIP_MAGIC:  # without going back, which a pipe can't
@@ -297,11 +301,11 @@ def read_rows(path: Location) -> Iterator[list[str]]:
         yield from csv.reader(text)
 
 
-def write_rows(path: Location, rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV at once."""
+def csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
+    """Rows as the lines of a CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def remove(folder: Location, *names: str) -> None:

@@ -38,8 +38,6 @@ from lstmfcn.ranges import Block, InputFile, choose_range_bytes, group_ranges, p
 from lstmfcn.series import Fault, Matrix
 from lstmfcn.storage import Location
 
-_RESUMABLE = "--resume goes on when that is mended"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -96,7 +94,7 @@ def transform(
     done: list[Part] = []
     concluded: dict[int, FileResult] = {}
     plan = _plan(checkpoint, files, options, precision)
-    with _writing(output):
+    with _writing(journal):
         if journal is not None and resume:
             range_bytes = journal.resume(plan)["range_bytes"]
             done = list(journal.parts())
@@ -113,13 +111,13 @@ def transform(
     rates = Rates()
     for report in _run(checkpoint, task, groups, precision, num_predictors, options):
         if report.error:
-            raise OutputError(f"{report.error}; {_RESUMABLE}")
+            raise _stopped(journal, report.error)
         rates.add(report)
-        with _writing(output):
+        with _writing(journal):
             outcomes.add(report)
         one = ranges[report.number]
         on_advance(Advance(one.end - one.start, report.num_rows, str(outcomes)))
-    with _writing(output):
+    with _writing(journal):
         for number in range(len(files)):
             outcomes.conclude(number)
         results = [outcomes.concluded[number] for number in range(len(files))]
@@ -131,12 +129,22 @@ def transform(
 
 
 @contextmanager
-def _writing(output: Location | None) -> Iterator[None]:
+def _writing(journal: Journal | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        sentence = f"--output {output} can't be written: {storage.reason(error)}; {_RESUMABLE}"
-        raise OutputError(sentence) from None
+        assert journal is not None
+        raise _stopped(
+            journal, f"--output {journal.output} can't be written: {storage.reason(error)}"
+        ) from None
+
+
+def _stopped(journal: Journal | None, sentence: str) -> OutputError:
+    """Raises another OutputError if the reason is that another transform has begun."""
+    if journal is None:
+        return OutputError(sentence)
+    journal.refuse_another_run()
+    return OutputError(f"{sentence}; --resume goes on when that is mended")
 
 
 def _plan(

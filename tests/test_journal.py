@@ -80,17 +80,46 @@ def test_the_first_faulty_range_of_a_file_is_known(journal: Journal) -> None:
     assert journal.first_fault(4) is None
 
 
-def test_a_transform_that_another_took_the_folder_from_writes_no_output(journal: Journal) -> None:
+@pytest.mark.parametrize("ending", [None, b"{}"])
+def test_a_transform_that_another_took_the_folder_from_changes_nothing(
+    journal: Journal, ending: bytes | None
+) -> None:
     other = Journal(journal.output)
     other.begin(PLAN)
     part = Part(0, 0, 1, 0)
     commit(journal, part, b"a\n")
+    commit(other, part, b"b\n")
+    before = storage.names_below(journal.output)
 
-    with pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$"):
+    taken_over = pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$")
+    with taken_over:
         journal.join([part], {0: 0}, "a.csv")
+    with taken_over:
+        journal.end(ending)
 
-    assert list(other.parts()) == []
-    assert storage.names(journal.output) == [".transform"]
+    assert storage.names_below(journal.output) == before
+    assert list(other.parts()) == [part]
+
+
+def test_what_begins_and_ends_at_once_leaves_the_next_one_to_clear_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_bytes(tmp_path / "transform.json", b'{"files": [{"relative": "old.csv"}]}')
+    storage.write_bytes(tmp_path / "old.csv.out", b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path).begin(PLAN)
+    with pytest.raises(OutputError, match=r"^--resume: .* since .* was begun; --overwrite starts over$"):
+        Journal(tmp_path).resume(PLAN)
+
+    Journal(tmp_path).begin(PLAN)
+
+    assert storage.names(tmp_path) == [".transform"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_starting_over_removes_what_earlier_transforms_wrote_and_nothing_else(place: Location) -> None:

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,14 +60,17 @@ class Killer:
         return {part.name: (folder / part.name).stat().st_mtime_ns for part in self._journal.parts()}
 
     def _kill(self) -> bool:
-        for _ in range(300):  # a reader lives for a few milliseconds only
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    if self._victim in process.name():
-                        process.kill()
-                        return True
-            time.sleep(0.01)
-        return False
+        return kill_one(self._victim)
+
+
+def kill_one(name: str) -> bool:
+    """Kill a process of this test that has such a name, if there is one."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if name in process.name():
+                process.kill()
+                return True
+    return False
 
 
 @needs_ray
@@ -86,19 +91,46 @@ def test_a_predictors_death_changes_no_byte_and_no_committed_range(
 @needs_ray
 @pytest.mark.long
 @pytest.mark.parametrize("after_ranges", [1, 5, 9])
-@pytest.mark.parametrize("victim", ["MapWorker", "_Reader"])
-def test_the_death_of_a_predictor_or_reader_at_any_moment_changes_no_byte(
-    victim: str, after_ranges: int, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_death_of_a_predictor_at_any_moment_changes_no_byte(
+    after_ranges: int, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "_LARGEST_RANGE", 1 << 20)
     path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
     files, _ = find_inputs(path, None)
-    killer = Killer(victim, tmp_path / "output", after_ranges)
+    killer = Killer("MapWorker", tmp_path / "output", after_ranges)
     options = Options(num_predictors=1, read_apart=True)
 
     transform(trained, files, tmp_path / "output", options, on_advance=killer)
 
     assert killer.has_killed
+    assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
+
+
+@needs_ray
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [1, 2, 3])
+def test_the_deaths_of_readers_change_no_byte(
+    kills: int, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_LARGEST_RANGE", 1 << 20)
+    path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
+    files, _ = find_inputs(path, None)
+    options = Options(num_predictors=1, read_apart=True)
+    transformed = threading.Event()
+
+    def hunt() -> int:
+        """They live for some milliseconds, and read ahead of the predictor."""
+        killed = 0
+        while killed < kills and not transformed.is_set():
+            killed += kill_one("_Reader")
+        return killed
+
+    with ThreadPoolExecutor(1) as hunter:
+        killed = hunter.submit(hunt)
+        transform(trained, files, tmp_path / "output", options)
+        transformed.set()
+
+    assert killed.result() == kills
     assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
 
 
@@ -122,6 +154,7 @@ def test_after_the_drivers_death_at_any_moment_resume_completes_the_same_output(
     command, output, expected = large_input
     with subprocess.Popen(command) as driver:
         while rows_done(output) < rows:
+            assert driver.poll() is None
             time.sleep(0.01)
         children = psutil.Process(driver.pid).children(recursive=True)
         driver.kill()
@@ -160,6 +193,7 @@ def test_the_loss_of_a_node_changes_no_byte(
         nodes.add_node(num_cpus=1)
         with subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": nodes.address}) as driver:
             while rows_done(output) < rows:
+                assert driver.poll() is None
                 time.sleep(0.01)
             nodes.remove_node(lost, allow_graceful=False)
             assert driver.wait(timeout=120) == 0
