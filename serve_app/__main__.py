@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from serve_app import ingress
+
+ingress.choose()  # before Ray Serve is imported
+# isort: split
 import signal
 import socket
 from typing import Annotated
@@ -10,8 +14,7 @@ from cyclopts import Parameter, validators
 from ray import serve
 
 from lstmfcn.cluster import connection, refuse_unsatisfiable
-from lstmfcn.command import LocationFlag, NotNegative, run
-from lstmfcn.devices import Precision
+from lstmfcn.command import run
 from lstmfcn.errors import ResourceError
 from serve_app.app import build_app
 from serve_app.settings import Settings
@@ -21,49 +24,47 @@ Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
 def serve_checkpoint(
     *,
-    checkpoint: LocationFlag,
+    settings: Annotated[Settings, Parameter(name="*")],
     host: str = "127.0.0.1",
     port: Port = 8080,
-    gpus_per_replica: NotNegative = 0,
-    precision: Precision = "fp32",
 ) -> None:
     """Serve a checkpoint over HTTP on this machine until Ctrl-C.
 
-    GET /ping answers 200; POST /invocations takes CSV of series without labels and answers
-    one predicted label for each row.
+    GET /ping answers 200; POST /invocations takes CSV of series without labels and answers one line for each
+    row; POST /endpoints/{any-name}/invocations is what boto3 calls; GET /model says what is served.
 
     ```
     python -m serve_app --checkpoint sweep/best
     ```
 
     Args:
-        checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
+        settings: Of the endpoint.
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
-        gpus_per_replica: GPUs for the predictor; a fraction shares one.
-        precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
-            hardware computes in it, else fp32.
     """
-    app = build_app(
-        Settings(checkpoint=str(checkpoint), gpus_per_replica=gpus_per_replica, precision=precision)
-    )
+    app = build_app(settings)
     _refuse_taken(host, port)
     with connection():
-        refuse_unsatisfiable("a replica", 1, gpus_per_replica)
+        refuse_unsatisfiable("a replica", 1, settings.gpus_per_replica)
         try:
-            serve.start(
-                http_options={"host": host, "port": port}, logging_config={"enable_access_log": False}
-            )
+            serve.start(http_options={"host": host, "port": port})
             serve.run(app, name="lstmfcn")
-            url = f"http://{host}:{port}"
-            curl = "curl --data-binary @series.csv -H 'Content-Type: text/csv'"
-            print(f"serving {checkpoint} on {url}; Ctrl-C ends it", flush=True)
-            print(f"try: {curl} {url}/invocations", flush=True)
+            print(_greeting(settings.checkpoint, f"http://{host}:{port}"), flush=True)
             signal.pause()
         except KeyboardInterrupt:
             print("stopping", flush=True)
         finally:
             serve.delete("lstmfcn")
+
+
+def _greeting(checkpoint: str, url: str) -> str:
+    lines = [
+        f"serving {checkpoint} on {url}; Ctrl-C ends it",
+        f"try: curl --data-binary @series.csv -H 'Content-Type: text/csv' {url}/invocations",
+    ]
+    if ports := ingress.open_ports():
+        lines.append(ports)
+    return "\n".join(lines)
 
 
 def _refuse_taken(host: str, port: int) -> None:

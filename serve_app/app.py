@@ -122,12 +122,16 @@ class Endpoint:
         if self._num_requests >= settings.max_requests:
             raise contract.overloaded(f"{self._num_requests} requests are being answered; try again")
         self._num_requests += 1
+        body = None
         try:
             async with asyncio.timeout(settings.timeout_seconds):
                 body = await self._body(request)
                 return await self._predict(body, columns)
         except TimeoutError:
-            raise RequestError(504, f"not done within {settings.timeout_seconds:g} s") from None
+            seconds = f"within {settings.timeout_seconds:g} s"
+            if body is None:
+                raise RequestError(408, f"the body did not arrive {seconds}") from None
+            raise RequestError(504, f"the predictions were not done {seconds}") from None
         except ClientDisconnect:
             raise RequestError(400, "the body ended before its Content-Length") from None
         finally:
@@ -178,14 +182,12 @@ class Endpoint:
 def build_app(settings: Settings) -> serve.Application:
     """The application for `serve run` and for `python -m serve_app`. Raises CheckpointError and DataError."""
     ApiKeys.read(settings.api_keys)
-    serving = {}
-    if settings.checkpoint:
-        path = location(settings.checkpoint).resolve()
-        serving = Serving(checkpoint=str(path), digest=Checkpoint.load(path).digest()).model_dump()
+    path = location(settings.checkpoint).resolve()
+    serving = Serving(checkpoint=str(path), digest=Checkpoint.load(path).digest())
     most = settings.max_replicas or settings.replicas
     deployment = serve.deployment(
         name="endpoint",
-        user_config=serving or None,
+        user_config=serving.model_dump(),
         # Requests beyond max_requests are refused by the endpoint itself, in words.
         max_ongoing_requests=2 * settings.max_requests,
         max_queued_requests=settings.max_requests,
@@ -197,6 +199,7 @@ def build_app(settings: Settings) -> serve.Application:
         ),
         max_surge_percent=100,
         graceful_shutdown_timeout_s=20,
+        logging_config={"enable_access_log": False},  # the endpoint writes its own
         ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
     return deployment.bind(settings)

@@ -136,9 +136,7 @@ def predictions(lines: bytes, route: Route, headers: Headers, request_id: str) -
 def refusal(error: RequestError, route: Route | None, headers: Headers, request_id: str) -> Response:
     """The answer with an error's sentence, in the form that the caller understands."""
     if route is None or not route.is_platform:
-        return PlainTextResponse(
-            error.sentence + "\n", error.status, {**error.headers, "x-request-id": request_id}
-        )
+        return PlainTextResponse(error.sentence + "\n", error.status, error.headers)
     status, kind, body = _platform_error(error)
     echoed = _echoed(route, headers, request_id)
     return Response(
@@ -166,7 +164,7 @@ def _platform_error(error: RequestError) -> tuple[int, str, Mapping[str, object]
 
 
 def _echoed(route: Route, headers: Headers, request_id: str) -> dict[str, str]:
-    echoed = {"x-request-id": request_id}
+    echoed = {}  # Serve adds x-request-id
     if route.is_platform:
         echoed["x-amzn-RequestId"] = request_id
         echoed["x-Amzn-Invoked-Production-Variant"] = headers.get(

@@ -7,50 +7,61 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lstmfcn.devices import Precision
-from lstmfcn.prediction_format import parse_columns
 
 
 class Settings(BaseModel):
-    """The arguments of `serve run serve_app.app:build_app name=value`, and of `serve_app/config.yaml`."""
+    """The flags of `python -m serve_app`, and the arguments in serve_app/config.yaml and of
+    `serve run serve_app.app:build_app name=value`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    checkpoint: str = ""
-    """Path or URI of the checkpoint folder, which every node sees. `user_config` can name another, later."""
-    columns: Literal["label", "probabilities", "label,probabilities"] = "label"
-    """What is answered unless a request asks for something else."""
-    precision: Precision = "fp32"
-    gpus_per_replica: float = Field(0, ge=0)
-    replicas: int = Field(1, ge=1)
-    """The least number of replicas."""
-    max_replicas: int | None = Field(None, ge=1)
-    """Serve adds replicas under load up to so many; as many as `replicas`, for None."""
-    max_body_bytes: int = Field(6 * 1024 * 1024, ge=1)
-    """Largest request body; the default is SageMaker's."""
-    max_rows: int = Field(100_000, ge=1)
-    """Of a request."""
-    max_waiting_rows: int = Field(200_000, ge=1)
-    """In the queue of a replica; a request that comes to a full one is refused at once."""
-    max_requests: int = Field(256, ge=1)
-    """In a replica at once; one more is refused at once."""
-    timeout_seconds: float = Field(60, gt=0)
-    """For a request, its body's arrival included; the default is SageMaker's."""
-    api_keys: str | None = None
-    """File of API keys; without it they come from the environment, if there are some."""
+    checkpoint: str = Field(
+        description="Folder that every node sees, written by jobs.train, or the best/ folder of jobs.tune"
+    )
+    columns: Literal["label", "probabilities", "label,probabilities"] = Field(
+        "label", description="What is answered, unless a request asks for something else"
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where"
+        " the hardware computes in it, else fp32",
+    )
+    gpus_per_replica: float = Field(0, ge=0, description="GPUs of each replica; a fraction shares one")
+    replicas: int = Field(1, ge=1, description="Replicas, of a CPU each")
+    max_replicas: int | None = Field(None, ge=1, description="Under load replicas are added up to so many")
+    max_body_bytes: int = Field(
+        6 * 1024 * 1024, ge=1, description="Largest request body; the default is SageMaker's"
+    )
+    max_rows: int = Field(100_000, ge=1, description="Most rows of a request")
+    max_waiting_rows: int = Field(
+        200_000, ge=1, description="Rows that may wait in a replica; then requests are refused at once"
+    )
+    max_requests: int = Field(
+        256, ge=1, description="Requests that a replica may have at once; one more is refused at once"
+    )
+    timeout_seconds: float = Field(
+        60, gt=0, description="For a request, with its body's arrival; the default is SageMaker's"
+    )
+    api_keys: str | None = Field(
+        None,
+        description="File with an API key a line; without it they come from LSTMFCN_API_KEYS, if it is set",
+    )
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> Settings:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise ValueError(f"max_replicas is {self.max_replicas}; replicas are at least {self.replicas}")
-        parse_columns(self.columns)
+            raise ValueError(
+                f"max-replicas is {self.max_replicas}; there are at least {self.replicas} replicas"
+            )
         return self
 
 
 class Serving(BaseModel):
-    """`user_config`: what changes while the endpoint serves, without a restart."""
+    """Serve's `user_config`: what changes while the endpoint serves, without a restart."""
 
     model_config = ConfigDict(extra="forbid")
 
     checkpoint: str
     digest: str = ""
-    """Of the checkpoint, if it is known, so that new content in the same folder is a change."""
+    """Of the checkpoint, so that new content in the same folder is a change."""

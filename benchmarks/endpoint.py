@@ -1,0 +1,184 @@
+"""The endpoint beside plain servers, under wrk (which must be installed): `python -m benchmarks.endpoint`.
+
+Starlette on uvicorn and Ray Serve as it comes run the same handler: numpy.loadtxt and the plain module. All
+three serve at once and are measured in turn, several times; figures are medians. Takes about 10 minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import cyclopts
+import httpx
+import numpy as np
+
+from benchmarks.predictor import NETWORKS, make_checkpoint
+from lstmfcn.hyperparameters import Hyperparameters
+
+LENGTH = 100
+SERVERS = ("bare", "serve", "ours")
+CELLS = {
+    "small": list(product((1, 16, 128), (1, 150, 2000))),
+    "default": [(1, 1), (16, 1), (128, 1), (1, 150), (16, 150)],
+}
+"""Connections and rows of a request."""
+
+_SCRIPT = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "text/csv"
+local file = io.open("{body}", "rb")
+wrk.body = file:read("*a")
+file:close()
+done = function(summary, latency, requests)
+  local e = summary.errors
+  local errors = e.connect + e.read + e.write + e.status + e.timeout
+  io.write(string.format("RESULT %d %d %d %d %d", latency:percentile(50), latency:percentile(99),
+    summary.requests, summary.duration, errors))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw."""
+
+    p50_ms: float
+    p99_ms: float
+    requests_per_second: float
+    errors: int
+
+
+def main(*, seconds: int = 3, repeats: int = 3) -> None:
+    """Print latencies and rates of each server, then a line of JSON.
+
+    Args:
+        seconds: Of load on each server for each cell of the table.
+        repeats: Times that each cell is measured.
+    """
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed; on Debian: apt-get install wrk")
+    medians: dict[tuple[str, int, int, str], Load] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for network, cells in CELLS.items():
+            make_checkpoint(LENGTH, Hyperparameters(**NETWORKS[network])).save(folder / network)
+            with ExitStack() as stack:
+                urls = {server: stack.enter_context(_serving(server, folder / network)) for server in SERVERS}
+                for connections, rows in cells:
+                    script = _script(folder, rows)
+                    loads: dict[str, list[Load]] = defaultdict(list)
+                    for _ in range(repeats):
+                        for server, url in urls.items():
+                            loads[server].append(_load(url, script, connections, seconds))
+                    for server, of_server in loads.items():
+                        medians[network, connections, rows, server] = _median(of_server)
+                    _print(network, connections, rows, medians)
+    print(json.dumps(_ratios(medians)))
+
+
+@contextmanager
+def _serving(server: str, checkpoint: Path) -> Iterator[str]:
+    """A server as a process, and the address that answers."""
+    port = str(_free_port())
+    command = [sys.executable, "-m"]
+    if server == "ours":
+        command += ["serve_app", "--checkpoint", str(checkpoint), "--port", port]
+    else:
+        command += ["benchmarks.plain_servers", server, str(checkpoint), port]
+    environment = {**os.environ, "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port())}
+    environment["RAY_SERVE_HAPROXY_STATS_PORT"] = str(_free_port())
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        url = f"http://127.0.0.1:{port}/invocations"
+        try:
+            _wait(process, url)
+            yield url
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    body = ",".join(["1.5"] * LENGTH) + "\n"
+    while process.poll() is None:
+        try:
+            if httpx.post(url, content=body, headers={"Content-Type": "text/csv"}).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    sys.exit(f"{process.args!r} ended with status {process.returncode}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _script(folder: Path, rows: int) -> Path:
+    """For wrk to send so many rows with values of 15 significant digits."""
+    body, script = folder / f"{rows}.csv", folder / f"{rows}.lua"
+    values = np.random.default_rng(0).standard_normal((rows, LENGTH))
+    body.write_text("".join(",".join(f"{value:.15g}" for value in row) + "\n" for row in values))
+    script.write_text(_SCRIPT.replace("{body}", str(body)))
+    return script
+
+
+def _load(url: str, script: Path, connections: int, seconds: int) -> Load:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(script), url]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    p50, p99, requests, microseconds, errors = map(int, printed.partition("RESULT ")[2].split())
+    return Load(p50 / 1000, p99 / 1000, requests / microseconds * 1e6, errors)
+
+
+def _median(loads: list[Load]) -> Load:
+    """Of each figure; of errors, the sum."""
+    return Load(
+        statistics.median(load.p50_ms for load in loads),
+        statistics.median(load.p99_ms for load in loads),
+        statistics.median(load.requests_per_second for load in loads),
+        sum(load.errors for load in loads),
+    )
+
+
+def _print(network: str, connections: int, rows: int, medians: dict[tuple[str, int, int, str], Load]) -> None:
+    for server in SERVERS:
+        load = medians[network, connections, rows, server]
+        print(
+            f"{network:<8} {connections:>4} connections {rows:>5} rows {server:<6}"
+            f" p50 {load.p50_ms:>9.2f} ms  p99 {load.p99_ms:>9.2f} ms"
+            f" {load.requests_per_second:>9.1f} requests/s  {load.errors} errors",
+            flush=True,
+        )
+
+
+def _ratios(medians: dict[tuple[str, int, int, str], Load]) -> dict[str, float]:
+    def cell(connections: int, rows: int, server: str) -> Load:
+        return medians["small", connections, rows, server]
+
+    rate = cell(16, 1, "ours").requests_per_second
+    return {
+        "p50_1row_vs_bare": round(cell(1, 1, "ours").p50_ms / cell(1, 1, "bare").p50_ms, 2),
+        "rps_16conn_vs_bare": round(rate / cell(16, 1, "bare").requests_per_second, 2),
+        "rps_16conn_vs_default_serve": round(rate / cell(16, 1, "serve").requests_per_second, 2),
+        "p50_150rows_vs_bare": round(cell(1, 150, "ours").p50_ms / cell(1, 150, "bare").p50_ms, 2),
+        "errors": sum(load.errors for (*_, server), load in medians.items() if server == "ours"),
+    }
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)
