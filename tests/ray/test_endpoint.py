@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
+from typing import Any
 
+import boto3
 import httpx
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
@@ -33,7 +42,11 @@ def free_port() -> int:
 def endpoint(checkpoint_folder: Path) -> Iterator[httpx.Client]:
     port = free_port()
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
-    with subprocess.Popen(command) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
+    with (
+        subprocess.Popen(command, env={**os.environ, **ports}) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             try:
@@ -84,9 +97,8 @@ def test_a_broken_body_is_refused_with_the_parsers_sentence(
 @pytest.mark.parametrize(
     ("method", "path", "headers", "content", "status", "sentence"),
     [
-        ("GET", "/", {}, b"", 404, "there is no /; there are GET /ping and POST /invocations"),
-        ("GET", "/invocations", {}, b"", 405, "/invocations takes POST, not GET"),
-        ("POST", "/ping", {}, b"", 405, "/ping takes GET, not POST"),
+        ("GET", "/invocations", {}, b"", 405, "the path takes POST, not GET"),
+        ("POST", "/ping", {}, b"", 405, "the path takes GET, not POST"),
         (
             "POST",
             "/invocations",
@@ -118,6 +130,157 @@ def test_a_wrong_request_is_told_what_would_be_right(
     response = endpoint.request(method, path, headers=headers, content=content)
 
     assert (response.status_code, response.text) == (status, sentence + "\n")
+
+
+def boto3_client(endpoint: httpx.Client, *, signed: bool) -> Any:
+    unsigned = Config(signature_version=UNSIGNED)
+    return boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=str(endpoint.base_url),
+        region_name="us-east-1",
+        aws_access_key_id="anyone",
+        aws_secret_access_key="anything",
+        config=None if signed else unsigned,
+    )
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_boto3_invokes_it_by_another_endpoint_url(
+    signed: bool, endpoint: httpx.Client, checkpoint_folder: Path
+) -> None:
+    series = make_dataset(5, seed=3).series
+    body = "".join(",".join(map(str, row)) + "\n" for row in series)
+    predictor = Predictor.load(checkpoint_folder)
+
+    answer = boto3_client(endpoint, signed=signed).invoke_endpoint(
+        EndpointName="any-name",
+        ContentType="text/csv",
+        Accept="text/csv",
+        Body=body,
+        CustomAttributes="columns=label,probabilities",
+    )
+
+    cells = predictor.cells(series, ("label", "probabilities"))
+    assert answer["Body"].read() == b"".join(line + b"\n" for line in cells)
+    assert answer["ContentType"].startswith("text/csv")
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+    assert answer["CustomAttributes"] == "columns=label,probabilities"
+    assert answer["ResponseMetadata"]["RequestId"]
+
+
+def test_boto3_raises_the_parsers_sentence_once(endpoint: httpx.Client) -> None:
+    client = boto3_client(endpoint, signed=True)
+
+    with pytest.raises(client.exceptions.ModelError) as refused:
+        client.invoke_endpoint(EndpointName="any-name", ContentType="text/csv", Body="1,abc\n")
+
+    answer = refused.value.response
+    assert answer["OriginalStatusCode"] == 400
+    assert answer["OriginalMessage"] == f"body: row 1 has 2 columns where {LENGTH} are expected"
+    assert answer["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"ContentType": "application/json"}, 415),
+        ({"Accept": "application/json"}, 406),
+        ({"Body": b"0" * (6 * 1024 * 1024 + 1)}, 413),
+    ],
+)
+def test_boto3_raises_validation_errors(changed: dict[str, Any], status: int, endpoint: httpx.Client) -> None:
+    client = boto3_client(endpoint, signed=False)
+    request = {"EndpointName": "any-name", "ContentType": "text/csv", "Body": b"1,2\n", **changed}
+
+    with pytest.raises(client.exceptions.ValidationError) as refused:
+        client.invoke_endpoint(**request)
+
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+    assert refused.value.response["Error"]["Message"]
+
+
+def test_the_sdks_serializer_and_deserializer_are_understood(
+    endpoint: httpx.Client, checkpoint_folder: Path
+) -> None:
+    """What sagemaker 2.257's Predictor with CSVSerializer and CSVDeserializer sends, and reads."""
+    series = make_dataset(4, seed=3).series
+    body = "\n".join(",".join(map(str, row)) for row in series)
+
+    response = endpoint.post(
+        "/endpoints/any-name/invocations", content=body, headers={**CSV, "Accept": "text/csv"}
+    )
+
+    rows = list(csv.reader(response.text.splitlines()))
+    assert rows == [[label] for label in Predictor.load(checkpoint_folder).labels(series)]
+
+
+def test_it_describes_what_it_serves(endpoint: httpx.Client, trained: Checkpoint) -> None:
+    described = endpoint.get("/").json()
+
+    assert described == endpoint.get("/model").json()
+    assert described["classes"] == list(trained.classes.names)
+    assert described["length"] == LENGTH
+    assert described["checkpoint"] == trained.digest()
+    assert described["hyperparameters"] == trained.hyperparameters.model_dump()
+    assert endpoint.get("/execution-parameters").json() == {
+        "MaxConcurrentTransforms": 8,
+        "MaxPayloadInMB": 6,
+    }
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 150])
+def test_eight_clients_at_once_get_the_transforms_bytes(
+    rows_at_once: int, endpoint: httpx.Client, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    series = make_dataset(600, seed=5)
+    lines = write_csv(tmp_path / "a.csv", series, labelled=False).read_bytes().splitlines(keepends=True)
+    bodies = [b"".join(lines[start : start + rows_at_once]) for start in range(0, len(lines), rows_at_once)]
+
+    def ask(body: bytes) -> bytes:
+        response = endpoint.post("/invocations?columns=probabilities", content=body, headers=CSV)
+        assert response.status_code == 200
+        return response.content
+
+    with ThreadPoolExecutor(8) as clients:
+        answers = b"".join(clients.map(ask, bodies))
+
+    cells = Predictor.load(checkpoint_folder).cells(series.series, ("probabilities",))
+    assert answers == b"".join(line + b"\n" for line in cells)
+
+
+def mutated(body: bytes, random: Random) -> bytes:
+    """A body with a few bytes changed, taken out or put in."""
+    changed = bytearray(body)
+    for _ in range(random.randint(1, 4)):
+        at = random.randrange(len(changed))
+        piece = random.choice(
+            [b"", b"\0", b'"', b",", b"\r", b"\n\n", b"nan", b"1e999", b"\xff\xfe", b"-", b"\x1f\x8b"]
+        )
+        changed[at : at + random.randint(0, 3)] = piece
+    return bytes(changed)
+
+
+def test_thousands_of_broken_requests_get_answers_or_sentences(
+    endpoint: httpx.Client, tmp_path: Path
+) -> None:
+    random = Random(0)
+    body = write_csv(tmp_path / "a.csv", make_dataset(3), labelled=False).read_bytes()
+    types = ["text/csv", b"text/csv; charset=\xff", "", "application/json", "text/csv, text/csv", b";"]
+    paths = ["/invocations", "/endpoints/a/invocations", "/invocations?columns=%FF", "/invocations?columns"]
+
+    def send(number: int) -> tuple[int, str]:
+        headers = {"Content-Type": types[0] if number % 3 else random.choice(types)}
+        path = paths[0] if number % 5 else random.choice(paths)
+        response = endpoint.post(path, content=mutated(body, random), headers=headers)
+        return response.status_code, response.text
+
+    with ThreadPoolExecutor(4) as clients:
+        answers = list(clients.map(send, range(2000)))
+
+    assert {status for status, _ in answers} <= {200, 400, 406, 413, 415, 424}
+    assert all(text.strip() for _, text in answers)
+    assert len({status for status, _ in answers}) >= 4
 
 
 def test_serve_run_can_build_the_application_from_its_arguments(checkpoint_folder: Path) -> None:
