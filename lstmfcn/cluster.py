@@ -17,7 +17,7 @@ import torch
 from ray._private.state import state
 
 from lstmfcn.command import end_on_sigterm
-from lstmfcn.devices import CPU, Precision, cuda_devices, supported_precision, use_threads
+from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
 from lstmfcn.errors import ResourceError
 
 
@@ -93,7 +93,8 @@ def allotted_devices() -> list[torch.device]:
     return cuda_devices(len(ray.get_runtime_context().get_accelerator_ids()["GPU"]))
 
 
-def use_allotted_threads() -> None:
-    """Let PyTorch use as many threads as this Ray worker has CPUs, at least one."""
+def set_up_worker() -> None:
+    """Let PyTorch use as many threads as this Ray worker has CPUs, at least one; and keep freed memory."""
     resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
     use_threads(max(1, int(resources.get("CPU", 1))))
+    keep_freed_memory()

@@ -135,6 +135,4 @@ def _folded(layer: nn.Module) -> tuple[Tensor, Tensor]:
 def _aligned(matrix: Tensor, least_rows: int) -> Tensor:
     """A copy in fresh memory, filled up with zeros to `least_rows` rows and whole blocks of columns."""
     rows, columns = matrix.shape
-    padded = matrix.new_zeros(max(rows, least_rows), columns + -columns % _MATMUL_COLUMNS)
-    padded[:rows, :columns] = matrix
-    return padded
+    return functional.pad(matrix, (0, -columns % _MATMUL_COLUMNS, 0, max(0, least_rows - rows)))

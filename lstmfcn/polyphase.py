@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from lstmfcn.winograd import BIAS_POINT
 
 _PHASES = winograd.OUTPUTS
 _BLOCK = 16
+_FEW_VALUES = 1 << 14
+"""In a convolution's windows: so many are gathered one by one in less time than by slices."""
 _FEWEST_MULTIPLICATIONS = 400
 """A batched product with fewer than these in each matrix is computed by PyTorch's own loop."""
 
@@ -41,10 +44,19 @@ class PolyphaseBlock:
         self._width = self._tiles - (-reach // _PHASES)
         self._fewest_columns = max(-(-_FEWEST_MULTIPLICATIONS // kernel.numel()) for kernel, _ in folded)
         most_rows = max(convolution.most_rows for convolution in self._convolutions)
+        self._few = _FEW_VALUES // (most_rows * self._width)
+        self._known_gathers: dict[int, list[Any]] = {}
         self.series_at_once = winograd.series_at_once(most_rows * self._width * 4)
 
     def __call__(self, series: Tensor) -> Tensor:
         """(batch, length) -> (batch, last filters)."""
+        batch = len(series)
+        features = self._of_few(series) if batch <= self._few else self._of_many(series)
+        total = features.clamp_min_(0.0).sum(0)[:, : batch * self._width]
+        return total.view(-1, batch, self._width).sum(2).t() / self._length
+
+    def _of_many(self, series: Tensor) -> Tensor:
+        """(batch, length) -> the last convolution's (4, filters, columns)."""
         batch = len(series)
         features = self._phases(series)
         floor = -math.inf
@@ -52,8 +64,35 @@ class PolyphaseBlock:
             features = convolution(features, floor)
             self._clear_padding(features, batch)
             floor = 0.0  # ReLU
-        total = features.clamp_min_(floor).sum(0)[:, : batch * self._width]
-        return total.view(-1, batch, self._width).sum(2).t() / self._length
+        return features
+
+    def _of_few(self, series: Tensor) -> Tensor:
+        """The same bits, where calling PyTorch so often would take longer than computing."""
+        *gathers, is_padding = self._gathers(len(series))
+        features = series
+        for convolution, (index, is_empty) in zip(self._convolutions, gathers, strict=True):
+            windows = features.reshape(-1).index_select(0, index).view(is_empty.shape)
+            features = convolution.multiply(windows.masked_fill_(is_empty, 0)).clamp_min_(0.0)
+        return features.masked_fill_(is_padding, 0)
+
+    def _gathers(self, batch: int) -> list[Any]:
+        """For each convolution where in the features before it each value of its windows is found, and which
+        are zero; at last, where the last features are padding. Found by sending positions through instead of
+        values.
+        """
+        if batch in self._known_gathers:
+            return self._known_gathers[batch]
+        gathers: list[Any] = []
+        features = self._phases(torch.arange(1, batch * self._length + 1).view(batch, self._length))
+        for convolution in self._convolutions:
+            windows = convolution.windows(features, 0)
+            gathers.append(((windows - 1).clamp_min_(0).flatten(), windows == 0))
+            shape = (_PHASES, convolution.num_filters, features.shape[2])
+            features = torch.arange(1, math.prod(shape) + 1).view(shape)
+            self._clear_padding(features, batch)
+        gathers.append(features == 0)
+        self._known_gathers[batch] = gathers
+        return gathers
 
     def _phases(self, series: Tensor) -> Tensor:
         """(batch, length) -> (4, 1, columns)."""
@@ -88,6 +127,7 @@ class _Convolution(ABC):
 
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
         filters, channels, taps = kernel.shape
+        self.num_filters = filters
         self._rows = _PHASES + taps - 1
         """Neighbouring steps that four outputs are made from."""
         self._before = (taps - 1) // 2
@@ -98,13 +138,13 @@ class _Convolution(ABC):
 
     def __call__(self, features: Tensor, floor: float) -> Tensor:
         """(4, channels, columns), of which less than `floor` counts as it -> (4, filters, columns)."""
-        return self._multiply(self._windows(features, floor))
+        return self.multiply(self.windows(features, floor))
 
     @abstractmethod
-    def _multiply(self, windows: Tensor) -> Tensor:
+    def multiply(self, windows: Tensor) -> Tensor:
         """(rows, channels, columns) -> (4, filters, columns)."""
 
-    def _windows(self, features: Tensor, floor: float) -> Tensor:
+    def windows(self, features: Tensor, floor: float) -> Tensor:
         """Row r of a column is the step r - before, counted from the first one in the column."""
         _, channels, columns = features.shape
         windows = features.new_empty(self._rows, channels * columns)
@@ -133,7 +173,7 @@ class _WinogradConvolution(_Convolution):
         transformed = (self._transforms.kernel.double() @ by_tap).to(kernel.dtype)
         self._kernel = transformed.view(self._rows, filters, channels)
 
-    def _multiply(self, windows: Tensor) -> Tensor:
+    def multiply(self, windows: Tensor) -> Tensor:
         rows, channels, columns = windows.shape
         values = self._transforms.input @ windows.view(rows, -1)
         products = torch.bmm(self._kernel, values.view(rows, channels, columns))
@@ -147,7 +187,7 @@ class _DirectConvolution(_Convolution):
         matrix = kernel.transpose(1, 2).flatten(1)  # (filters, taps * channels)
         self._kernel = matrix.contiguous().expand(_PHASES, -1, -1)
 
-    def _multiply(self, windows: Tensor) -> Tensor:
+    def multiply(self, windows: Tensor) -> Tensor:
         _, channels, columns = windows.shape
         inputs = self._kernel.shape[2]
         of_phases = windows.as_strided(

@@ -73,7 +73,7 @@ class Predictor:
             with _cudnn, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
                 parts = [self._predict_chunk(chunk) for chunk in chunks]
             torch.cuda.synchronize(self._device)
-        return torch.cat(parts).numpy()
+        return parts[0].numpy() if len(parts) == 1 else torch.cat(parts).numpy()
 
     def positions(self, series: Matrix) -> NDArray[np.int64]:
         """The most probable class of each series, as its position in `classes`."""

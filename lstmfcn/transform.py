@@ -235,7 +235,7 @@ class _RangePredictor:
     """An actor that predicts ranges, after it has read them if nobody else has."""
 
     def __init__(self, shared: ray.ObjectRef[tuple[Checkpoint, Task]], precision: Precision) -> None:
-        cluster.use_allotted_threads()
+        cluster.set_up_worker()
         checkpoint, self._task = ray.get(shared)
         checks_only = self._task.journal is None
         device = cluster.allotted_devices()[0]

@@ -151,7 +151,7 @@ def _run_trial(
     # Tune reuses this process for the next trial, and by default fails it when this one is still
     # in an epoch two seconds after it was told to stop.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "3600"
-    cluster.use_allotted_threads()
+    cluster.set_up_worker()
     directory = checkpoints / str(_number(tune.get_context().get_trial_id()))
     best: dict[str, float] = {}
     for epoch in fit(

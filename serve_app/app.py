@@ -33,15 +33,15 @@ from serve_app.settings import Serving, Settings
 
 logger = logging.getLogger("ray.serve")
 
-_SMALL_BODY_BYTES = 1 << 18
-"""Parsed on the event loop within a millisecond or two, where a thread would cost more."""
+_SMALL_BODY_BYTES = 1 << 20
+"""Parsed on the event loop within a few milliseconds, where a thread would cost more."""
 
 
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
 
     def __init__(self, settings: Settings) -> None:
-        cluster.use_allotted_threads()
+        cluster.set_up_worker()
         self._settings = settings
         self._columns = parse_columns(settings.columns)
         self._keys = ApiKeys.read(settings.api_keys)

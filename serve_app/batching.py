@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,12 +29,23 @@ class _Pending:
     num_done: int = 0
     parts: list[Probabilities] = field(default_factory=list)
 
+    @property
+    def num_left(self) -> int:
+        return len(self.series) - self.num_taken
+
+    def take(self, most: int) -> Matrix:
+        """Its next rows."""
+        rows = self.series[self.num_taken : self.num_taken + most]
+        self.num_taken += len(rows)
+        return rows
+
 
 class Batcher:
     """Predicts the series of concurrent requests in passes of bounded size, off the event loop.
 
-    A request that finds nobody else is predicted at once. Those that come during a pass share the next one,
-    in which they take turns by a few rows each, so that a large one doesn't keep the small ones waiting.
+    A request that finds nobody else is predicted at once. Those that come during a pass share the next ones:
+    first those with the fewest rows left, so that a large one doesn't keep the small ones waiting; but an
+    eighth of every pass is for the one that came first, so that the small ones don't keep it waiting either.
     """
 
     def __init__(
@@ -54,7 +64,7 @@ class Batcher:
         self._rows_at_once, self._rows_on_loop, self._most_rows = rows_at_once, rows_on_loop, most_rows
         self._on_pass = on_pass
         self._turn = max(1, rows_at_once // 8)
-        self._waiting: deque[_Pending] = deque()
+        self._waiting: list[_Pending] = []
         self._num_waiting = 0
         self._thread = ThreadPoolExecutor(1, "predict")
         self._working: asyncio.Task[None] | None = None
@@ -89,21 +99,21 @@ class Batcher:
 
     def _next_pass(self) -> list[tuple[_Pending, Matrix]]:
         """The requests in the next pass, and the rows that each takes to it."""
+        for pending in [pending for pending in self._waiting if pending.done.done()]:
+            self._waiting.remove(pending)  # its caller has gone, or it has failed
+            self._num_waiting -= pending.num_left
         shares = []
         room = self._rows_at_once
-        while self._waiting and room > 0:
-            pending = self._waiting.popleft()
-            left = len(pending.series) - pending.num_taken
-            if pending.done.done():  # its caller has gone, or it has failed
-                self._num_waiting -= left
-                continue
-            rows = pending.series[pending.num_taken : pending.num_taken + min(self._turn, room)]
-            shares.append((pending, rows))
-            pending.num_taken += len(rows)
-            self._num_waiting -= len(rows)
-            room -= len(rows)
-            if len(rows) < left:
-                self._waiting.append(pending)
+        if self._waiting:
+            oldest = self._waiting[0]
+            shares.append((oldest, oldest.take(min(room, self._turn))))
+            room -= len(shares[0][1])
+        for pending in sorted(self._waiting, key=lambda pending: pending.num_left):
+            if pending.num_left and room:
+                shares.append((pending, pending.take(room)))
+                room -= len(shares[-1][1])
+        self._waiting = [pending for pending in self._waiting if pending.num_left]
+        self._num_waiting -= self._rows_at_once - room
         return shares
 
 

@@ -14,7 +14,7 @@ from lstmfcn.predictor import Predictor
 from serve_app.batching import Batcher, Probabilities
 
 _PASS_SECONDS = 0.05
-_ON_LOOP_SECONDS = 0.002
+_ON_LOOP_SECONDS = 0.005
 _WARM_UP_ROWS = 64
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
 
 from ray.serve.metrics import Counter, Histogram
 
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60]
 _ROWS = [1.0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000]
+
+_LOG_SECONDS = 1.0
 
 _log = logging.getLogger("ray.serve")
 
@@ -17,6 +21,7 @@ class Observer:
     """Counts requests, rows and passes, and writes the access log."""
 
     def __init__(self) -> None:
+        self._lines: list[str] = []
         self._requests = Counter("lstmfcn_requests", "Requests answered.", tag_keys=("status",))
         self._rows = Counter("lstmfcn_rows", "Rows predicted.")
         self._seconds = Histogram("lstmfcn_request_seconds", "From request to answer.", boundaries=_SECONDS)
@@ -39,6 +44,7 @@ class Observer:
         if rows:
             self._rows.inc(rows)
         line = {
+            "time": round(time.time(), 3),
             "request_id": request_id,
             "method": method,
             "path": path,
@@ -46,7 +52,15 @@ class Observer:
             "rows": rows,
             "ms": round(1000 * seconds, 2),
         }
-        _log.info(json.dumps(line))
+        self._lines.append(json.dumps(line))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(_LOG_SECONDS, self.write_log)
+
+    def write_log(self) -> None:
+        """Write the access log's lines, together, for each record takes Serve longer than a prediction."""
+        if self._lines:
+            _log.info("requests\n%s", "\n".join(self._lines))
+            self._lines = []
 
     def predicted(self, seconds: float) -> None:
         """A request's rows were predicted, after so long."""

@@ -17,7 +17,7 @@ def devices() -> list[str]:
 
 @ray.remote
 def num_threads() -> int:
-    lstmfcn_cluster.use_allotted_threads()
+    lstmfcn_cluster.set_up_worker()
     return torch.get_num_threads()
 
 

@@ -266,11 +266,11 @@ def test_thousands_of_broken_requests_get_answers_or_sentences(
 ) -> None:
     random = Random(0)
     body = write_csv(tmp_path / "a.csv", make_dataset(3), labelled=False).read_bytes()
-    types = ["text/csv", b"text/csv; charset=\xff", "", "application/json", "text/csv, text/csv", b";"]
+    types = [b"text/csv", b"text/csv; charset=\xff", b"", b"application/json", b"text/csv, text/csv", b";"]
     paths = ["/invocations", "/endpoints/a/invocations", "/invocations?columns=%FF", "/invocations?columns"]
 
     def send(number: int) -> tuple[int, str]:
-        headers = {"Content-Type": types[0] if number % 3 else random.choice(types)}
+        headers = {b"Content-Type": types[0] if number % 3 else random.choice(types)}
         path = paths[0] if number % 5 else random.choice(paths)
         response = endpoint.post(path, content=mutated(body, random), headers=headers)
         return response.status_code, response.text
