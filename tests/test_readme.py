@@ -23,13 +23,14 @@ def test_the_hyperparameter_table_is_that_of_the_model() -> None:
 
 
 def test_the_file_tree_names_every_module() -> None:
-    modules = {path.name for path in (ROOT / "lstmfcn").glob("*.py")} - {"__init__.py"}
+    paths = [*(ROOT / "lstmfcn").glob("*.py"), *(ROOT / "serve_app").glob("*.py")]
+    modules = {path.name for path in paths} - {"__init__.py", "__main__.py"}
 
     assert modules == set(re.findall(r"^  (\w+\.py) ", README, re.MULTILINE))
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"### In Python\n\n```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     write_csv(Path("train.csv"), make_dataset(12), labelled=True)
     names: dict[str, object] = {}

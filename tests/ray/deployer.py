@@ -1,0 +1,38 @@
+"""Deploys the endpoint on a Ray of its own as `serve deploy` does: `python -m tests.ray.deployer <port>`.
+
+Each line of stdin is a configuration; `running` answers when it serves.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from serve_app import ingress
+
+ingress.choose()  # before Ray Serve is imported
+# isort: split
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+
+
+def main(port: int) -> None:
+    """Until stdin ends."""
+    ray.init(num_cpus=5, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    client = _get_global_client()
+    assert client is not None
+    for line in sys.stdin:
+        client.deploy_apps(ServeDeploySchema.model_validate(json.loads(line)))
+        time.sleep(2)  # for the controller to take it in
+        while any(app.status != "RUNNING" for app in serve.status().applications.values()):
+            time.sleep(0.2)
+        print("running", flush=True)
+    serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

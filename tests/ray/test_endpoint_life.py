@@ -1,0 +1,236 @@
+"""An endpoint's replica without Serve around it: keys, limits, other checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import uvicorn
+from botocore.exceptions import ClientError
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lstmfcn import cluster
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.devices import CPU
+from lstmfcn.errors import CheckpointError
+from lstmfcn.predictor import Predictor
+from lstmfcn.series import Matrix
+from lstmfcn.training import fit
+from serve_app.access import VARIABLE
+from serve_app.app import Endpoint
+from serve_app.settings import Settings
+from tests.samples import LENGTH, TINY, make_dataset
+
+pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
+
+KEY = "0123456789abcdef"
+ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
+
+
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process, which is none of Ray's workers, has nothing allotted."""
+    monkeypatch.setattr(cluster, "set_up_worker", lambda: None)
+    monkeypatch.setattr(cluster, "allotted_devices", lambda: [CPU])
+
+
+def application(endpoint: Endpoint) -> ASGIApp:
+    """What Serve makes of it."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return app
+
+
+@contextlib.asynccontextmanager
+async def replica(folder: Path, **settings: Any) -> AsyncIterator[tuple[Endpoint, httpx.AsyncClient]]:
+    """A replica and a client that reaches it without a network."""
+    endpoint = Endpoint(Settings(checkpoint=str(folder), **settings))
+    await endpoint.reconfigure({"checkpoint": str(folder)})
+    transport = httpx.ASGITransport(application(endpoint))
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+        yield endpoint, client
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[str]:
+    """The address of an application on a port of its own."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
+
+
+def slowed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let every pass through the network take so long."""
+    assert endpoint._model is not None
+    batcher = endpoint._model.batcher
+    predict: Callable[[Matrix], Any] = batcher._predict
+
+    def slow(series: Matrix) -> Any:
+        time.sleep(seconds)
+        return predict(series)
+
+    monkeypatch.setattr(batcher, "_predict", slow)
+    monkeypatch.setattr(batcher, "_rows_on_loop", 0)
+
+
+def test_with_keys_all_but_ping_asks_for_one(checkpoint_folder: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY + "\n")
+
+    async def ask() -> list[int]:
+        async with replica(checkpoint_folder, api_keys=str(keys)) as (_, client):
+            answers = [
+                await client.get("/ping"),
+                await client.get("/model"),
+                await client.post("/invocations", content=ROW),
+                await client.post("/endpoints/a/invocations", content=ROW),
+                await client.post("/invocations", content=ROW, headers={"X-Api-Key": KEY}),
+            ]
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(ask()) == [200, 401, 401, 403, 200]
+
+
+def test_the_readmes_hook_gives_boto3_a_key(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    (hook,) = re.findall(r"```python\n(def add_key.*?)```", readme, re.DOTALL)
+    monkeypatch.setenv(VARIABLE, KEY)
+
+    def ask(url: str) -> bytes:
+        client = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="anyone",
+            aws_secret_access_key="anything",
+        )
+        request = {"EndpointName": "any", "ContentType": "text/csv", "Body": ROW}
+        with pytest.raises(ClientError, match="an API key is needed") as refused:
+            client.invoke_endpoint(**request)
+        assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+        exec(hook, {"client": client, "key": KEY})  # noqa: S102
+        answer: bytes = client.invoke_endpoint(**request)["Body"].read()
+        return answer
+
+    async def serve_and_ask() -> bytes:
+        async with replica(checkpoint_folder) as (endpoint, _), listening(application(endpoint)) as url:
+            return await asyncio.to_thread(ask, url)
+
+    assert asyncio.run(serve_and_ask()) == Predictor.load(checkpoint_folder).predict_csv(
+        ROW.encode(), source="row"
+    )
+
+
+def test_too_many_rows_or_requests_are_refused_at_once(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_rows=3, max_requests=2) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.3)
+            bodies = [ROW * 4, ROW, ROW, ROW]
+            return await asyncio.gather(*[client.post("/invocations", content=body) for body in bodies])
+
+    many, *others = asyncio.run(ask())
+
+    assert (many.status_code, many.text) == (413, "the body has 4 rows, more than 3; use jobs.transform\n")
+    assert sorted(answer.status_code for answer in others)[-1] == 503
+    (refused,) = [answer for answer in others if answer.status_code == 503]
+    assert refused.text == "2 requests are being answered; try again\n"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_what_takes_too_long_is_given_up_with_a_sentence(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b"1,"
+        await asyncio.sleep(1)
+
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        async with replica(checkpoint_folder, timeout_seconds=0.1) as (endpoint, client):
+            late = await client.post("/invocations", content=slow_body())
+            slowed(endpoint, monkeypatch, seconds=0.5)
+            return late, await client.post("/invocations", content=ROW)
+
+    late, predicted_late = asyncio.run(ask())
+
+    assert (late.status_code, late.text) == (408, "the body did not arrive within 0.1 s\n")
+    assert (predicted_late.status_code, predicted_late.text) == (
+        504,
+        "the predictions were not done within 0.1 s\n",
+    )
+
+
+def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: Path, tmp_path: Path) -> None:
+    *_, last = fit(make_dataset(20, seed=9), hyperparameters=TINY)
+    assert last.checkpoint is not None
+    last.checkpoint.save(tmp_path)
+    probabilities = "/invocations?columns=probabilities"
+
+    async def ask() -> list[str]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            before = await client.post(probabilities, content=ROW)
+            await endpoint.reconfigure({"checkpoint": str(tmp_path)})
+            after = await client.post(probabilities, content=ROW)
+            model = await client.get("/model")
+        return [before.text, after.text, model.json()["checkpoint"]]
+
+    before, after, digest = asyncio.run(ask())
+
+    assert before != after
+    assert digest == Checkpoint.load(tmp_path).digest()
+
+
+def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(
+    checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    shorter = make_dataset(20)
+    shorter = type(shorter)(shorter.series[:, :-1], shorter.targets, shorter.classes)
+    *_, last = fit(shorter, hyperparameters=TINY)
+    assert last.checkpoint is not None
+    last.checkpoint.save(tmp_path / "shorter")
+
+    async def ask() -> list[tuple[str, str]]:
+        answers = []
+        async with replica(checkpoint_folder) as (endpoint, client):
+            for name in ("shorter", "missing"):
+                await endpoint.reconfigure({"checkpoint": str(tmp_path / name)})
+                answer = await client.post("/invocations", content=ROW)
+                answers.append((answer.text, (await client.get("/model")).json()["refused"]))
+            await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+            assert "refused" not in (await client.get("/model")).json()
+        return answers
+
+    expected = Predictor.load(checkpoint_folder).predict_csv(ROW.encode(), source="row").decode()
+    length = LENGTH - 1
+    assert asyncio.run(ask()) == [
+        (
+            expected,
+            f"{tmp_path / 'shorter'} expects series of length {length}; the endpoint serves length {LENGTH}",
+        ),
+        (expected, f"{tmp_path / 'missing'} is not a checkpoint: it has no checkpoint.json"),
+    ]
+
+
+def test_a_first_checkpoint_that_will_not_do_is_an_error(tmp_path: Path) -> None:
+    endpoint = Endpoint(Settings(checkpoint=str(tmp_path)))
+
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no checkpoint.json$"):
+        asyncio.run(endpoint.reconfigure({"checkpoint": str(tmp_path)}))

@@ -1,0 +1,170 @@
+"""The endpoint under load: reloads, redeployments, a killed replica, overload."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.training import fit
+from tests.ray.test_endpoint import CSV, free_port
+from tests.samples import LENGTH, TINY, make_dataset
+
+pytestmark = pytest.mark.long
+
+ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
+
+
+class Deployment:
+    """An endpoint of two replicas, deployed by configurations."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._arguments: dict[str, Any] = {"checkpoint": str(checkpoint), "replicas": 2}
+        self._deployer = subprocess.Popen(
+            [sys.executable, "-m", "tests.ray.deployer", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def deploy(self, checkpoint: Path, **arguments: object) -> None:
+        """Return when it serves."""
+        application = {
+            "name": "lstmfcn",
+            "route_prefix": "/",
+            "import_path": "serve_app.app:build_app",
+            "args": {**self._arguments, **arguments},
+            "deployments": [{"name": "endpoint", "user_config": {"checkpoint": str(checkpoint)}}],
+        }
+        assert self._deployer.stdin is not None
+        assert self._deployer.stdout is not None
+        self._deployer.stdin.write(json.dumps({"applications": [application]}) + "\n")
+        self._deployer.stdin.flush()
+        while self._deployer.stdout.readline() != "running\n":
+            assert self._deployer.poll() is None
+
+    def replicas(self) -> list[psutil.Process]:
+        processes = psutil.Process(self._deployer.pid).children(recursive=True)
+        return [process for process in processes if "ServeReplica" in " ".join(process.cmdline())]
+
+    def end(self) -> None:
+        self._deployer.communicate(timeout=60)
+
+
+@dataclass
+class Answers:
+    """What clients got, with the second in which they asked."""
+
+    statuses: list[int] = field(default_factory=list)
+    failed_at: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def load(url: str, clients: int, body: str = ROW) -> Iterator[Answers]:
+    """Clients that ask again and again while the block runs."""
+    answers = Answers()
+    ended = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=70) as client:
+            while not ended.is_set():
+                started = time.monotonic()
+                try:
+                    response = client.post(f"{url}/invocations", content=body, headers=CSV)
+                    answers.statuses.append(response.status_code)
+                    if response.status_code == 200:
+                        answers.seconds.append(time.monotonic() - started)
+                    else:
+                        answers.failed_at.append(started)
+                        time.sleep(0.02)
+                except httpx.TransportError:
+                    answers.failed_at.append(started)
+
+    with ThreadPoolExecutor(clients) as pool:
+        for _ in range(clients):
+            pool.submit(ask)
+        try:
+            yield answers
+        finally:
+            ended.set()
+
+
+@pytest.fixture
+def other_checkpoint(tmp_path: Path) -> Path:
+    *_, last = fit(make_dataset(20, seed=9), hyperparameters=TINY)
+    assert last.checkpoint is not None
+    last.checkpoint.save(tmp_path / "other")
+    return tmp_path / "other"
+
+
+def test_reloads_and_redeployments_lose_no_request_and_a_kill_only_those_inside(
+    checkpoint_folder: Path, other_checkpoint: Path
+) -> None:
+    deployment = Deployment(checkpoint_folder)
+    try:
+        deployment.deploy(checkpoint_folder)
+        before = {process.pid for process in deployment.replicas()}
+        with load(deployment.url, clients=4) as answers:
+            time.sleep(1)
+            deployment.deploy(other_checkpoint)
+            time.sleep(2)
+        assert {process.pid for process in deployment.replicas()} == before
+        model = httpx.get(f"{deployment.url}/model").json()
+        assert model["checkpoint"] == Checkpoint.load(other_checkpoint).digest()
+        assert set(answers.statuses) == {200}
+        assert answers.failed_at == []
+
+        with load(deployment.url, clients=4) as answers:
+            deployment.deploy(other_checkpoint, max_rows=1000)
+            time.sleep(2)
+        assert not {process.pid for process in deployment.replicas()} & before
+        assert set(answers.statuses) == {200}
+        assert answers.failed_at == []
+
+        with load(deployment.url, clients=4) as answers:
+            time.sleep(1)
+            killed = time.monotonic()
+            deployment.replicas()[0].kill()
+            time.sleep(5)
+        assert len(answers.failed_at) <= 4
+        assert all(at - killed < 1 for at in answers.failed_at)
+    finally:
+        deployment.end()
+
+
+def test_overload_is_refused_at_once_and_leaves_nothing_behind(checkpoint_folder: Path) -> None:
+    deployment = Deployment(checkpoint_folder)
+    body = ROW * 2000
+    try:
+        deployment.deploy(checkpoint_folder, max_requests=4)
+        with load(deployment.url, clients=8, body=body) as usual:
+            time.sleep(3)
+        with load(deployment.url, clients=32, body=body) as answers:
+            time.sleep(6)
+        with load(deployment.url, clients=2, body=body) as afterwards:
+            time.sleep(3)
+    finally:
+        deployment.end()
+
+    assert set(answers.statuses) <= {200, 503}
+    assert 503 in answers.statuses
+    assert statistics.quantiles(answers.seconds, n=100)[98] < 2
+    assert set(afterwards.statuses) == {200}
+    assert statistics.median(afterwards.seconds) <= statistics.median(usual.seconds)
