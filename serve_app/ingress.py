@@ -15,6 +15,8 @@ _HAPROXY = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # a client that sends nothing for so long is given up
+    # A request to a replica that has died goes to another: predictions may be asked for twice.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_METRICS_PORT": "9101",
     "RAY_SERVE_HAPROXY_STATS_PORT": "8404",
 }
