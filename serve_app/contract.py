@@ -108,12 +108,12 @@ def overloaded(sentence: str) -> RequestError:
     return RequestError(503, sentence, {"Retry-After": str(_OVERLOADED_RETRY_SECONDS)})
 
 
-def asked_columns(query: str, headers: Headers) -> tuple[PredictionColumn, ...] | None:
+def asked_columns(query: bytes, headers: Headers) -> tuple[PredictionColumn, ...] | None:
     """The columns that a request asks for, by `?columns=` or by a custom attribute `columns=`; or None.
 
     Raises RequestError.
     """
-    asked = parse_qs(query, keep_blank_values=True).get("columns", [])
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("columns", [])
     attributes = headers.get(CUSTOM_ATTRIBUTES, "")
     asked += [
         value

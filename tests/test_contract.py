@@ -111,12 +111,12 @@ def test_a_request_may_ask_for_columns(
 ) -> None:
     headers = Headers({} if attributes is None else {contract.CUSTOM_ATTRIBUTES: attributes})
 
-    assert contract.asked_columns(query, headers) == expected
+    assert contract.asked_columns(query.encode(), headers) == expected
 
 
 def test_unknown_columns_are_refused() -> None:
     with pytest.raises(RequestError) as refused:
-        contract.asked_columns("columns=all", Headers({}))
+        contract.asked_columns(b"columns=all", Headers({}))
 
     assert refused.value.sentence == "columns is 'all'; it can be label, probabilities or label,probabilities"
 
