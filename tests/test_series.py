@@ -106,6 +106,7 @@ ROWS = st.lists(st.lists(CELLS, min_size=1, max_size=3).map(",".join), min_size=
 @given(ROWS, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
 @example(["1,[2,3]", "4,5"], "\n", True, False)
 @example(["a,-0,1"], "\n", True, True)
+@example(["1,2", "3,4,1e39,5,6", "7,8,9"], "\n", True, False)
 def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
     rows: list[str], line_end: str, final: bool, labelled: bool
 ) -> None:
@@ -234,6 +235,7 @@ def test_a_byte_order_mark_belongs_only_at_the_start_of_a_file() -> None:
         (b"1,2\n", "f: row 1 has 2 columns where 3 are expected"),
         (b"1;2;3\n", "f: row 1 has 1 column where 3 are expected; is the separator a comma?"),
         (b"1,2,3\n1,2\n", "f: row 2 has 2 columns where 3 are expected"),
+        (b"1,2,3,1e39,4,5,6\n", "f: row 1 has 7 columns where 3 are expected"),
         (
             b"1,2,3,4\n",
             "f: row 1 has 4 columns where 3 are expected; is the first one a label? It has no place here",
