@@ -3,7 +3,7 @@
 
 All turn the same generated CSVs, length 100, values of 15 significant digits, into predicted labels. Rates
 are from the first range begun to the last committed; start-up is told apart. As Ray Data's documentation has
-it, an actor has a CPU; tuned, two actors share what the reading tasks leave. Takes about 20 minutes and 3 GB
+it, an actor has a CPU; tuned, two actors share what the reading tasks leave. Takes about 20 minutes and 5 GB
 of disk; `--small-gb` and `--default-gb` make it shorter.
 """
 
@@ -45,7 +45,7 @@ READ = pa_csv.ReadOptions(column_names=COLUMNS, block_size=8 << 20)
 CONVERT = pa_csv.ConvertOptions(column_types={name: pa.float32() for name in COLUMNS})
 
 
-def main(*, small_gb: float = 2.0, default_gb: float = 0.03, repeats: int = 3) -> None:
+def main(*, small_gb: float = 3.0, default_gb: float = 0.05, repeats: int = 3) -> None:
     """Print rows per second of each contestant, then a line of JSON.
 
     Args:

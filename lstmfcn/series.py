@@ -37,7 +37,7 @@ _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 _MISSING_LABEL = re.compile(r"\s*(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
-_ROW_END = b"1e39"
+_LINE_END = b"1e39"
 """Stands for a line's end among the numbers: finite in 64 bits, so that JSON has it, and not in 32."""
 _INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
 
@@ -190,20 +190,21 @@ def _read_as_json(piece: bytes, length: int) -> Matrix | None:
     """Lines of `length` JSON numbers each as a matrix; None for anything else."""
     if b"[" in piece:  # simdjson would flatten nested lists
         return None
+    numbers = piece.replace(b"\n", b",%b," % _LINE_END)
+    num_rows = (len(numbers) - len(piece)) // (len(_LINE_END) + 1) + 1
     try:
-        numbers = _json_parser().parse(b"[%b,%b]" % (piece.replace(b"\n", b",%b," % _ROW_END), _ROW_END))
-        assert isinstance(numbers, simdjson.Array)
-        values = np.frombuffer(numbers.as_buffer(of_type="d"))
+        read = _json_parser().parse(b"[%b,%b]" % (numbers, _LINE_END))
+        assert isinstance(read, simdjson.Array)
+        values = np.frombuffer(read.as_buffer(of_type="d"))
     except (ValueError, TypeError, RuntimeError):  # RuntimeError for integers beyond 64 bits
         return None
-    num_rows = piece.count(b"\n") + 1
     if len(values) != num_rows * (length + 1):
         return None
     rows = values.reshape(num_rows, length + 1)
     with np.errstate(over="ignore"):
         series = rows[:, :length].astype(np.float32)
-    # There are as many rows as lines, and no finite value is a line's end; so each row ends where a line does.
-    if not np.isfinite(series).all() or not (rows[:, length] == float(_ROW_END)).all():
+    # As many rows as lines, and no finite value is a line's end: each row ends where a line does.
+    if not np.isfinite(series).all() or not (rows[:, length] == float(_LINE_END)).all():
         return None
     if not series.all() and _INTEGER_MINUS_ZERO.search(piece):  # simdjson reads the integer -0 as 0
         return None
