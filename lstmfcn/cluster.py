@@ -42,17 +42,20 @@ def connection() -> Iterator[None]:
         ray.shutdown()
 
 
-def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float) -> None:
-    """Raise ResourceError when no node has so many CPUs and GPUs, for Ray would wait for one for ever.
+def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:
+    """Raise ResourceError when no node has so many CPUs and GPUs, for Ray would wait for one for ever; or
+    when the nodes don't hold so many of one CPU.
 
     A cluster that grows by itself may start a node that has.
     """
     if state.get_max_resources_from_cluster_config() is not None:
         return
-    if any(cpus >= num_cpus and gpus >= num_gpus for cpus, gpus in _nodes()):
+    is_there = any(cpus >= num_cpus and gpus >= num_gpus for cpus, gpus in _nodes())
+    if is_there and (count == 1 or num_predictors_fitting(num_gpus) >= count):
         return
     nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
-    raise ResourceError(f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs; the nodes have {nodes}")
+    asked = f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs"
+    raise ResourceError(f"{asked}{f', and there are to be {count}' * (count > 1)}; the nodes have {nodes}")
 
 
 def num_predictors_fitting(gpus_per_predictor: float) -> int:

@@ -59,6 +59,11 @@ class Predictor:
             checkpoint = location(checkpoint)
         return cls(Checkpoint.load(checkpoint), device, precision)
 
+    @property
+    def fills_up_to(self) -> int:
+        """How many series a batch is filled up to, so that one takes as long as so many; 1 if it isn't."""
+        return self._network.series_at_once if self._network.needs_full_batches else 1
+
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """Series as read, (cases, length), to the probability of each class: (cases, classes)."""
         at_once = self._network.series_at_once

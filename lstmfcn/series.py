@@ -35,8 +35,8 @@ _PIECE_BYTES = 1 << 19
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 """The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
 
-_NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
-_MISSING_LABEL = re.compile(r"\s*(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
+_MISSING_LABEL = re.compile(r"\s*+(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
 _LINE_END = b"1e39"
 """Stands for a line's end among the numbers: finite in 64 bits, so that JSON has it, and not in 32."""
 _INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
@@ -55,6 +55,14 @@ class LabelledSeries:
 def is_number(text: str) -> bool:
     """Whether a cell holds a finite decimal number, as the data format writes them."""
     return _NUMBER.fullmatch(text) is not None
+
+
+def parse_plain(data: bytes, *, length: int) -> Matrix | None:
+    """What parse_series returns, within milliseconds for a megabyte of plain numbers; None for all else,
+    which parse_series takes long to read or to refuse.
+    """
+    parsed = _parse_fast(data.removesuffix(b"\n"), _Shape("", False, length, True))
+    return None if parsed is None else parsed.series
 
 
 def parse_series(data: bytes, *, source: str, length: int | None = None, first_row: int | None = 1) -> Matrix:

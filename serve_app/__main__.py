@@ -13,9 +13,12 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from ray import serve
 
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection, refuse_unsatisfiable
 from lstmfcn.command import run
 from lstmfcn.errors import ResourceError
+from lstmfcn.storage import location
+from serve_app.access import ApiKeys
 from serve_app.app import build_app
 from serve_app.settings import Settings
 
@@ -45,11 +48,11 @@ def serve_checkpoint(
     app = build_app(settings)
     _refuse_taken(host, port)
     with connection():
-        refuse_unsatisfiable("a replica", 1, settings.gpus_per_replica)
+        refuse_unsatisfiable("a replica", 1, settings.gpus_per_replica, settings.replicas)
         try:
             serve.start(http_options={"host": host, "port": port})
             serve.run(app, name="lstmfcn")
-            print(_greeting(settings.checkpoint, f"http://{host}:{port}"), flush=True)
+            print(_greeting(settings, host, port), flush=True)
             signal.pause()
         except KeyboardInterrupt:
             print("stopping", flush=True)
@@ -57,10 +60,14 @@ def serve_checkpoint(
             serve.delete("lstmfcn")
 
 
-def _greeting(checkpoint: str, url: str) -> str:
+def _greeting(settings: Settings, host: str, port: int) -> str:
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    length = Checkpoint.load(location(settings.checkpoint)).length
+    key = "-H 'X-Api-Key: <key>' " if ApiKeys.read(settings.api_keys) else ""
+    row = f"seq -s, {length} | sed 's/,$//'"  # macOS ends the row with a comma
     lines = [
-        f"serving {checkpoint} on {url}; Ctrl-C ends it",
-        f"try: curl --data-binary @series.csv -H 'Content-Type: text/csv' {url}/invocations",
+        f"serving {settings.checkpoint} on {url}; Ctrl-C ends it",
+        f"try: {row} | curl --data-binary @- -H 'Content-Type: text/csv' {key}{url}/invocations",
     ]
     if ports := ingress.open_ports():
         lines.append(ports)

@@ -37,7 +37,7 @@ class ApiKeys:
         if path is None:
             return cls([key.strip() for key in os.environ.get(VARIABLE, "").split(",") if key.strip()])
         lines = storage.read_bytes(storage.location(path)).decode(errors="replace").splitlines()
-        keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        keys = [key for line in lines if (key := line.partition("#")[0].strip())]
         if not keys:
             raise DataError(f"{path} holds no API key; write one a line")
         return cls(keys)
@@ -50,9 +50,9 @@ class ApiKeys:
         if not self._digests:
             return True
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        digest = _digest(key)
-        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        carried = [_digest(key) for key in (bearer, headers.get("x-api-key", ""))]
+        return sum(hmac.compare_digest(one, known) for one in carried for known in self._digests) > 0
 
 
 def _digest(key: str) -> bytes:

@@ -7,11 +7,12 @@ those of other requests, and answers the bytes that jobs.transform writes.
 import asyncio
 import logging
 import time
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -21,7 +22,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
-from lstmfcn.series import Matrix, parse_series
+from lstmfcn.series import Matrix, parse_plain, parse_series
 from lstmfcn.storage import location
 from serve_app import contract
 from serve_app.access import ApiKeys
@@ -33,18 +34,19 @@ from serve_app.settings import Serving, Settings
 
 logger = logging.getLogger("ray.serve")
 
-_SMALL_BODY_BYTES = 1 << 20
-"""Parsed on the event loop within a few milliseconds, where a thread would cost more."""
+_BYTES_ON_LOOP = 1 << 20
+_CELLS_ON_LOOP = 10_000
+"""Of plain numbers, and of predictions, that take some milliseconds: a thread would cost small ones more."""
 
 
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keys: ApiKeys, length: int) -> None:
+        """`length` of the series that every checkpoint is to take."""
         cluster.set_up_worker()
-        self._settings = settings
+        self._settings, self._keys, self._length = settings, keys, length
         self._columns = parse_columns(settings.columns)
-        self._keys = ApiKeys.read(settings.api_keys)
         self._observer = Observer()
         self._model: Model | None = None
         self._refused = ""
@@ -53,25 +55,27 @@ class Endpoint:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve another checkpoint from the next request on.
 
-        A first one that can't be loaded ends the replica; a later one is refused, and the former goes on.
+        One that can't be served is refused: the former goes on, or in a new replica the one that the endpoint
+        was deployed with. Raises CheckpointError when that can't be loaded either.
         """
-        serving = Serving.model_validate(user_config)
         try:
-            self._model = await asyncio.to_thread(self._load, serving)
+            serving = Serving.model_validate(user_config)
+            self._model = await asyncio.to_thread(self._load, serving.checkpoint)
             self._refused = ""
-        except LSTMFCNError as error:
+        except Exception as error:  # whatever it is, it must not end what serves
             if self._model is None:
-                raise
+                self._model = await asyncio.to_thread(self._load, self._settings.checkpoint)
             self._refused = str(error)
-            logger.error("a new checkpoint is refused, and the former serves on: %s", error)
+            logger.error(
+                "a new checkpoint is refused: %s", error, exc_info=not isinstance(error, LSTMFCNError)
+            )
 
-    def _load(self, serving: Serving) -> Model:
-        checkpoint = Checkpoint.load(location(serving.checkpoint))
-        former = self._model
-        if former is not None and checkpoint.length != former.predictor.length:
+    def _load(self, path: str) -> Model:
+        checkpoint = Checkpoint.load(location(path))
+        if checkpoint.length != self._length:
             raise CheckpointError(
-                f"{serving.checkpoint} expects series of length {checkpoint.length};"
-                f" the endpoint serves length {former.predictor.length}"
+                f"{path} expects series of length {checkpoint.length};"
+                f" the endpoint serves length {self._length}"
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
         predictor = Predictor(checkpoint, device, precision)
@@ -81,26 +85,38 @@ class Endpoint:
         """Answer one request."""
         started = time.perf_counter()
         request_id = request.headers.get("x-request-id", "")
-        path = request.scope["path"]  # request.url takes as long as parsing a row
+        # request.url takes as long as parsing a row.
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
+        status, reason, rows = 500, "fault", 0
+        try:
+            response, rows, reason = await self._answer(request, path, request_id)
+            status = response.status_code
+        except asyncio.CancelledError:
+            status, reason = 499, "the client has gone"
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self._observer.request(request_id, request.method, path, status, reason, rows, seconds)
+        return response
+
+    async def _answer(self, request: Request, path: str, request_id: str) -> tuple[Response, int, str]:
+        """The answer, the rows that were predicted for it, and why it was refused, if it was."""
         route = None
-        rows = 0
         try:
             route = contract.route(path)
             contract.check(request.method, route, request.headers, self._settings.max_body_bytes)
             if route.action == "ping":
-                return Response()
+                return Response(), 0, ""
             if not self._keys.allow(request.headers):
                 sentence = "an API key is needed, as Authorization: Bearer <key> or X-Api-Key: <key>"
                 raise RequestError(401, sentence, {"WWW-Authenticate": "Bearer"})
             if route.action != "invoke":
-                return self._describe(route)
+                return self._describe(route), 0, ""
             lines, rows = await self._invoke(request)
-            response = contract.predictions(lines, route, request.headers, request_id)
+            return contract.predictions(lines, route, request.headers, request_id), rows, ""
         except RequestError as error:
-            response = contract.refusal(error, route, request.headers, request_id)
-        seconds = time.perf_counter() - started
-        self._observer.request(request_id, request.method, path, response.status_code, rows, seconds)
-        return response
+            reason = error.reason or HTTPStatus(error.status).phrase
+            return contract.refusal(error, route, request.headers, request_id), 0, reason
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
@@ -119,18 +135,18 @@ class Endpoint:
         settings = self._settings
         columns = contract.asked_columns(request.scope["query_string"], request.headers) or self._columns
         if self._num_requests >= settings.max_requests:
-            raise contract.overloaded(f"{self._num_requests} requests are being answered; try again")
+            sentence = f"{self._num_requests} requests are being answered; try again"
+            raise contract.overloaded(sentence, "too many requests")
         self._num_requests += 1
-        body = None
+        late = "the body did not arrive"
         try:
             async with asyncio.timeout(settings.timeout_seconds):
                 body = await self._body(request)
+                late = "the predictions were not done"
                 return await self._predict(body, columns)
         except TimeoutError:
-            seconds = f"within {settings.timeout_seconds:g} s"
-            if body is None:
-                raise RequestError(408, f"the body did not arrive {seconds}") from None
-            raise RequestError(504, f"the predictions were not done {seconds}") from None
+            status = 408 if "body" in late else 504
+            raise RequestError(status, f"{late} within {settings.timeout_seconds:g} s") from None
         except ClientDisconnect:
             raise RequestError(400, "the body ended before its Content-Length") from None
         finally:
@@ -150,46 +166,43 @@ class Endpoint:
     async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...]) -> tuple[bytes, int]:
         model = self._model  # the same to the end, whatever is loaded meanwhile
         assert model is not None
-        started = time.perf_counter()
-        is_small = len(body) <= _SMALL_BODY_BYTES
-        try:
-            if is_small:
-                series = self._parse(body, model)
-            else:
-                series = await asyncio.to_thread(self._parse, body, model)
-        except DataError as error:
-            raise RequestError(400, str(error)) from None
+        series = await self._parse(body)
         try:
             probabilities = await model.batcher.probabilities(series)
         except QueueFullError:
-            raise contract.overloaded("too many rows are waiting; try again") from None
-        self._observer.predicted(time.perf_counter() - started)
-        if is_small:
+            raise contract.overloaded("too many rows are waiting; try again", "too many rows") from None
+        if probabilities.size <= _CELLS_ON_LOOP:
             return model.lines(probabilities, columns), len(series)
         return await asyncio.to_thread(model.lines, probabilities, columns), len(series)
 
-    def _parse(self, body: bytes, model: Model) -> Matrix:
-        series = parse_series(body, source="body", length=model.predictor.length)
-        if len(series) > self._settings.max_rows:
-            sentence = (
-                f"the body has {len(series)} rows, more than {self._settings.max_rows}; use jobs.transform"
-            )
+    async def _parse(self, body: bytes) -> Matrix:
+        series = parse_plain(body, length=self._length) if len(body) <= _BYTES_ON_LOOP else None
+        if series is None:
+            try:
+                series = await asyncio.to_thread(parse_series, body, source="body", length=self._length)
+            except DataError as error:
+                raise RequestError(400, str(error)) from None
+        most = self._settings.max_rows
+        if len(series) > most:
+            sentence = f"the body has {len(series)} rows, more than {most}; use jobs.transform"
             raise RequestError(413, sentence)
         return series
 
 
 def build_app(settings: Settings) -> serve.Application:
     """The application for `serve run` and for `python -m serve_app`. Raises CheckpointError and DataError."""
-    ApiKeys.read(settings.api_keys)
+    keys = ApiKeys.read(settings.api_keys)  # here, for a replica's node may have neither file nor environment
     path = location(settings.checkpoint).resolve()
-    serving = Serving(checkpoint=str(path), digest=Checkpoint.load(path).digest())
+    checkpoint = Checkpoint.load(path)
+    serving = Serving(checkpoint=str(path), digest=checkpoint.digest())
     most = settings.max_replicas or settings.replicas
     deployment = serve.deployment(
         name="endpoint",
         user_config=serving.model_dump(),
         # Requests beyond max_requests are refused by the endpoint itself, in words.
         max_ongoing_requests=2 * settings.max_requests,
-        max_queued_requests=settings.max_requests,
+        max_queued_requests=4 * settings.max_requests,
+        backpressure_config=BackpressureConfig(retry_after_s=contract.OVERLOADED_RETRY_SECONDS),
         autoscaling_config=AutoscalingConfig(
             min_replicas=settings.replicas,
             initial_replicas=settings.replicas,
@@ -201,4 +214,4 @@ def build_app(settings: Settings) -> serve.Application:
         logging_config={"enable_access_log": False},  # the endpoint writes its own
         ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
-    return deployment.bind(settings)
+    return deployment.bind(settings.model_copy(update={"checkpoint": str(path)}), keys, checkpoint.length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,13 +22,14 @@ class QueueFullError(Exception):
     """There are more rows waiting than may."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Pending:
     series: Matrix
     done: asyncio.Future[Probabilities]
     num_taken: int = 0
     num_done: int = 0
     parts: list[Probabilities] = field(default_factory=list)
+    since: float = field(default_factory=time.perf_counter)
 
     @property
     def num_left(self) -> int:
@@ -41,11 +43,11 @@ class _Pending:
 
 
 class Batcher:
-    """Predicts the series of concurrent requests in passes of bounded size, off the event loop.
+    """Predicts the series of concurrent requests in passes of bounded size.
 
-    A request that finds nobody else is predicted at once. Those that come during a pass share the next ones:
-    first those with the fewest rows left, so that a large one doesn't keep the small ones waiting; but an
-    eighth of every pass is for the one that came first, so that the small ones don't keep it waiting either.
+    Those that come at once, or during a pass, share the next ones: first those with the fewest rows left, so
+    that a large one doesn't keep the small ones waiting; but an eighth of every pass is for the one that came
+    first, so that the small ones don't keep it waiting either.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class Batcher:
         rows_at_once: int,
         rows_on_loop: int,
         most_rows: int,
-        on_pass: Callable[[int, int], None] = lambda requests, rows: None,
+        on_pass: Callable[[int, int, float], None] = lambda requests, rows, waited: None,
     ) -> None:
-        """`rows_at_once` of a pass; `rows_on_loop` that a lone request may have to be predicted on the event
-        loop, where a thread would cost more; `most_rows` that may wait. `on_pass` is told of every pass.
+        """`rows_at_once` of a pass; `rows_on_loop` that may be predicted on the event loop when there are no
+        more, where a thread would cost more; `most_rows` that may wait. `on_pass` is told of every pass: its
+        requests, its rows, and how many seconds one of them has waited at most.
         """
         self._predict = predict
         self._rows_at_once, self._rows_on_loop, self._most_rows = rows_at_once, rows_on_loop, most_rows
@@ -67,41 +70,49 @@ class Batcher:
         self._waiting: list[_Pending] = []
         self._num_waiting = 0
         self._thread = ThreadPoolExecutor(1, "predict")
-        self._working: asyncio.Task[None] | None = None
+        self._is_working = False
+        self._work_task: asyncio.Task[None] | None = None
 
     async def probabilities(self, series: Matrix) -> Probabilities:
         """Raises QueueFullError at once when too many rows wait."""
-        if self._working is None and len(series) <= self._rows_on_loop:
-            self._on_pass(1, len(series))
-            return self._predict(series)
         if self._num_waiting and self._num_waiting + len(series) > self._most_rows:
             raise QueueFullError
-        pending = _Pending(series, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        pending = _Pending(series, loop.create_future())
         self._waiting.append(pending)
         self._num_waiting += len(series)
-        if self._working is None:
-            self._working = asyncio.create_task(self._work())
+        if not self._is_working:
+            self._is_working = True
+            loop.call_soon(self._begin)
         return await pending.done
+
+    def _begin(self) -> None:
+        """Predict what waits, now that all that came at once are here."""
+        if self._num_waiting > self._rows_on_loop:
+            self._work_task = asyncio.create_task(self._work())
+            return
+        self._is_working = False
+        if shares := self._next_pass():
+            try:
+                _distribute(self._predict(_rows_of(shares)), shares)
+            except Exception as error:
+                _fail(shares, error)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while shares := self._next_pass():
-            self._on_pass(len({id(pending) for pending, _ in shares}), sum(len(rows) for _, rows in shares))
-            series = np.concatenate([rows for _, rows in shares])
-            try:
-                predicted = await loop.run_in_executor(self._thread, self._predict, series)
-            except Exception as error:
-                for pending, _ in shares:
-                    _fail(pending, error)
-            else:
-                _distribute(predicted, shares)
-        self._working = None
+        try:
+            while shares := self._next_pass():
+                try:
+                    predicted = await loop.run_in_executor(self._thread, self._predict, _rows_of(shares))
+                    _distribute(predicted, shares)
+                except Exception as error:
+                    _fail(shares, error)
+        finally:
+            self._is_working = False
 
     def _next_pass(self) -> list[tuple[_Pending, Matrix]]:
         """The requests in the next pass, and the rows that each takes to it."""
-        for pending in [pending for pending in self._waiting if pending.done.done()]:
-            self._waiting.remove(pending)  # its caller has gone, or it has failed
-            self._num_waiting -= pending.num_left
+        self._waiting = [pending for pending in self._waiting if not pending.done.done()]  # else it has gone
         shares = []
         room = self._rows_at_once
         if self._waiting:
@@ -113,8 +124,15 @@ class Batcher:
                 shares.append((pending, pending.take(room)))
                 room -= len(shares[-1][1])
         self._waiting = [pending for pending in self._waiting if pending.num_left]
-        self._num_waiting -= self._rows_at_once - room
+        self._num_waiting = sum(pending.num_left for pending in self._waiting)
+        if shares:
+            waited = time.perf_counter() - min(pending.since for pending, _ in shares)
+            self._on_pass(len({id(pending) for pending, _ in shares}), self._rows_at_once - room, waited)
         return shares
+
+
+def _rows_of(shares: list[tuple[_Pending, Matrix]]) -> Matrix:
+    return np.concatenate([rows for _, rows in shares])
 
 
 def _distribute(predicted: Probabilities, shares: list[tuple[_Pending, Matrix]]) -> None:
@@ -127,6 +145,7 @@ def _distribute(predicted: Probabilities, shares: list[tuple[_Pending, Matrix]])
             pending.done.set_result(np.concatenate(pending.parts))
 
 
-def _fail(pending: _Pending, error: Exception) -> None:
-    if not pending.done.done():
-        pending.done.set_exception(error)
+def _fail(shares: list[tuple[_Pending, Matrix]], error: Exception) -> None:
+    for pending, _ in shares:
+        if not pending.done.done():
+            pending.done.set_exception(error)

@@ -30,9 +30,9 @@ _ACTIONS: dict[str, Action] = {
     "/invocations": "invoke",
     "/execution-parameters": "execution-parameters",
 }
-_PLATFORM_PATH = re.compile(r"(?:/[^/]+)*/endpoints/(?P<name>[a-zA-Z0-9](?:-?[a-zA-Z0-9])*)/invocations")
+_PLATFORM_PATH = re.compile(r"(?:/[^/]+)*/endpoints/[^/]+/invocations")
 _MEDIA_RANGES = {"text/csv", "text/*", "*/*"}
-_OVERLOADED_RETRY_SECONDS = 1
+OVERLOADED_RETRY_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,15 @@ class Route:
         return "POST" if self.action == "invoke" else "GET"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)  # an exception is compared and hashed as the object that it is
 class RequestError(Exception):
     """A request that isn't answered with predictions."""
 
     status: int
     sentence: str
     headers: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+    """In a word or two, where the status doesn't say it."""
 
 
 def route(path: str) -> Route:
@@ -103,9 +105,9 @@ def too_large(most_bytes: int) -> RequestError:
     return RequestError(413, f"the body has more than {most_bytes} bytes; use jobs.transform")
 
 
-def overloaded(sentence: str) -> RequestError:
+def overloaded(sentence: str, reason: str) -> RequestError:
     """For a request that there is no room for at the moment."""
-    return RequestError(503, sentence, {"Retry-After": str(_OVERLOADED_RETRY_SECONDS)})
+    return RequestError(503, sentence, {"Retry-After": str(OVERLOADED_RETRY_SECONDS)}, reason)
 
 
 def asked_columns(query: bytes, headers: Headers) -> tuple[PredictionColumn, ...] | None:

@@ -27,15 +27,18 @@ class Model:
         checkpoint: Checkpoint,
         predictor: Predictor,
         most_waiting_rows: int,
-        on_pass: Callable[[int, int], None],
+        on_pass: Callable[[int, int, float], None],
     ) -> None:
         self._checkpoint = checkpoint
+        self._digest = checkpoint.digest()
         self.predictor = predictor
-        seconds = _seconds_of_a_row(predictor)
+        batch = max(_WARM_UP_ROWS, predictor.fills_up_to)
+        seconds = _seconds(predictor, batch) / batch
+        is_quick = _seconds(predictor, 1) <= _ON_LOOP_SECONDS
         self.batcher = Batcher(
             predictor.probabilities,
-            rows_at_once=max(_WARM_UP_ROWS, int(_PASS_SECONDS / seconds)),
-            rows_on_loop=int(_ON_LOOP_SECONDS / seconds),
+            rows_at_once=max(batch, int(_PASS_SECONDS / seconds)),
+            rows_on_loop=int(_ON_LOOP_SECONDS / seconds) if is_quick else 0,
             most_rows=most_waiting_rows,
             on_pass=on_pass,
         )
@@ -51,17 +54,16 @@ class Model:
             "length": self._checkpoint.length,
             "hyperparameters": self._checkpoint.hyperparameters.model_dump(),
             "precision": self.predictor.precision,
-            "checkpoint": self._checkpoint.digest(),
+            "checkpoint": self._digest,
         }
 
 
-def _seconds_of_a_row(predictor: Predictor) -> float:
-    """Of many, measured once the network is warm."""
-    series = np.zeros((_WARM_UP_ROWS, predictor.length), np.float32)
+def _seconds(predictor: Predictor, num_rows: int) -> float:
+    """That so many rows take, once the network is warm."""
+    series = np.zeros((num_rows, predictor.length), np.float32)
     least = math.inf  # a busy machine makes it seem longer
     for _ in range(5):
-        predictor.probabilities(series[:1])
         started = time.perf_counter()
         predictor.probabilities(series)
         least = min(least, time.perf_counter() - started)
-    return least / _WARM_UP_ROWS
+    return least

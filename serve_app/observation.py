@@ -23,6 +23,7 @@ class Observer:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._requests = Counter("lstmfcn_requests", "Requests answered.", tag_keys=("status",))
+        self._refused = Counter("lstmfcn_refused", "Requests refused, by reason.", tag_keys=("reason",))
         self._rows = Counter("lstmfcn_rows", "Rows predicted.")
         self._seconds = Histogram("lstmfcn_request_seconds", "From request to answer.", boundaries=_SECONDS)
         self._pass_rows = Histogram(
@@ -32,14 +33,16 @@ class Observer:
             "lstmfcn_pass_requests", "Requests that were predicted together.", boundaries=_ROWS
         )
         self._waited = Histogram(
-            "lstmfcn_queue_seconds", "From a request's rows to their predictions.", boundaries=_SECONDS
+            "lstmfcn_queue_seconds", "That a row of a pass has waited for it, at most.", boundaries=_SECONDS
         )
 
     def request(
-        self, request_id: str, method: str, path: str, status: int, rows: int, seconds: float
+        self, request_id: str, method: str, path: str, status: int, reason: str, rows: int, seconds: float
     ) -> None:
-        """A request was answered."""
+        """A request was answered, or refused for a reason."""
         self._requests.inc(tags={"status": str(status)})
+        if reason:
+            self._refused.inc(tags={"reason": reason})
         self._seconds.observe(seconds)
         if rows:
             self._rows.inc(rows)
@@ -49,6 +52,7 @@ class Observer:
             "method": method,
             "path": path,
             "status": status,
+            "reason": reason,
             "rows": rows,
             "ms": round(1000 * seconds, 2),
         }
@@ -62,11 +66,8 @@ class Observer:
             _log.info("requests\n%s", "\n".join(self._lines))
             self._lines = []
 
-    def predicted(self, seconds: float) -> None:
-        """A request's rows were predicted, after so long."""
-        self._waited.observe(seconds)
-
-    def a_pass(self, requests: int, rows: int) -> None:
-        """The rows of some requests went through the network together."""
+    def a_pass(self, requests: int, rows: int, waited: float) -> None:
+        """The rows of some requests go through the network together."""
         self._pass_requests.observe(requests)
         self._pass_rows.observe(rows)
+        self._waited.observe(waited)

@@ -18,6 +18,7 @@ KEY, NEXT = "0123456789abcdef", "fedcba9876543210"
         ({"authorization": f"bearer  {NEXT} "}, True),
         ({"X-Api-Key": NEXT}, True),
         ({"X-Api-Key": KEY, "Authorization": "AWS4-HMAC-SHA256 Credential=..."}, True),
+        ({"X-Api-Key": KEY, "Authorization": "Bearer of a gateway"}, True),
         ({"X-Api-Key": KEY[:-1]}, False),
         ({"Authorization": f"Basic {KEY}"}, False),
         ({"X-Api-Key": "é"}, False),
@@ -38,7 +39,7 @@ def test_keys_come_from_a_file_or_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "keys"
-    path.write_text(f"# until May\n{KEY}\n\n{NEXT}\n")
+    path.write_text(f"  # until May\n{KEY} # Alice\n\n{NEXT}\n")
     monkeypatch.setenv(VARIABLE, f"{KEY}, {NEXT}")
 
     for keys in (ApiKeys.read(str(path)), ApiKeys.read(None)):

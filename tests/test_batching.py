@@ -120,6 +120,37 @@ def test_a_caller_that_has_gone_is_not_predicted_any_further() -> None:
     assert sum(network.passes) <= ROWS_AT_ONCE + 1
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_of_several_waiting_callers_may_go(count: int) -> None:
+    network = Network()
+
+    async def ask() -> list[Probabilities]:
+        batcher = make_batcher(network)
+        first = asyncio.create_task(batcher.probabilities(rows(0, 1)))
+        await asyncio.sleep(0.05)
+        stays = asyncio.create_task(batcher.probabilities(rows(10, 1)))
+        gone = asyncio.create_task(batcher.probabilities(rows(20, count)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        network.may_go.set()
+        return [*await asyncio.gather(first, stays), await batcher.probabilities(rows(30, 1))]
+
+    assert [answer[:, 0].tolist() for answer in asyncio.run(ask())] == [[0], [20], [60]]
+
+
+def test_small_requests_that_come_at_once_share_a_pass_on_the_event_loop() -> None:
+    network = Network()
+    network.may_go.set()
+
+    async def ask() -> list[Probabilities]:
+        batcher = make_batcher(network, rows_on_loop=4)
+        return await asyncio.gather(*[batcher.probabilities(rows(number, 1)) for number in range(4)])
+
+    asyncio.run(ask())
+
+    assert (network.passes, network.threads) == ([4], {"MainThread"})
+
+
 def test_a_network_that_fails_fails_its_requests_and_works_on() -> None:
     calls = []
 

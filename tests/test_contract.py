@@ -22,6 +22,7 @@ PLATFORM = Route("invoke", is_platform=True)
         ("/invocations", INVOKE),
         ("/execution-parameters", Route("execution-parameters")),
         ("/endpoints/gun-point-2/invocations", PLATFORM),
+        ("/endpoints/my__model--2/invocations", PLATFORM),
         ("/behind/a/prefix/endpoints/x/invocations", PLATFORM),
     ],
 )
@@ -30,7 +31,7 @@ def test_paths_of_the_container_and_of_boto3_are_known(path: str, expected: Rout
 
 
 @pytest.mark.parametrize(
-    "path", ["/pings", "/invocations/", "/endpoints//invocations", "/endpoints/-x/invocations"]
+    "path", ["/pings", "/invocations/", "/endpoints//invocations", "/endpoints/invocations"]
 )
 def test_another_path_is_answered_with_those_that_there_are(path: str) -> None:
     with pytest.raises(RequestError) as refused:
@@ -132,7 +133,7 @@ def test_on_the_containers_path_an_error_is_a_sentence() -> None:
     [
         (RequestError(413, "too large"), 413, "ValidationError", {"Message": "too large"}),
         (RequestError(401, "a key"), 403, "AccessDeniedException", {"Message": "a key"}),
-        (contract.overloaded("busy"), 503, "ServiceUnavailable", {"Message": "busy"}),
+        (contract.overloaded("busy", "requests"), 503, "ServiceUnavailable", {"Message": "busy"}),
         (RequestError(504, "late"), 504, "InternalFailure", {"Message": "late"}),
         (
             RequestError(400, "body is empty"),

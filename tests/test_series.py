@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from lstmfcn import series
 from lstmfcn.errors import DataError
-from lstmfcn.series import Matrix, parse_labelled, parse_series, parse_sound_rows
+from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 MATRICES = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=FINITE)
@@ -312,3 +312,19 @@ def test_every_row_is_either_sound_or_a_fault_as_it_is_alone(lines: list[bytes])
     assert [fault.row for fault in faults] == [row for row, bad in enumerate(is_bad, 1) if bad]
     assert [fault.line for fault in faults] == [line for line, bad in zip(lines, is_bad, strict=True) if bad]
     assert len(series) == is_bad.count(False)
+
+
+@pytest.mark.parametrize("odd", [b"1" * 1_000_000 + b"x", b" " * 1_000_000 + b"x"])
+def test_a_long_odd_cell_is_judged_in_no_time(odd: bytes) -> None:
+    with pytest.raises(DataError, match=r"^f: row 1, column 2: '.{40}\.\.\.' is not a finite number$"):
+        parse_series(b"1," + odd + b"\n", source="f", length=2)
+    assert parse_labelled(odd + b",1,2\n", source="f").labels == [odd.decode()]
+
+
+def test_plain_numbers_are_parsed_at_once_and_nothing_else_is() -> None:
+    plain = parse_plain(b"1,2\n3,4\n", length=2)
+    assert plain is not None
+    assert same_bits(plain, parse_series(b"1,2\n3,4\n", source="f"))
+    assert parse_plain(b"1,.5\n", length=2) is None
+    assert parse_plain(b"1,2,3\n", length=2) is None
+    assert parse_plain(b"", length=2) is None

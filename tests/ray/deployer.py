@@ -1,6 +1,6 @@
 """Deploys the endpoint on a Ray of its own as `serve deploy` does: `python -m tests.ray.deployer <port>`.
 
-Each line of stdin is a configuration; `running` answers when it serves.
+Each line of stdin is a configuration; `running <port of Ray's metrics>` answers when it serves.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def main(port: int) -> None:
         time.sleep(2)  # for the controller to take it in
         while any(app.status != "RUNNING" for app in serve.status().applications.values()):
             time.sleep(0.2)
-        print("running", flush=True)
+        [node] = ray.nodes()  # type: ignore[no-untyped-call]
+        print("running", node["MetricsExportPort"], flush=True)
     serve.shutdown()  # type: ignore[no-untyped-call]
 
 

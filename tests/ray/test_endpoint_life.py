@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +27,7 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
 from lstmfcn.training import fit
-from serve_app.access import VARIABLE
+from serve_app.access import VARIABLE, ApiKeys
 from serve_app.app import Endpoint
 from serve_app.settings import Settings
 from tests.samples import LENGTH, TINY, make_dataset
@@ -53,10 +55,15 @@ def application(endpoint: Endpoint) -> ASGIApp:
     return app
 
 
+def make_endpoint(folder: Path, **settings: Any) -> Endpoint:
+    read = Settings(checkpoint=str(folder), **settings)
+    return Endpoint(read, ApiKeys.read(read.api_keys), LENGTH)
+
+
 @contextlib.asynccontextmanager
 async def replica(folder: Path, **settings: Any) -> AsyncIterator[tuple[Endpoint, httpx.AsyncClient]]:
     """A replica and a client that reaches it without a network."""
-    endpoint = Endpoint(Settings(checkpoint=str(folder), **settings))
+    endpoint = make_endpoint(folder, **settings)
     await endpoint.reconfigure({"checkpoint": str(folder)})
     transport = httpx.ASGITransport(application(endpoint))
     async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
@@ -230,7 +237,71 @@ def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(
 
 
 def test_a_first_checkpoint_that_will_not_do_is_an_error(tmp_path: Path) -> None:
-    endpoint = Endpoint(Settings(checkpoint=str(tmp_path)))
+    endpoint = make_endpoint(tmp_path)
 
     with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no checkpoint.json$"):
         asyncio.run(endpoint.reconfigure({"checkpoint": str(tmp_path)}))
+
+
+def test_a_new_replica_serves_what_was_deployed_when_the_configured_checkpoint_will_not_do(
+    checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    async def ask() -> tuple[str, str]:
+        endpoint = make_endpoint(checkpoint_folder)
+        await endpoint.reconfigure({"checkpoint": str(tmp_path)})
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(application(endpoint)), base_url="http://replica"
+        ) as client:
+            model = (await client.get("/model")).json()
+        return model["checkpoint"], model["refused"]
+
+    assert asyncio.run(ask()) == (
+        Checkpoint.load(checkpoint_folder).digest(),
+        f"{tmp_path} is not a checkpoint: it has no checkpoint.json",
+    )
+
+
+def test_a_configuration_with_a_typo_is_refused_and_the_former_serves_on(checkpoint_folder: Path) -> None:
+    async def ask() -> tuple[int, str]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            await endpoint.reconfigure({"chekpoint": str(checkpoint_folder)})
+            answer = await client.post("/invocations", content=ROW)
+            return answer.status_code, (await client.get("/model")).json()["refused"]
+
+    status, refused = asyncio.run(ask())
+
+    assert status == 200
+    assert "chekpoint" in refused
+
+
+def test_a_route_prefix_comes_before_the_paths(checkpoint_folder: Path) -> None:
+    async def ask() -> int:
+        endpoint = make_endpoint(checkpoint_folder)
+        await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+        transport = httpx.ASGITransport(application(endpoint), root_path="/ecg")
+        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+            return (await client.post("/ecg/invocations", content=ROW)).status_code
+
+    assert asyncio.run(ask()) == 200
+
+
+def test_every_request_is_in_the_access_log(
+    checkpoint_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            await client.post("/invocations", content=ROW * 3)
+            await client.post("/invocations", content="secret")
+            endpoint._observer.write_log()
+
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        asyncio.run(ask())
+
+    _, *lines = caplog.messages[-1].splitlines()
+    logged = [json.loads(line) for line in lines]
+    assert [(line["path"], line["status"], line["reason"], line["rows"]) for line in logged] == [
+        ("/invocations", 200, "", 3),
+        ("/invocations", 400, "Bad Request", 0),
+    ]
+    assert "secret" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -56,8 +57,9 @@ class Deployment:
         assert self._deployer.stdout is not None
         self._deployer.stdin.write(json.dumps({"applications": [application]}) + "\n")
         self._deployer.stdin.flush()
-        while self._deployer.stdout.readline() != "running\n":
+        while not (line := self._deployer.stdout.readline()).startswith("running"):
             assert self._deployer.poll() is None
+        self.metrics_url = f"http://127.0.0.1:{line.split()[1]}/metrics"
 
     def replicas(self) -> list[psutil.Process]:
         processes = psutil.Process(self._deployer.pid).children(recursive=True)
@@ -69,11 +71,18 @@ class Deployment:
 
 @dataclass
 class Answers:
-    """What clients got, with the second in which they asked."""
+    """What clients got, when, and how long it took."""
 
     statuses: list[int] = field(default_factory=list)
+    answered_at: list[float] = field(default_factory=list)
     failed_at: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    refused_seconds: list[float] = field(default_factory=list)
+
+    def longest_silence(self) -> float:
+        """Seconds between one prediction and the next, whoever got it."""
+        at = sorted(self.answered_at)
+        return max(later - earlier for earlier, later in itertools.pairwise(at))
 
 
 @contextmanager
@@ -88,22 +97,27 @@ def load(url: str, clients: int, body: str = ROW) -> Iterator[Answers]:
                 started = time.monotonic()
                 try:
                     response = client.post(f"{url}/invocations", content=body, headers=CSV)
-                    answers.statuses.append(response.status_code)
-                    if response.status_code == 200:
-                        answers.seconds.append(time.monotonic() - started)
-                    else:
-                        answers.failed_at.append(started)
-                        time.sleep(0.02)
                 except httpx.TransportError:
-                    answers.failed_at.append(started)
+                    answers.failed_at.append(time.monotonic())
+                    continue
+                now = time.monotonic()
+                answers.statuses.append(response.status_code)
+                if response.status_code == 200:
+                    answers.answered_at.append(now)
+                    answers.seconds.append(now - started)
+                else:
+                    answers.failed_at.append(now)
+                    answers.refused_seconds.append(now - started)
+                    time.sleep(0.02)
 
     with ThreadPoolExecutor(clients) as pool:
-        for _ in range(clients):
-            pool.submit(ask)
+        asking = [pool.submit(ask) for _ in range(clients)]
         try:
             yield answers
         finally:
             ended.set()
+        for one in asking:
+            one.result()
 
 
 @pytest.fixture
@@ -145,6 +159,7 @@ def test_reloads_and_redeployments_lose_no_request_and_a_kill_only_those_inside(
             time.sleep(5)
         assert len(answers.failed_at) <= 4
         assert all(at - killed < 1 for at in answers.failed_at)
+        assert answers.longest_silence() < 1
     finally:
         deployment.end()
 
@@ -154,7 +169,7 @@ def test_overload_is_refused_at_once_and_leaves_nothing_behind(checkpoint_folder
     body = ROW * 2000
     try:
         deployment.deploy(checkpoint_folder, max_requests=4)
-        with load(deployment.url, clients=8, body=body) as usual:
+        with load(deployment.url, clients=2, body=body) as usual:
             time.sleep(3)
         with load(deployment.url, clients=32, body=body) as answers:
             time.sleep(6)
@@ -166,5 +181,27 @@ def test_overload_is_refused_at_once_and_leaves_nothing_behind(checkpoint_folder
     assert set(answers.statuses) <= {200, 503}
     assert 503 in answers.statuses
     assert statistics.quantiles(answers.seconds, n=100)[98] < 2
+    assert statistics.median(answers.refused_seconds) < 0.5
     assert set(afterwards.statuses) == {200}
-    assert statistics.median(afterwards.seconds) <= statistics.median(usual.seconds)
+    assert statistics.median(afterwards.seconds) <= 1.5 * statistics.median(usual.seconds)
+
+
+def test_prometheus_reads_its_metrics(checkpoint_folder: Path) -> None:
+    deployment = Deployment(checkpoint_folder)
+    try:
+        deployment.deploy(checkpoint_folder)
+        for body in (ROW * 3, ROW, "not a number"):
+            httpx.post(f"{deployment.url}/invocations", content=body, headers=CSV)
+        time.sleep(25)  # Ray exports them every ten seconds
+        exported = httpx.get(deployment.metrics_url).text.splitlines()
+    finally:
+        deployment.end()
+
+    def total(name: str, label: str = "") -> float:
+        lines = [line for line in exported if line.startswith(f"ray_lstmfcn_{name}{{") and label in line]
+        return sum(float(line.split()[-1]) for line in lines)
+
+    assert total("requests_total", 'status="200"') >= 2
+    assert total("refused_total", 'reason="Bad Request"') == 1
+    assert total("rows_total") == 4
+    assert total("pass_rows_sum") == 4
