@@ -18,7 +18,6 @@ _HAPROXY = {
     # A request to a replica that has died goes to another: predictions may be asked for twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",
-    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "131072",  # a body of some hundred rows passes in a few pieces
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
     "RAY_SERVE_HAPROXY_METRICS_PORT": "9101",
     "RAY_SERVE_HAPROXY_STATS_PORT": "8404",
