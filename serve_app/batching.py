@@ -59,56 +59,44 @@ class Batcher:
         most_rows: int,
         on_pass: Callable[[int, int, float], None] = lambda requests, rows, waited: None,
     ) -> None:
-        """`rows_at_once` of a pass; `rows_on_loop` that may be predicted on the event loop when there are no
-        more, where a thread would cost more; `most_rows` that may wait. `on_pass` is told of every pass: its
-        requests, its rows, and how many seconds one of them has waited at most.
+        """`rows_at_once` of a pass; `rows_on_loop` of one that is predicted on the event loop, where a thread
+        would cost more; `most_rows` that may wait. `on_pass` is told of every pass: its requests, its rows,
+        and how many seconds one of them has waited at most.
         """
         self._predict = predict
         self._rows_at_once, self._rows_on_loop, self._most_rows = rows_at_once, rows_on_loop, most_rows
         self._on_pass = on_pass
         self._turn = max(1, rows_at_once // 8)
         self._waiting: list[_Pending] = []
-        self._num_waiting = 0
         self._thread = ThreadPoolExecutor(1, "predict")
-        self._is_working = False
-        self._work_task: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[None] | None = None
 
     async def probabilities(self, series: Matrix) -> Probabilities:
         """Raises QueueFullError at once when too many rows wait."""
-        if self._num_waiting and self._num_waiting + len(series) > self._most_rows:
+        num_waiting = sum(pending.num_left for pending in self._waiting)
+        if num_waiting and num_waiting + len(series) > self._most_rows:
             raise QueueFullError
-        loop = asyncio.get_running_loop()
-        pending = _Pending(series, loop.create_future())
+        pending = _Pending(series, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
-        self._num_waiting += len(series)
-        if not self._is_working:
-            self._is_working = True
-            loop.call_soon(self._begin)
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())  # begins once all that come at once are here
         return await pending.done
-
-    def _begin(self) -> None:
-        """Predict what waits, now that all that came at once are here."""
-        if self._num_waiting > self._rows_on_loop:
-            self._work_task = asyncio.create_task(self._work())
-            return
-        self._is_working = False
-        if shares := self._next_pass():
-            try:
-                _distribute(self._predict(_rows_of(shares)), shares)
-            except Exception as error:
-                _fail(shares, error)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while shares := self._next_pass():
+                series = np.concatenate([rows for _, rows in shares])
                 try:
-                    predicted = await loop.run_in_executor(self._thread, self._predict, _rows_of(shares))
+                    if len(series) <= self._rows_on_loop:
+                        predicted = self._predict(series)
+                    else:
+                        predicted = await loop.run_in_executor(self._thread, self._predict, series)
                     _distribute(predicted, shares)
                 except Exception as error:
                     _fail(shares, error)
         finally:
-            self._is_working = False
+            self._working = None
 
     def _next_pass(self) -> list[tuple[_Pending, Matrix]]:
         """The requests in the next pass, and the rows that each takes to it."""
@@ -124,15 +112,10 @@ class Batcher:
                 shares.append((pending, pending.take(room)))
                 room -= len(shares[-1][1])
         self._waiting = [pending for pending in self._waiting if pending.num_left]
-        self._num_waiting = sum(pending.num_left for pending in self._waiting)
         if shares:
             waited = time.perf_counter() - min(pending.since for pending, _ in shares)
             self._on_pass(len({id(pending) for pending, _ in shares}), self._rows_at_once - room, waited)
         return shares
-
-
-def _rows_of(shares: list[tuple[_Pending, Matrix]]) -> Matrix:
-    return np.concatenate([rows for _, rows in shares])
 
 
 def _distribute(predicted: Probabilities, shares: list[tuple[_Pending, Matrix]]) -> None:
