@@ -43,24 +43,25 @@ def connection() -> Iterator[None]:
 
 
 def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:
-    """Raise ResourceError when no node has so many CPUs and GPUs, for Ray would wait for one for ever; or
-    when the nodes don't hold so many of one CPU.
+    """Raise ResourceError when the nodes don't hold so many workers of so many CPUs and GPUs, for Ray would
+    wait for ever.
 
     A cluster that grows by itself may start a node that has.
     """
     if state.get_max_resources_from_cluster_config() is not None:
         return
-    is_there = any(cpus >= num_cpus and gpus >= num_gpus for cpus, gpus in _nodes())
-    if is_there and (count == 1 or num_predictors_fitting(num_gpus) >= count):
+    if num_fitting(num_cpus, num_gpus) >= count:
         return
+    together = f", and there are to be {count}" if count > 1 else ""
     nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
-    asked = f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs"
-    raise ResourceError(f"{asked}{f', and there are to be {count}' * (count > 1)}; the nodes have {nodes}")
+    raise ResourceError(
+        f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}"
+    )
 
 
-def num_predictors_fitting(gpus_per_predictor: float) -> int:
-    """How many workers of one CPU and so many GPUs the nodes hold at once; one of several can't be split."""
-    return sum(int(min(cpus, _num_sharing(gpus, gpus_per_predictor))) for cpus, gpus in _nodes())
+def num_fitting(num_cpus: float, num_gpus: float) -> int:
+    """How many workers of so many CPUs and GPUs the nodes hold at once; one of several can't be split."""
+    return sum(int(min(cpus // num_cpus, _num_sharing(gpus, num_gpus))) for cpus, gpus in _nodes())
 
 
 def _num_sharing(gpus: float, gpus_per_worker: float) -> float:

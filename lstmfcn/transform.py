@@ -86,7 +86,7 @@ def transform(
     """
     called = time.time()
     cluster.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)
-    fitting = max(1, cluster.num_predictors_fitting(options.gpus_per_predictor))
+    fitting = max(1, cluster.num_fitting(1, options.gpus_per_predictor))
     num_predictors = options.num_predictors or fitting
     precision = cluster.precision_there(options.precision, options.gpus_per_predictor)
     journal = None if output is None else Journal(output)

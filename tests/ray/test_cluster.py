@@ -39,13 +39,18 @@ def test_what_fits_no_node_is_refused_in_words() -> None:
         lstmfcn_cluster.refuse_unsatisfiable("a trial", 1, 3)
 
     assert str(refused.value) == "a trial asks for 1 CPUs and 3 GPUs; the nodes have 2 CPUs and 2 GPUs"
+    lstmfcn_cluster.refuse_unsatisfiable("a replica", 1, 0, count=2)
+    with pytest.raises(
+        ResourceError, match="1 CPUs and 0 GPUs, and there are to be 3; the nodes have 2 CPUs"
+    ):
+        lstmfcn_cluster.refuse_unsatisfiable("a replica", 1, 0, count=3)
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [(0, 8), (0.25, 8), (0.6, 2), (1, 2), (2, 1)])
 def test_how_many_predictors_fit(gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lstmfcn_cluster, "_nodes", lambda: [(8.0, 2.0)])
 
-    assert lstmfcn_cluster.num_predictors_fitting(gpus) == expected
+    assert lstmfcn_cluster.num_fitting(1, gpus) == expected
 
 
 def test_a_connection_joins_the_ray_of_this_process_and_leaves_it_running() -> None:
