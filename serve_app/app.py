@@ -138,14 +138,13 @@ class Endpoint:
             sentence = f"{self._num_requests} requests are being answered; try again"
             raise contract.overloaded(sentence, "too many requests")
         self._num_requests += 1
-        late = "the body did not arrive"
+        status, late = 408, "the body did not arrive"
         try:
             async with asyncio.timeout(settings.timeout_seconds):
                 body = await self._body(request)
-                late = "the predictions were not done"
+                status, late = 504, "the predictions were not done"
                 return await self._predict(body, columns)
         except TimeoutError:
-            status = 408 if "body" in late else 504
             raise RequestError(status, f"{late} within {settings.timeout_seconds:g} s") from None
         except ClientDisconnect:
             raise RequestError(400, "the body ended before its Content-Length") from None

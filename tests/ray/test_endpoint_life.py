@@ -60,13 +60,17 @@ def make_endpoint(folder: Path, **settings: Any) -> Endpoint:
     return Endpoint(read, ApiKeys.read(read.api_keys), LENGTH)
 
 
+def client_of(endpoint: Endpoint, root_path: str = "") -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(application(endpoint), root_path=root_path)
+    return httpx.AsyncClient(transport=transport, base_url="http://replica")
+
+
 @contextlib.asynccontextmanager
 async def replica(folder: Path, **settings: Any) -> AsyncIterator[tuple[Endpoint, httpx.AsyncClient]]:
     """A replica and a client that reaches it without a network."""
     endpoint = make_endpoint(folder, **settings)
     await endpoint.reconfigure({"checkpoint": str(folder)})
-    transport = httpx.ASGITransport(application(endpoint))
-    async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+    async with client_of(endpoint) as client:
         yield endpoint, client
 
 
@@ -249,9 +253,7 @@ def test_a_new_replica_serves_what_was_deployed_when_the_configured_checkpoint_w
     async def ask() -> tuple[str, str]:
         endpoint = make_endpoint(checkpoint_folder)
         await endpoint.reconfigure({"checkpoint": str(tmp_path)})
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(application(endpoint)), base_url="http://replica"
-        ) as client:
+        async with client_of(endpoint) as client:
             model = (await client.get("/model")).json()
         return model["checkpoint"], model["refused"]
 
@@ -276,10 +278,7 @@ def test_a_configuration_with_a_typo_is_refused_and_the_former_serves_on(checkpo
 
 def test_a_route_prefix_comes_before_the_paths(checkpoint_folder: Path) -> None:
     async def ask() -> int:
-        endpoint = make_endpoint(checkpoint_folder)
-        await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
-        transport = httpx.ASGITransport(application(endpoint), root_path="/ecg")
-        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+        async with replica(checkpoint_folder) as (endpoint, _), client_of(endpoint, "/ecg") as client:
             return (await client.post("/ecg/invocations", content=ROW)).status_code
 
     assert asyncio.run(ask()) == 200
