@@ -48,7 +48,14 @@ def serve_checkpoint(
     app = build_app(settings)
     _refuse_taken(host, port)
     with connection():
-        refuse_unsatisfiable("a replica", 1, settings.gpus_per_replica, settings.replicas)
+        if serve.status().proxies:
+            raise ResourceError(
+                "Ray Serve already runs on this Ray; deploy with `serve deploy` and serve_app/config.yaml,"
+                " or start without RAY_ADDRESS on a machine of your own"
+            )
+        refuse_unsatisfiable(
+            "a replica", settings.cpus_per_replica, settings.gpus_per_replica, settings.replicas
+        )
         try:
             serve.start(http_options={"host": host, "port": port})
             serve.run(app, name="lstmfcn")

@@ -31,6 +31,7 @@ from serve_app.contract import RequestError, Route
 from serve_app.model import Model
 from serve_app.observation import Observer
 from serve_app.settings import Serving, Settings
+from serve_app.stage import Stage
 
 logger = logging.getLogger("ray.serve")
 
@@ -45,12 +46,16 @@ class Endpoint:
     def __init__(self, settings: Settings, keys: ApiKeys, length: int) -> None:
         """`length` of the series that every checkpoint is to take."""
         cluster.set_up_worker()
+        self._observer = Observer()
         self._settings, self._keys, self._length = settings, keys, length
         self._columns = parse_columns(settings.columns)
-        self._observer = Observer()
         self._model: Model | None = None
         self._refused = ""
-        self._num_requests = 0
+        most, body_seconds, seconds = settings.max_requests, settings.body_seconds, settings.timeout_seconds
+        late = RequestError(408, f"the body did not arrive within {body_seconds:g} s")
+        self._arriving = Stage("sending their bodies", most, body_seconds, late)
+        late = RequestError(504, f"the predictions were not done within {seconds:g} s")
+        self._answering = Stage("being answered", most, seconds, late)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve another checkpoint from the next request on.
@@ -69,6 +74,10 @@ class Endpoint:
             logger.error(
                 "a new checkpoint is refused: %s", error, exc_info=not isinstance(error, LSTMFCNError)
             )
+
+    def __del__(self) -> None:
+        """Serve calls it when the replica stops."""
+        self._observer.write_log()
 
     def _load(self, path: str) -> Model:
         checkpoint = Checkpoint.load(location(path))
@@ -115,8 +124,12 @@ class Endpoint:
             lines, rows = await self._invoke(request)
             return contract.predictions(lines, route, request.headers, request_id), rows, ""
         except RequestError as error:
-            reason = error.reason or HTTPStatus(error.status).phrase
-            return contract.refusal(error, route, request.headers, request_id), 0, reason
+            refused = error
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            refused = RequestError(500, "the endpoint failed; its log says why, under this request's id")
+        reason = refused.reason or HTTPStatus(refused.status).phrase
+        return contract.refusal(refused, route, request.headers, request_id), 0, reason
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
@@ -132,34 +145,25 @@ class Endpoint:
 
     async def _invoke(self, request: Request) -> tuple[bytes, int]:
         """Lines of predictions, and how many."""
-        settings = self._settings
         columns = contract.asked_columns(request.scope["query_string"], request.headers) or self._columns
-        if self._num_requests >= settings.max_requests:
-            sentence = f"{self._num_requests} requests are being answered; try again"
-            raise contract.overloaded(sentence, "too many requests")
-        self._num_requests += 1
-        status, late = 408, "the body did not arrive"
-        try:
-            async with asyncio.timeout(settings.timeout_seconds):
-                body = await self._body(request)
-                status, late = 504, "the predictions were not done"
-                return await self._predict(body, columns)
-        except TimeoutError:
-            raise RequestError(status, f"{late} within {settings.timeout_seconds:g} s") from None
-        except ClientDisconnect:
-            raise RequestError(400, "the body ended before its Content-Length") from None
-        finally:
-            self._num_requests -= 1
+        self._answering.refuse_if_full()  # before it sends its body
+        async with self._arriving.entered():
+            body = await self._body(request)
+        async with self._answering.entered():
+            return await self._predict(body, columns)
 
     async def _body(self, request: Request) -> bytes:
         most = self._settings.max_body_bytes
         chunks = []
         size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most:
-                raise contract.too_large(most)
-            chunks.append(chunk)
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise contract.too_large(most)
+                chunks.append(chunk)
+        except ClientDisconnect:
+            raise RequestError(400, "the body ended before its Content-Length") from None
         return b"".join(chunks)
 
     async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...]) -> tuple[bytes, int]:
@@ -211,6 +215,6 @@ def build_app(settings: Settings) -> serve.Application:
         max_surge_percent=100,
         graceful_shutdown_timeout_s=20,
         logging_config={"enable_access_log": False},  # the endpoint writes its own
-        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus_per_replica},
+        ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
     return deployment.bind(settings.model_copy(update={"checkpoint": str(path)}), keys, checkpoint.length)

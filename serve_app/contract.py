@@ -160,8 +160,8 @@ def _platform_error(error: RequestError) -> tuple[int, str, Mapping[str, object]
             return 403, "AccessDeniedException", {"Message": error.sentence}
         case 503:
             return 503, "ServiceUnavailable", {"Message": error.sentence}
-        case 504:
-            return 504, "InternalFailure", {"Message": error.sentence}
+        case 500 | 504:
+            return error.status, "InternalFailure", {"Message": error.sentence}
     return error.status, "ValidationError", {"Message": error.sentence}
 
 

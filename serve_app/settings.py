@@ -28,7 +28,10 @@ class Settings(BaseModel):
         " the hardware computes in it, else fp32",
     )
     gpus_per_replica: float = Field(0, ge=0, description="GPUs of each replica; a fraction shares one")
-    replicas: int = Field(1, ge=1, description="Replicas, of a CPU each")
+    cpus_per_replica: float = Field(
+        1, gt=0, description="CPUs of each replica; whole ones are also its network's threads"
+    )
+    replicas: int = Field(1, ge=1, description="Replicas, each a process")
     max_replicas: int | None = Field(None, ge=1, description="Under load replicas are added up to so many")
     max_body_bytes: int = Field(
         6 * 1024 * 1024, ge=1, description="Largest request body; the default is SageMaker's"
@@ -38,10 +41,13 @@ class Settings(BaseModel):
         200_000, ge=1, description="Rows that may wait in a replica; then requests are refused at once"
     )
     max_requests: int = Field(
-        256, ge=1, description="Requests that a replica may have at once; one more is refused at once"
+        256,
+        ge=1,
+        description="Requests that a replica answers at once, and as many whose bodies arrive",
     )
+    body_seconds: float = Field(20, gt=0, description="For a request's body to arrive")
     timeout_seconds: float = Field(
-        60, gt=0, description="For a request, with its body's arrival; the default is SageMaker's"
+        60, gt=0, description="For a request's predictions; the default is SageMaker's"
     )
     api_keys: str | None = Field(
         None,

@@ -4,7 +4,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.settings import Settings
+from serve_app.settings import Serving, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,3 +26,5 @@ def test_the_serve_configuration_passes_serves_own_schema_and_ours() -> None:
     assert application.import_path == "serve_app.app:build_app"
     assert config["http_options"]["host"] == "127.0.0.1"
     Settings.model_validate(application.args)
+    (deployment,) = application.deployments
+    Serving.model_validate(deployment.user_config)

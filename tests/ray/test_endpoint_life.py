@@ -167,6 +167,85 @@ def test_too_many_rows_or_requests_are_refused_at_once(
     assert refused.headers["retry-after"] == "1"
 
 
+def test_more_rows_than_may_wait_are_refused_at_once(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_waiting_rows=3) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.3)
+            first = asyncio.create_task(client.post("/invocations", content=ROW))
+            await asyncio.sleep(0.1)
+            later = [client.post("/invocations", content=ROW * 2) for _ in range(2)]
+            return [*await asyncio.gather(*later), await first]
+
+    waited, refused, first = asyncio.run(ask())
+
+    assert (first.status_code, waited.status_code, refused.status_code) == (200, 200, 503)
+    assert refused.text == "too many rows are waiting; try again\n"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_ping_answers_while_the_network_is_busy(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> tuple[bool, int]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.5)
+            busy = asyncio.create_task(client.post("/invocations", content=ROW))
+            await asyncio.sleep(0.1)
+            ping = await client.get("/ping")
+            was_busy = not busy.done()
+            await busy
+            return was_busy, ping.status_code
+
+    assert asyncio.run(ask()) == (True, 200)
+
+
+def test_more_bodies_than_may_arrive_at_once_are_refused(checkpoint_folder: Path) -> None:
+    async def slow_body() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.3)
+        yield ROW.encode()
+
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_requests=2) as (_, client):
+            one, other = (asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "ab")
+            await asyncio.sleep(0.1)
+            third = await client.post("/invocations", content=slow_body())
+            return [third, await one, await other]
+
+    refused, *answered = asyncio.run(ask())
+
+    assert [answer.status_code for answer in answered] == [200, 200]
+    assert (refused.status_code, refused.text) == (503, "2 requests are sending their bodies; try again\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/invocations", "the endpoint failed"),
+        ("/endpoints/a/invocations", '{"Message": "the endpoint failed'),
+    ],
+)
+def test_a_fault_of_its_own_is_a_500_in_the_callers_form(
+    path: str, shown: str, checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Matrix) -> Any:
+        raise MemoryError
+
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            assert endpoint._model is not None
+            with monkeypatch.context() as patch:
+                patch.setattr(endpoint._model.batcher, "_predict", fail)
+                failed = await client.post(path, content=ROW)
+            return failed, await client.post(path, content=ROW)
+
+    failed, next_one = asyncio.run(ask())
+
+    assert (failed.status_code, next_one.status_code) == (500, 200)
+    assert failed.text.startswith(shown)
+
+
 def test_what_takes_too_long_is_given_up_with_a_sentence(
     checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +254,7 @@ def test_what_takes_too_long_is_given_up_with_a_sentence(
         await asyncio.sleep(1)
 
     async def ask() -> tuple[httpx.Response, httpx.Response]:
-        async with replica(checkpoint_folder, timeout_seconds=0.1) as (endpoint, client):
+        async with replica(checkpoint_folder, body_seconds=0.1, timeout_seconds=0.1) as (endpoint, client):
             late = await client.post("/invocations", content=slow_body())
             slowed(endpoint, monkeypatch, seconds=0.5)
             return late, await client.post("/invocations", content=ROW)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -205,3 +207,24 @@ def test_prometheus_reads_its_metrics(checkpoint_folder: Path) -> None:
     assert total("refused_total", 'reason="Bad Request"') == 1
     assert total("rows_total") == 4
     assert total("pass_rows_sum") == 4
+
+
+def test_sigterm_ends_the_launcher_with_the_last_request_logged(checkpoint_folder: Path) -> None:
+    port = free_port()
+    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
+    command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
+    # A short path: Ray's sockets lie in it.
+    with (
+        tempfile.TemporaryDirectory() as ray_folder,
+        subprocess.Popen(
+            command, env={**os.environ, **ports, "RAY_TMPDIR": ray_folder}, stdout=subprocess.PIPE, text=True
+        ) as launcher,
+    ):
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline().startswith("serving")
+        headers = {**CSV, "X-Request-Id": "the-last-one"}
+        assert httpx.post(f"http://127.0.0.1:{port}/invocations", content=ROW, headers=headers).is_success
+        launcher.terminate()
+        assert launcher.wait(timeout=30) == 0
+        logs = Path(ray_folder).glob("ray/session_*/logs/serve/replica_*.log")
+        assert any('"request_id": "the-last-one"' in log.read_text() for log in logs)
