@@ -2,93 +2,102 @@
 
 from __future__ import annotations
 
-from lstmfcn import storage, tuning
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from lstmfcn import storage
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, LocationFlag, NotNegative, Positive, Seed, run
+from lstmfcn.command import LocationFlag, run
 from lstmfcn.dataset import read_labelled, read_training
+from lstmfcn.errors import DataError
+from lstmfcn.plan import Plan
 from lstmfcn.progress import Progress
-from lstmfcn.scaling import ScalingMethod
-from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
-from lstmfcn.training import TrainingPrecision
+from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
+from lstmfcn.sweep import BEST, RESULT_NAMES, sweep
+from lstmfcn.trials import LEADERBOARD, Trial, read_leaderboard
+
+PlanFlags = Annotated[Plan, Parameter(name="*", group=Group("Sweep", sort_key=1))]
 
 
 def tune(
     *,
-    training: LocationFlag,
+    training: LocationFlag | None = None,
     validation: LocationFlag | None = None,
-    output: LocationFlag,
-    num_trials: Count = 8,
+    output: LocationFlag | None = None,
     search_space: LocationFlag | None = None,
-    cpus_per_trial: Positive = 1,
-    gpus_per_trial: NotNegative = 0,
-    scaling: ScalingMethod = "series",
-    precision: TrainingPrecision = "fp32",
-    seed: Seed = 0,
+    points: LocationFlag | None = None,
+    warm_start: tuple[LocationFlag, ...] = (),
+    plan: PlanFlags = Plan(),  # noqa: B008 (frozen)
+    resume: bool = False,
     overwrite: bool = False,
+    print_search_space: bool = False,
 ) -> None:
     """Tune hyperparameters: train many networks in parallel on Ray and keep the best.
 
-    Draws trials at random from the search space and stops those that fall behind (ASHA).
     Writes to the output folder: best/ (the checkpoint of the best epoch of the best trial),
-    leaderboard.csv (a row for each trial) and trials/. Without validation data, a fifth of
-    every class of the training data is held out.
+    leaderboard.csv (a row for each trial), sweep.json and trials/. Without validation data, a fifth
+    of every class of the training data is held out. Ctrl-C ends the sweep and keeps what there is;
+    the same command with --resume goes on.
 
     ```
-    python -m jobs.tune --training train.csv --validation valid.csv --output sweep --num-trials 8
+    python -m jobs.tune --training train.csv --validation valid.csv --output sweep --num-trials 20
     ```
 
     Args:
         training: CSV file, or folder of CSV files: the label first, then the series. No header.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
-        num_trials: Networks to train.
         search_space: YAML file of what to try; README.md describes it.
-        cpus_per_trial: CPUs for each trial, which are also its threads.
-        gpus_per_trial: GPUs for each trial: a fraction shares one, several train with DataParallel.
-            Without this flag trials run on CPUs, also where there are GPUs.
-        scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
-        precision: fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16.
-        seed: The same seed draws the same trials.
+        points: YAML file with a list of hyperparameters to try first.
+        warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
+        plan: How the sweep goes.
+        resume: Go on with the sweep in the output folder, after a crash, an interruption or for more trials.
         overwrite: Replace the result that the output folder holds.
+        print_search_space: Print what would be tried, as YAML to begin from, and end.
     """
-    storage.check_output(output, *tuning.RESULT_NAMES, overwrite=overwrite)
     space = (
         SearchSpace.from_mapping(DEFAULT_RANGES) if search_space is None else SearchSpace.read(search_space)
     )
+    if print_search_space:
+        print(space.as_yaml(), end="")
+        return
+    if training is None or output is None:
+        raise DataError("--training and --output are needed; python -m jobs.tune --help has an example")
+    if not resume:
+        storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
+    first = [] if points is None else read_points(points)
+    known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     train_set = read_training(training)
     if validation is None:
-        train_set, valid_set = train_set.split(share=0.2, seed=seed)
+        train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
-    print(f"training: {train_set}; {num_trials} trials of at most {space.most_epochs} epochs", flush=True)
-    storage.remove(output, *tuning.RESULT_NAMES)
-    with connection(), Progress("sweep", num_trials, "trials") as progress:
-        ranked = tuning.sweep(
+    print(f"training: {train_set}; trials of at most {space.most_epochs} epochs", flush=True)
+    if not resume:
+        storage.remove(output, *RESULT_NAMES)
+    with connection(), Progress("sweep", plan.num_trials or 8, "trials") as progress:
+        ranked = sweep(
             train_set,
             valid_set,
             space,
+            plan,
             output,
-            num_trials=num_trials,
-            cpus_per_trial=cpus_per_trial,
-            gpus_per_trial=gpus_per_trial,
-            scaling=scaling,
-            precision=precision,
-            seed=seed,
+            points=first,
+            known=known,
+            resume=resume,
             on_end=lambda trial: progress.advance(_line(trial)),
         )
-    print(
-        f"best trial: {ranked[0].number}, checkpoint in {output / 'best'}, all in leaderboard.csv beside it"
-    )
+    print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}, all in {LEADERBOARD} beside it")
 
 
-def _line(trial: tuning.Trial) -> str:
+def _line(trial: Trial) -> str:
     if trial.error:
         return f"trial {trial.number} failed: {trial.error}"
-    metrics = trial.metrics
+    best = "".join(f" {name}: {value:.8f}" for name, value in trial.best_metrics.items())
     return (
-        f"trial {trial.number} {trial.status} after {metrics['epoch']} epochs, {trial.seconds:.1f} s;"
-        f" best epoch: {metrics['best_epoch']} valid_accuracy: {metrics['best_valid_accuracy']:.8f}"
-        f" valid_loss: {metrics['best_valid_loss']:.8f}"
+        f"trial {trial.number} {trial.status} after {trial.epoch} epochs, {trial.seconds:.1f} s;"
+        f" best epoch: {trial.best_epoch}{best}"
     )
 
 

@@ -1,13 +1,16 @@
-"""Loss and accuracy as counts that add up over batches."""
+"""Loss and accuracy as counts that add up over batches; and which of them is to be better."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor
+
+MetricName: TypeAlias = Literal["train_loss", "train_accuracy", "valid_loss", "valid_accuracy"]
+Mode: TypeAlias = Literal["max", "min"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,36 @@ class Metrics:
     def accuracy(self) -> float:
         """Share of series whose most probable class is theirs."""
         return int(self.num_correct) / self.num_cases
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Which of two epochs, or of two networks, is the better one."""
+
+    metric: MetricName
+    mode: Mode
+
+    @classmethod
+    def of(cls, metric: MetricName, mode: Mode | None = None) -> Self:
+        """With the mode that suits the metric, unless one is given."""
+        return cls(metric, mode or ("max" if metric.endswith("accuracy") else "min"))
+
+    @classmethod
+    def usual(cls, has_validation: bool) -> Self:
+        """The highest valid_accuracy; without validation, the lowest train_loss."""
+        return cls.of("valid_accuracy" if has_validation else "train_loss")
+
+    def score(self, metrics: Mapping[str, float]) -> tuple[float, float]:
+        """Greater is better: by the metric, then, between the same accuracies, by the lower loss."""
+        value = metrics[self.metric]
+        loss = metrics[self.metric.replace("accuracy", "loss")]
+        return value if self.mode == "max" else -value, -loss
+
+    def is_better(self, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        """Than the other."""
+        return self.score(one) > self.score(other)
+
+    def reached(self, metrics: Mapping[str, float], target: float) -> bool:
+        """Whether the metric is as good as the target."""
+        value = metrics[self.metric]
+        return value >= target if self.mode == "max" else value <= target

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
+import numpy as np
 import yaml
 
 from lstmfcn.errors import HyperparameterError
@@ -31,12 +33,41 @@ class Range:
     low: float
     high: float
 
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def sample(self, random: np.random.Generator) -> float:
+        """One of its numbers."""
+        match self.kind:
+            case "integer":
+                return int(random.integers(int(self.low), int(self.high), endpoint=True))
+            case "log_uniform":
+                drawn = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
+                return min(max(drawn, self.low), self.high)
+            case "uniform":
+                return float(random.uniform(self.low, self.high))
+
+    def described(self) -> dict[str, list[float]]:
+        """As the YAML file has it."""
+        return {self.kind: [self.low, self.high]}
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One of some values; a constant is a choice of one."""
 
     values: tuple[float, ...]
+
+    def __contains__(self, value: float) -> bool:
+        return value in self.values
+
+    def sample(self, random: np.random.Generator) -> float:
+        """One of its values."""
+        return self.values[random.integers(len(self.values))]
+
+    def described(self) -> dict[str, list[float]] | float:
+        """As the YAML file has it."""
+        return {"categorical": list(self.values)} if len(self.values) > 1 else self.values[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +82,31 @@ class SearchSpace:
 
         Raises HyperparameterError for anything that could lead to an invalid hyperparameter.
         """
-        return cls({name.replace("-", "_"): _domain(name.replace("-", "_"), ranges[name]) for name in ranges})
+        domains = {name: _domain(name, given) for name, given in _with_underscores(ranges).items()}
+        return cls({name: domains[name] for name in Hyperparameters.model_fields if name in domains})
 
     @classmethod
     def read(cls, path: Location) -> Self:
         """From a YAML file. Raises HyperparameterError, or DataError when there is no file."""
-        try:
-            ranges = yaml.safe_load(read_bytes(path))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        ranges = _read_yaml(path)
         if not isinstance(ranges, dict) or not all(isinstance(name, str) for name in ranges):
             raise HyperparameterError(f"{path} must map names of hyperparameters to ranges or values")
         return cls.from_mapping(ranges)
+
+    def described(self) -> dict[str, Any]:
+        """What `from_mapping` would take."""
+        return {name: domain.described() for name, domain in self.domains.items()}
+
+    def as_yaml(self) -> str:
+        """What `read` would read."""
+        return str(yaml.safe_dump(self.described(), sort_keys=False, default_flow_style=None))
+
+    def __contains__(self, hyperparameters: Hyperparameters) -> bool:
+        return all(getattr(hyperparameters, name) in domain for name, domain in self.domains.items())
+
+    def sample(self, random: np.random.Generator) -> Hyperparameters:
+        """One of the space's hyperparameters."""
+        return Hyperparameters(**{name: domain.sample(random) for name, domain in self.domains.items()})
 
     @property
     def most_epochs(self) -> int:
@@ -73,6 +117,10 @@ class SearchSpace:
             case Choice(values=values):
                 return int(max(values))
         return Hyperparameters().epochs
+
+
+def _with_underscores(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in named.items()}
 
 
 def _domain(name: str, given: Any) -> Range | Choice:
@@ -106,3 +154,24 @@ def _checked(name: str, value: Any) -> float:
     except HyperparameterError as error:
         raise HyperparameterError(f"search space: {error}") from None
     return checked
+
+
+def read_points(path: Location) -> list[Hyperparameters]:
+    """Hyperparameters from a YAML file with a list of mappings, with defaults for what one doesn't name.
+
+    Raises HyperparameterError, or DataError when there is no file.
+    """
+    points = _read_yaml(path)
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+        raise HyperparameterError(f"{path} must be a list of mappings from hyperparameters to values")
+    try:
+        return [Hyperparameters.from_mapping(point) for point in points]
+    except HyperparameterError as error:
+        raise HyperparameterError(f"{path}: {error}") from None
+
+
+def _read_yaml(path: Location) -> Any:
+    try:
+        return yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -1,24 +1,27 @@
-"""The training loop. It yields one result an epoch and leaves to others what becomes of it."""
+"""The training loop. It makes one result an epoch and leaves to others what becomes of it."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from lstmfcn.adam import Adam
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.devices import CPU
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.metrics import Metrics
+from lstmfcn.metrics import Metrics, Objective
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling, ScalingMethod
+from lstmfcn.training_state import TrainingState
 
 TrainingPrecision = Literal["fp32", "bf16"]
 
@@ -41,6 +44,126 @@ class Epoch:
     """The network, if this is the best epoch so far."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Scaled series to train on and, if there are any, to validate on; several trainers can share them."""
+
+    train: Dataset
+    valid: Dataset | None
+    scale: Scaling
+
+    @classmethod
+    def scaled(cls, training: Dataset, validation: Dataset | None, scaling: ScalingMethod) -> Self:
+        """From data as read; a scaling that is fitted is fitted to the training set."""
+        scale = Scaling.fitted(scaling, training.series)
+        valid = None if validation is None else replace(validation, series=scale(validation.series))
+        return cls(replace(training, series=scale(training.series)), valid, scale)
+
+
+class Trainer:
+    """A network in training, epoch by epoch.
+
+    Seeds PyTorch's global generators and draws from them. The same seed gives the same results, bit for bit,
+    on one machine with the same number of threads, also when a state was saved and restored in between.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        hyperparameters: Hyperparameters,
+        *,
+        objective: Objective | None = None,
+        seed: int = 0,
+        devices: Sequence[torch.device] = (CPU,),
+        precision: TrainingPrecision = "fp32",
+    ) -> None:
+        """With several devices the network is replicated by DataParallel. With bf16 the training step runs
+        under PyTorch's autocast; weights and validation stay fp32.
+        """
+        self.hyperparameters = hyperparameters
+        self.history: list[dict[str, float]] = []
+        """Of every epoch its metrics and its seconds."""
+        self.best_epoch = 0
+        self._data = data
+        self._objective = objective or Objective.usual(data.valid is not None)
+        self._device = devices[0]
+        torch.manual_seed(seed)
+        train = data.train
+        self._model = LSTMFCN(len(train.classes), train.length, hyperparameters).to(self._device)
+        network: nn.Module = _InBfloat16(self._model) if precision == "bf16" else self._model
+        if len(devices) > 1:
+            network = nn.DataParallel(network, device_ids=list(devices))
+        self._network = network
+        self._optimiser = Adam(self._model.parameters(), hyperparameters.lr)
+        self._train_set = _on_device(train, self._device)
+        self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
+
+    @property
+    def number(self) -> int:
+        """Of the last epoch."""
+        return len(self.history)
+
+    @property
+    def best_metrics(self) -> dict[str, float]:
+        """Of the best epoch, with its seconds; empty before the first."""
+        return self.history[self.best_epoch - 1] if self.best_epoch else {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are done."""
+        return self.number >= self.hyperparameters.epochs
+
+    def step(self) -> Epoch:
+        """One pass over the training set. Raises TrainingError when the loss is no longer finite."""
+        started = time.perf_counter()
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            metrics = _train_epoch(
+                self._network, self._optimiser, self._train_set, self.hyperparameters.batch_size
+            )
+            if self._valid_set is not None:
+                metrics |= _validate(self._model, self._valid_set, self._device)
+        _refuse_divergence(metrics, self.number + 1, self.hyperparameters)
+        seconds = time.perf_counter() - started
+        is_best = not self.best_epoch or self._objective.is_better(metrics, self.best_metrics)
+        self.history.append({**metrics, "seconds": seconds})
+        checkpoint = None
+        if is_best:
+            self.best_epoch = self.number
+            train = self._data.train
+            checkpoint = Checkpoint(
+                self.hyperparameters,
+                train.classes,
+                train.length,
+                self._data.scale,
+                self.number,
+                metrics,
+                _on_cpu(self._model.state_dict()),
+            )
+        return Epoch(self.number, metrics, seconds, checkpoint)
+
+    def state(self) -> TrainingState:
+        """All that the next epochs depend on, apart from data and hyperparameters."""
+        generators = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self._device)
+        return TrainingState(
+            list(self.history),
+            self.best_epoch,
+            _on_cpu(self._model.state_dict()),
+            [_on_cpu(moments) for moments in self._optimiser.moments],
+            generators,
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state of a network of the same shape."""
+        self.history, self.best_epoch = list(state.history), state.best_epoch
+        self._model.load_state_dict(state.weights)
+        self._optimiser.restore(state.moments)
+        torch.set_rng_state(state.generators["cpu"])
+        if "cuda" in state.generators and self._device.type == "cuda":
+            torch.cuda.set_rng_state(state.generators["cuda"], self._device)
+
+
 def fit(
     training: Dataset,
     validation: Dataset | None = None,
@@ -52,45 +175,22 @@ def fit(
     devices: Sequence[torch.device] = (CPU,),
     precision: TrainingPrecision = "fp32",
 ) -> Iterator[Epoch]:
-    """Train a network, one epoch for each item that is taken from the iterator.
+    """Train a network, one epoch for each item that is taken from the iterator; Trainer says how.
 
     The best epoch is the one with the higher valid_accuracy, then the lower valid_loss, then the earlier;
     without validation the one with the lower train_loss, then the earlier. `patience` ends training after
-    so many epochs without a better one. With several devices the network is replicated by DataParallel.
-    With bf16 the training step runs under PyTorch's autocast; weights and validation stay fp32.
-
-    Seeds PyTorch's global generators. The same seed gives the same results, bit for bit,
-    on one machine with the same number of threads. Raises TrainingError when the loss is no longer finite.
+    so many epochs without a better one. Raises TrainingError when the loss is no longer finite.
     """
-    hyperparameters = hyperparameters or Hyperparameters()
-    torch.manual_seed(seed)
-    scale = Scaling.fitted(scaling, training.series)
-    model = LSTMFCN(len(training.classes), training.length, hyperparameters).to(devices[0])
-    network: nn.Module = _InBfloat16(model) if precision == "bf16" else model
-    if len(devices) > 1:
-        network = nn.DataParallel(network, device_ids=list(devices))
-    optimiser = torch.optim.Adam(model.parameters(), lr=hyperparameters.lr, fused=True)
-    train_set = _on_device(training, scale, devices[0])
-    valid_set = None if validation is None else _on_device(validation, scale, devices[0])
-
-    best_score: tuple[float, ...] = (-math.inf,)
-    best_epoch = 0
-    for number in range(1, hyperparameters.epochs + 1):
-        started = time.perf_counter()
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            metrics = _train_epoch(network, optimiser, train_set, hyperparameters.batch_size)
-            if valid_set is not None:
-                metrics |= _validate(model, valid_set, devices[0])
-        _refuse_divergence(metrics, number, hyperparameters)
-        score = _score(metrics)
-        checkpoint = None
-        if score > best_score:
-            best_score, best_epoch = score, number
-            checkpoint = Checkpoint(
-                hyperparameters, training.classes, training.length, scale, number, metrics, _weights(model)
-            )
-        yield Epoch(number, metrics, time.perf_counter() - started, checkpoint)
-        if patience is not None and number - best_epoch >= patience:
+    trainer = Trainer(
+        TrainingData.scaled(training, validation, scaling),
+        hyperparameters or Hyperparameters(),
+        seed=seed,
+        devices=devices,
+        precision=precision,
+    )
+    while not trainer.is_done:
+        yield trainer.step()
+        if patience is not None and trainer.number - trainer.best_epoch >= patience:
             return
 
 
@@ -118,16 +218,12 @@ def batch_bounds(num_cases: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], num_cases], strict=True))
 
 
-def _score(metrics: Mapping[str, float]) -> tuple[float, ...]:
-    """Greater is better."""
-    if "valid_accuracy" in metrics:
-        return metrics["valid_accuracy"], -metrics["valid_loss"]
-    return (-metrics["train_loss"],)
-
-
-def _on_device(dataset: Dataset, scale: Scaling, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Scaled series and targets, on the device if they fit there."""
-    series, targets = torch.from_numpy(scale(dataset.series)), torch.from_numpy(dataset.targets)
+def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Series and targets, on the device if they fit there."""
+    with warnings.catch_warnings():
+        # A dataset in Ray's shared memory is read-only, as it is to be.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        series, targets = torch.from_numpy(dataset.series), torch.from_numpy(dataset.targets)
     if device.type == "cuda":
         free_bytes, _ = torch.cuda.mem_get_info(device)
         if series.nbytes > _SHARE_OF_FREE_GPU_MEMORY * free_bytes:
@@ -137,7 +233,7 @@ def _on_device(dataset: Dataset, scale: Scaling, device: torch.device) -> tuple[
 
 def _train_epoch(
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     train_set: tuple[Tensor, Tensor],
     batch_size: int,
 ) -> dict[str, float]:
@@ -180,5 +276,6 @@ def _refuse_divergence(metrics: Mapping[str, float], epoch: int, hyperparameters
             raise TrainingError(f"{name} became {value} in epoch {epoch}; {advice}")
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training doesn't change."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}

@@ -1,130 +1,90 @@
-"""Sweeps: trials in parallel over a search space, on Ray Tune."""
+"""Sweeps: trials in parallel over a search space, on Ray Tune.
+
+Tune schedules the trials and judges them. What is known of a sweep lies in its output folder (trials.py,
+training_state.py) and not in Tune's own state, so that a sweep that goes on reads nothing that is pickled.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.search import Searcher
 
-from lstmfcn import cluster, storage
-from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import Dataset
-from lstmfcn.errors import TrainingError
-from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.scaling import ScalingMethod
-from lstmfcn.search_space import Choice, Range, SearchSpace
+from lstmfcn import cluster, schedulers, storage
+from lstmfcn.ledger import Ledger
+from lstmfcn.plan import Plan
 from lstmfcn.storage import Location
-from lstmfcn.training import Epoch, TrainingPrecision, fit
+from lstmfcn.training import TrainingData
+from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
+from lstmfcn.trial_run import TrialSettings
+from lstmfcn.trials import FOLDER, METRIC_NAMES, Trials
 
-METRIC_NAMES = [
-    prefix + name
-    for prefix in ("", "best_")
-    for name in ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-]
-"""Of the last epoch and, with the prefix, of the best."""
-
-RESULT_NAMES = ("leaderboard.csv", "best", "trials")
-"""What a sweep writes to its output folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One trial of a sweep, as it ended."""
-
-    number: int
-    """From 1, in the order in which they were drawn."""
-    status: str
-    """completed, stopped early, failed or interrupted."""
-    hyperparameters: Hyperparameters
-    metrics: dict[str, float]
-    """By METRIC_NAMES; empty if no epoch was finished."""
-    seconds: float
-    error: str
-
-    @property
-    def rank(self) -> tuple[bool, float, float, int]:
-        """Lesser is better: the trials that have a result by their best epoch, then the others."""
-        failed = self.status == "failed" or not self.metrics
-        accuracy = self.metrics.get("best_valid_accuracy", 0.0)
-        return failed, -accuracy, self.metrics.get("best_valid_loss", math.inf), self.number
+_TUNES_OWN = "ray-tune"
+_SIGNS_OF_DEATH = (
+    "The actor died",
+    "The actor is dead",
+    "The actor is temporarily unavailable",
+    "NodeDiedError",
+)
+"""In what Ray says of a process that was lost."""
 
 
-def _ignore(_: Trial) -> None:
-    pass
+def run_trials(data: TrainingData, plan: Plan, most_epochs: int, ledger: Ledger, output: Location) -> None:
+    """Train what the ledger draws until it draws no more, or the plan's target or time is reached.
 
-
-def sweep(
-    training: Dataset,
-    validation: Dataset,
-    space: SearchSpace,
-    output: Location,
-    *,
-    num_trials: int,
-    cpus_per_trial: float = 1,
-    gpus_per_trial: float = 0,
-    scaling: ScalingMethod = "series",
-    precision: TrainingPrecision = "fp32",
-    seed: int = 0,
-    on_end: Callable[[Trial], None] = _ignore,
-) -> list[Trial]:
-    """Train `num_trials` random samples of the search space and rank them, best first.
-
-    ASHA stops trials that fall behind. Writes to the output folder: best/, the best epoch of the best trial;
-    leaderboard.csv; and trials/. `on_end` is called with every trial as it ends.
-
-    Raises ResourceError when a trial fits no node, TrainingError when all trials fail, and, after it has
-    written what there is, KeyboardInterrupt when it was interrupted.
+    Raises KeyboardInterrupt when it was interrupted.
     """
-    cluster.refuse_unsatisfiable("a trial", cpus_per_trial, gpus_per_trial)
-    output = output.resolve()
-    ended = _TrialsAsTheyEnd(on_end)
+    at_once = cluster.num_fitting(plan.cpus_per_trial, plan.gpus_per_trial)
+    # More actors than fit would be asked for in vain, and started anew instead of reused.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, at_once))
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # of Tune's state, which nobody reads
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that diverged at once has none
+    # Tune would give its processes an environment of their own, with AWS's secrets for all to see in Ray's
+    # dashboard; and Ray would have to start new ones, instead of taking those that wait.
+    class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE.clear()
+    watcher = _Watcher(ledger, plan)
+    settings = TrialSettings(
+        plan.objective, plan.seed, plan.precision, schedulers.judged_every(plan.scheduler, most_epochs)
+    )
+    trainable = tune.with_parameters(
+        TrialProcess, data=data, trials=Trials(output.resolve()), settings=settings
+    )
     tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(
-                _run_trial,
-                training=training,
-                validation=validation,
-                checkpoints=output / "trials",
-                scaling=scaling,
-                precision=precision,
-                seed=seed,
-            ),
-            {"cpu": cpus_per_trial, "gpu": gpus_per_trial},
-        ),
-        param_space={name: _tune_domain(domain) for name, domain in space.domains.items()},
+        tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
         tune_config=tune.TuneConfig(
-            metric="valid_accuracy",
-            mode="max",
-            num_samples=num_trials,
-            search_alg=BasicVariantGenerator(random_state=seed),
-            scheduler=ASHAScheduler(
-                time_attr="epoch",
-                max_t=space.most_epochs,
-                grace_period=max(1, space.most_epochs // 10),
-                reduction_factor=3,
-            ),
+            metric=plan.metric,
+            mode=plan.objective.mode,
+            num_samples=ledger.num_left,
+            search_alg=_Drawer(ledger),
+            scheduler=schedulers.make(plan.scheduler, most_epochs),
+            max_concurrent_trials=plan.max_concurrent_trials,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name="ray-tune", storage_path=str(output / "trials"), verbose=0, callbacks=[ended]
+            name=_TUNES_OWN,
+            storage_path=str(output.resolve() / FOLDER),
+            verbose=0,
+            callbacks=[watcher],
+            stop=_End(watcher),
+            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
         ),
     )
     with _sigint_handler_kept():
         tuner.fit()
-    ranked = _conclude(list(ended.trials.values()), output)
-    if ended.interrupted:
+    storage.remove(output / FOLDER, _TUNES_OWN)
+    if watcher.was_interrupted:
         raise KeyboardInterrupt
-    return ranked
 
 
 @contextmanager
@@ -138,129 +98,130 @@ def _sigint_handler_kept() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _run_trial(
-    config: dict[str, Any],
-    *,
-    training: Dataset,
-    validation: Dataset,
-    checkpoints: Location,
-    scaling: ScalingMethod,
-    precision: TrainingPrecision,
-    seed: int,
-) -> None:
-    # Tune reuses this process for the next trial, and by default fails it when this one is still
-    # in an epoch two seconds after it was told to stop.
-    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "3600"
-    cluster.set_up_worker()
-    directory = checkpoints / str(_number(tune.get_context().get_trial_id()))
-    best: dict[str, float] = {}
-    for epoch in fit(
-        training,
-        validation,
-        Hyperparameters.from_mapping(config),
-        scaling=scaling,
-        seed=seed,
-        devices=cluster.allotted_devices(),
-        precision=precision,
-    ):
-        if epoch.checkpoint is not None:
-            epoch.checkpoint.save(directory)
-            best = {f"best_{name}": value for name, value in _metrics(epoch).items()}
-        tune.report({**_metrics(epoch), **best})
+class _Drawer(Searcher):
+    """Lets Tune ask the ledger for trials."""
 
-
-def _metrics(epoch: Epoch) -> dict[str, float]:
-    return {"epoch": epoch.number, **epoch.metrics}
-
-
-def _number(trial_id: str) -> int:
-    """From Tune's `<experiment>_<index>`."""
-    return int(trial_id.rpartition("_")[2]) + 1
-
-
-def _tune_domain(domain: Range | Choice) -> Any:
-    match domain:
-        case Range("uniform", low, high):
-            return tune.uniform(low, high)
-        case Range("log_uniform", low, high):
-            return tune.loguniform(low, high)
-        case Range("integer", low, high):
-            return tune.randint(int(low), int(high) + 1)  # Tune leaves out the upper end
-        case Choice(values):
-            return tune.choice(list(values))
-    raise AssertionError(domain)
-
-
-class _TrialsAsTheyEnd(tune.Callback):
-    def __init__(self, on_end: Callable[[Trial], None]) -> None:
-        self.trials: dict[int, Trial] = {}
-        self.interrupted = False
-        self._on_end = on_end
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks along with its own state; `on_end` may hold what can't be."""
-        return {**self.__dict__, "_on_end": _ignore}
+        """Tune pickles it along with its own state, which nobody reads."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+        trial = self._ledger.draw()
+        if trial is None:
+            return self.FINISHED
+        return {NUMBER: trial.number, **trial.hyperparameters.model_dump()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The watcher tells the ledger."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class _Watcher(tune.Callback):
+    """Tells the ledger what becomes of trials."""
+
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+        self.was_interrupted = False
+        self.is_ending = False
+        """Whether the sweep ends before its trials do."""
+        self._ledger, self._plan = ledger, plan
+        self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As the drawer's."""
+        return {}
+
+    def has_to_end(self) -> bool:
+        """Whether the target or the time is reached."""
+        target = self._plan.target
+        trials = self._ledger.trials.values()
+        if time.monotonic() >= self._deadline or (
+            target is not None
+            and any(
+                self._plan.objective.reached(trial.best_metrics, target)
+                for trial in trials
+                if trial.best_epoch
+            )
+        ):
+            self.is_ending = True
+        return self.is_ending
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._ledger.update(trial.config[NUMBER], **_known(trial, result))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        self._add(trial)
+        self._end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        self._add(trial)
+        reason = _reason(storage.read_bytes(Path(trial.error_file)).decode())
+        self._ledger.update(
+            trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
+        )
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
-        for trial in trials:
-            if _number(trial.trial_id) not in self.trials:
-                self.interrupted = True
-                if "epoch" in trial.last_result:
-                    self._add(trial)
+        running = [trial for trial in self._ledger.trials.values() if trial.status == "running"]
+        self.was_interrupted = bool(running) and not self.is_ending
+        for trial in running:
+            self._ledger.update(trial.number, status="interrupted")
 
-    def _add(self, tune_trial: TuneTrial) -> None:
-        trial = _as_it_ended(tune_trial, self.interrupted)
-        self.trials[trial.number] = trial
-        self._on_end(trial)
+    def _end(self, trial: TuneTrial) -> None:
+        result = trial.last_result
+        known = _known(trial, result)
+        if known.get("error"):
+            status = "failed"
+        elif known.get("epoch") == known["hyperparameters"].epochs:
+            status = "completed"
+        else:
+            status = "interrupted" if self.is_ending else "stopped early"
+        self._ledger.update(trial.config[NUMBER], status=status, **known)
 
 
-def _as_it_ended(trial: TuneTrial, interrupted: bool) -> Trial:
-    hyperparameters = Hyperparameters.from_mapping(trial.config)
-    metrics = {name: trial.last_result[name] for name in METRIC_NAMES if name in trial.last_result}
-    status, error = "stopped early", ""
-    if trial.error_file is not None:
-        status, error = "failed", _reason(storage.read_bytes(Path(trial.error_file)).decode())
-    elif metrics.get("epoch") == hyperparameters.epochs:
-        status = "completed"
-    elif interrupted:
-        status = "interrupted"
-    seconds = trial.last_result.get("time_total_s", 0.0)
-    return Trial(_number(trial.trial_id), status, hyperparameters, metrics, seconds, error)
+def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
+    """Of a trial, by Tune's word."""
+    reported = ("epoch", "best_epoch", "seconds", "started", "ended", "worker", "error")
+    known = {name: result[name] for name in reported if name in result}
+    best = result.get("best_metrics", {})
+    return {
+        **known,
+        "hyperparameters": hyperparameters_of(trial.config),
+        "metrics": {name: result[name] for name in METRIC_NAMES if name in result},
+        "best_metrics": {name: best[name] for name in METRIC_NAMES if name in best},
+        "failures": trial.num_failures,
+    }
 
 
 def _reason(traceback: str) -> str:
-    """The last line of a traceback, without the class of our own errors."""
-    last_line = traceback.strip().splitlines()[-1]
-    return last_line.removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ")
+    """What ended a trial, from the traceback that Tune wrote."""
+    if "OutOfMemoryError" in traceback:
+        return "out of memory; give each trial more, by fewer at once or a smaller batch_size"
+    if any(sign in traceback for sign in _SIGNS_OF_DEATH):
+        return "its process or its node was lost"
+    return traceback.strip().splitlines()[-1]
 
 
-def _conclude(trials: list[Trial], output: Location) -> list[Trial]:
-    """Rank the trials and write the results. The checkpoint in best/ is the last thing written."""
-    if not trials:
-        raise TrainingError("no trial finished an epoch")
-    ranked = sorted(trials, key=lambda trial: trial.rank)
-    rows = [
-        {
-            "trial": trial.number,
-            "status": trial.status,
-            **trial.hyperparameters.model_dump(),
-            **{name: trial.metrics.get(name) for name in METRIC_NAMES},
-            "seconds": trial.seconds,
-            "error": trial.error,
-        }
-        for trial in ranked
-    ]
-    storage.write_table(output / "leaderboard.csv", rows)
-    best = ranked[0]
-    if best.status == "failed" or not best.metrics:
-        raise TrainingError(
-            f"none of {len(trials)} trials succeeded; the first failed with: {trials[0].error}"
-        )
-    Checkpoint.load(output / "trials" / str(best.number)).save(output / "best")
-    return ranked
+class _End(tune.Stopper):
+    """Ends all trials when the watcher says so."""
+
+    def __init__(self, watcher: _Watcher) -> None:
+        self._watcher = watcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._watcher.has_to_end()

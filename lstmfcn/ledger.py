@@ -1,0 +1,73 @@
+"""What a sweep knows of its trials, and which one comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics import Objective
+from lstmfcn.search import Search
+from lstmfcn.trials import Trial, Trials
+
+
+class Ledger:
+    """Draws trials, and keeps what became of them in memory and in their folders."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        search: Search,
+        objective: Objective,
+        num_trials: int,
+        *,
+        points: Sequence[Hyperparameters] = (),
+        earlier: Sequence[Trial] = (),
+        on_end: Callable[[Trial], None] = lambda trial: None,
+    ) -> None:
+        """`points` are tried first. `earlier` trials are those of a sweep that goes on."""
+        self.trials = {trial.number: trial for trial in earlier}
+        self._folders, self._search, self._objective, self._on_end = trials, search, objective, on_end
+        self._num_trials, self._points = num_trials, points
+        self._unfinished = [trial for trial in earlier if not trial.has_ended]
+        for trial in earlier:
+            if trial.has_ended:
+                self._learn(trial)
+
+    @property
+    def num_left(self) -> int:
+        """Trials that are to be drawn, or to go on."""
+        return len(self._unfinished) + max(0, self._num_trials - len(self.trials))
+
+    def draw(self) -> Trial | None:
+        """The next trial, first those that were interrupted; None when there are enough."""
+        if self._unfinished:
+            trial = self._unfinished.pop(0).model_copy(update={"status": "running"})
+        elif (number := max(self.trials, default=0) + 1) <= self._num_trials:
+            trial = Trial(number=number, hyperparameters=self._hyperparameters(number))
+        else:
+            return None
+        self.trials[trial.number] = trial
+        self._folders.write(trial)
+        return trial
+
+    def _hyperparameters(self, number: int) -> Hyperparameters:
+        if number <= len(self._points):
+            return self._points[number - 1]
+        return self._search.propose(number - len(self._points))
+
+    def update(self, number: int, **known: Any) -> Trial:
+        """Note what is known of a trial; when it has ended, for good."""
+        trial = self.trials[number] = self.trials[number].model_copy(update=known)
+        if trial.status != "running":
+            self._folders.write(trial)
+            self._on_end(trial)
+        if trial.has_ended:
+            self._learn(trial)
+        return trial
+
+    def _learn(self, trial: Trial) -> None:
+        value = None
+        if trial.is_usable:
+            value, _ = self._objective.score(trial.best_metrics)
+        self._search.learn(trial.hyperparameters, value)

@@ -1,0 +1,69 @@
+"""What can be set of a sweep."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lstmfcn.metrics import MetricName, Mode, Objective
+from lstmfcn.scaling import ScalingMethod
+from lstmfcn.search import SearchName
+from lstmfcn.training import TrainingPrecision
+
+SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "none"]
+
+
+class Plan(BaseModel):
+    """The flags of jobs.tune that say how a sweep goes, with sweep()'s defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_trials: int | None = Field(
+        None, ge=1, description="Networks to train: 8 if it isn't said, or the whole of a grid"
+    )
+    search: SearchName = Field(
+        "random",
+        description="Draw trials at random, take every one of a grid, or learn where the good ones lie",
+    )
+    scheduler: SchedulerName = Field(
+        "asha",
+        description="What stops trials that fall behind: asha or hyperband (successive halving), median"
+        " (worse than half of the others), none",
+    )
+    metric: MetricName = Field("valid_accuracy", description="What to compare epochs and trials by")
+    mode: Mode | None = Field(None, description="Whether more or less of it is better; as the metric has it")
+    target: float | None = Field(None, description="End the sweep when the metric is as good as this")
+    time_budget: float | None = Field(None, gt=0, description="End the sweep after so many seconds")
+    max_concurrent_trials: int | None = Field(
+        None, ge=1, description="At most so many at once; else what fits"
+    )
+    cpus_per_trial: float = Field(1, gt=0, description="CPUs for each trial; whole ones are also its threads")
+    gpus_per_trial: float = Field(
+        0,
+        ge=0,
+        description="GPUs for each trial: a fraction shares one, several train with DataParallel. Without"
+        " this flag trials run on CPUs, also where there are GPUs",
+    )
+    max_failures: int = Field(
+        2, ge=0, description="How often a trial is tried again that raised or lost its process"
+    )
+    scaling: ScalingMethod = Field(
+        "series",
+        description="Normalise each series by itself, or all by the mean and deviation of the training set",
+    )
+    precision: TrainingPrecision = Field(
+        "fp32", description="fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="The same seed draws the same trials at random")
+
+    @property
+    def objective(self) -> Objective:
+        """What makes a trial the better one."""
+        return Objective.of(self.metric, self.mode)
+
+    @model_validator(mode="after")
+    def _gpus_can_be_shared(self) -> Plan:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+            raise ValueError(f"gpus-per-trial is {self.gpus_per_trial:g}; above 1 it must be a whole number")
+        return self

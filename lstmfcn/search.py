@@ -1,0 +1,119 @@
+"""Which hyperparameters to try next: at random, all of a grid, or where others did well."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from lstmfcn.errors import HyperparameterError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.search_space import Choice, Range, SearchSpace
+
+SearchName: TypeAlias = Literal["random", "grid", "bayesian"]
+
+
+class Search(Protocol):
+    """Proposes hyperparameters and learns what became of them."""
+
+    def propose(self, number: int) -> Hyperparameters:
+        """For the trial of this number, from 1."""
+
+    def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
+        """What a trial led to: greater is better; None for one that failed."""
+
+
+class RandomSearch:
+    """Draws each trial from the space: the same number, the same trial, whatever became of others."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space, self._seed = space, seed
+
+    def propose(self, number: int) -> Hyperparameters:
+        """Another one for each number."""
+        return self._space.sample(np.random.default_rng([self._seed, number]))
+
+    def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
+        """Nothing."""
+
+
+class GridSearch:
+    """Every combination of the space's values, the last hyperparameter changing first."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        """Raises HyperparameterError for a space with a range that has no end of values."""
+        self._values = {name: _values(name, domain) for name, domain in space.domains.items()}
+        self._shape = [len(values) for values in self._values.values()]
+
+    def __len__(self) -> int:
+        return math.prod(self._shape)
+
+    def propose(self, number: int) -> Hyperparameters:
+        """The combination of this number, up to the length."""
+        places = np.unravel_index(number - 1, self._shape)
+        chosen = zip(self._values.items(), places, strict=True)
+        return Hyperparameters(**{name: values[place] for (name, values), place in chosen})
+
+    def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
+        """Nothing."""
+
+
+def _values(name: str, domain: Range | Choice) -> tuple[float, ...]:
+    match domain:
+        case Choice(values):
+            return values
+        case Range("integer", low, high):
+            return tuple(range(int(low), int(high) + 1))
+    wanted = f"a grid needs a categorical or integer {name}"
+    raise HyperparameterError(f"search space: {wanted}, got {domain.kind}; or use another search")
+
+
+class BayesianSearch:
+    """Tree-structured Parzen estimators (Bergstra et al., NeurIPS 2011), as Optuna has them: draws more often
+    where the better trials lie. Until it knows of ten trials it draws at random.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        import optuna  # noqa: PLC0415 (takes half a second, which other searches need not wait for)
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = space
+        self._create_trial = optuna.create_trial
+        self._failed = optuna.trial.TrialState.FAIL
+        self._distributions = {
+            name: _distribution(optuna.distributions, domain) for name, domain in space.domains.items()
+        }
+        # A trial that runs counts as a bad one (constant_liar), lest trials at once be alike.
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._asked: dict[Hyperparameters, Any] = {}
+
+    def propose(self, number: int) -> Hyperparameters:
+        """Another one each time."""
+        trial = self._study.ask(self._distributions)
+        hyperparameters = Hyperparameters(**trial.params)
+        self._asked[hyperparameters] = trial
+        return hyperparameters
+
+    def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
+        """What was proposed by others is learnt from, if it lies in the space."""
+        if (trial := self._asked.pop(hyperparameters, None)) is not None:
+            self._study.tell(trial, value, state=self._failed if value is None else None)
+            return
+        values = {name: getattr(hyperparameters, name) for name in self._distributions}
+        if value is not None and hyperparameters in self._space:
+            self._study.add_trial(
+                self._create_trial(params=values, distributions=self._distributions, value=value)
+            )
+
+
+def _distribution(distributions: Any, domain: Range | Choice) -> Any:
+    match domain:
+        case Choice(values):
+            return distributions.CategoricalDistribution(values)
+        case Range("integer", low, high):
+            return distributions.IntDistribution(int(low), int(high))
+        case Range(kind, low, high):
+            return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
+    raise AssertionError(domain)

@@ -1,0 +1,85 @@
+"""What an interrupted training goes on from: one safetensors file, whose header holds the rest as JSON.
+
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Self
+
+import safetensors
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from lstmfcn import storage
+from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.storage import Location
+
+FILE_NAME = "state.safetensors"
+_WEIGHTS, _MOMENTS, _GENERATORS = "weights", "moments", "generators"
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """A training between two epochs."""
+
+    history: list[dict[str, float]]
+    """Of every epoch that is done its metrics and its seconds."""
+    best_epoch: int
+    weights: dict[str, Tensor]
+    moments: list[dict[str, Tensor]]
+    """Of the optimiser, for each parameter."""
+    generators: dict[str, Tensor]
+    """States of PyTorch's random generators, by kind of device."""
+
+    def save(self, directory: Location) -> None:
+        """Write it; what the directory held before stays whole until it is."""
+        moments = {str(number): named for number, named in enumerate(self.moments)}
+        groups = {_WEIGHTS: {"": self.weights}, _MOMENTS: moments, _GENERATORS: {"": self.generators}}
+        tensors = {
+            f"{group}/{part}/{name}": tensor
+            for group, parts in groups.items()
+            for part, named in parts.items()
+            for name, tensor in named.items()
+        }
+        header = _Header(history=self.history, best_epoch=self.best_epoch)
+        content = safetensors.torch.save(tensors, {"training": header.model_dump_json()})
+        storage.write_bytes(directory / FILE_NAME, content)
+
+    @classmethod
+    def load(cls, directory: Location) -> Self | None:
+        """What `save` wrote, or None where it wrote nothing. Raises CheckpointError for a damaged file."""
+        path = directory / FILE_NAME
+        try:
+            content = storage.read_bytes(path)
+        except DataError:
+            return None
+        try:
+            tensors = safetensors.torch.load(content)
+            # A safetensors file begins with its header's length in eight bytes, then the header as JSON.
+            described = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+            header = _Header.model_validate_json(described["training"])
+        except (safetensors.SafetensorError, KeyError, ValidationError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from None
+        groups: dict[str, dict[str, dict[str, Tensor]]] = defaultdict(lambda: defaultdict(dict))
+        for key, tensor in tensors.items():
+            group, part, name = key.split("/")
+            groups[group][part][name] = tensor
+        return cls(
+            header.history,
+            header.best_epoch,
+            groups[_WEIGHTS][""],
+            [groups[_MOMENTS][str(number)] for number in range(len(groups[_MOMENTS]))],
+            groups[_GENERATORS][""],
+        )

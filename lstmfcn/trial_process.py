@@ -1,0 +1,73 @@
+"""A process of Ray Tune, which runs one trial of a sweep after the other.
+
+It imports no more than it needs: short sweeps take hardly longer than their processes' imports.
+"""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from lstmfcn import cluster
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.training import TrainingData
+from lstmfcn.training_state import TrainingState
+from lstmfcn.trial_run import TrialRun, TrialSettings
+from lstmfcn.trials import Trials
+
+NUMBER = "number"
+"""In Tune's configuration of a trial, beside its hyperparameters."""
+
+
+def hyperparameters_of(config: dict[str, Any]) -> Hyperparameters:
+    """Of a trial, from Tune's configuration."""
+    return Hyperparameters(**{name: value for name, value in config.items() if name != NUMBER})
+
+
+class TrialProcess(tune.Trainable):
+    """One of Ray's processes, which runs one trial after the other."""
+
+    def setup(  # type: ignore[override]  # with_parameters adds the others
+        self, config: dict[str, Any], data: TrainingData, trials: Trials, settings: TrialSettings
+    ) -> None:
+        cluster.set_up_worker()
+        self._data, self._trials, self._settings = data, trials, settings
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._run = TrialRun(
+            self._data,
+            hyperparameters_of(config),
+            self._trials.folder(config[NUMBER]),
+            self._settings,
+            cluster.allotted_devices(),
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        if torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return self._run.advance()
+
+    def cleanup(self) -> None:
+        self._run.leave()
+        del self._run
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """For schedulers that let a trial pause, or go on from another's state."""
+        self._run.state().save(Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
+        """What save_checkpoint saved."""
+        state = TrainingState.load(Path(checkpoint_dir))
+        assert state is not None
+        self._run.restore(state)

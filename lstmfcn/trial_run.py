@@ -1,0 +1,138 @@
+"""A trial of a sweep at work: it trains, reports, and writes what must not be lost."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lstmfcn import storage
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import TrainingError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics import Objective
+from lstmfcn.storage import Location
+from lstmfcn.tensorboard import write_events
+from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training_state import TrainingState
+from lstmfcn.trials import METRICS
+
+_SECONDS_BETWEEN_REPORTS = 2.0
+_SECONDS_BETWEEN_STATES = 5.0
+_SECONDS_BETWEEN_EVENTS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSettings:
+    """What all trials of a sweep have in common."""
+
+    objective: Objective
+    seed: int
+    precision: TrainingPrecision
+    judged_every: int | None
+    """Epochs after which a scheduler is told of each trial, so that it compares equals; None without one."""
+
+
+class TrialRun:
+    """One trial in a process."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        hyperparameters: Hyperparameters,
+        folder: Location,
+        settings: TrialSettings,
+        devices: Sequence[torch.device],
+    ) -> None:
+        """Goes on from the state that the folder holds, if there is one."""
+        self._folder, self._settings = folder, settings
+        self._started = time.time()
+        self._trainer = Trainer(
+            data,
+            hyperparameters,
+            objective=settings.objective,
+            seed=settings.seed,
+            devices=devices,
+            precision=settings.precision,
+        )
+        self._error = ""
+        self._unsaved: Checkpoint | None = None
+        self._state_at = self._events_at = time.monotonic()
+        if (state := TrainingState.load(folder)) is not None:
+            self._trainer.restore(state)
+        self._num_events = len(self._trainer.history)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return bool(self._error) or self._trainer.is_done
+
+    def advance(self) -> dict[str, Any]:
+        """Train until there is something to report; what is reported is written before."""
+        until = time.monotonic() + _SECONDS_BETWEEN_REPORTS
+        every = self._settings.judged_every
+        while not self.is_done:
+            try:
+                epoch = self._trainer.step()
+            except TrainingError as error:
+                self._error = str(error)
+                break
+            self._unsaved = epoch.checkpoint or self._unsaved
+            if time.monotonic() >= until if every is None else epoch.number % every == 0:
+                break
+        self._write()
+        return self._report()
+
+    def leave(self) -> None:
+        """Another trial begins, or none: keep what this one would go on from."""
+        if not self.is_done:
+            self._write_events()
+            self.state().save(self._folder)
+
+    def state(self) -> TrainingState:
+        """What it would go on from."""
+        return self._trainer.state()
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from the state of a trial of the same shape."""
+        self._trainer.restore(state)
+
+    def _write(self) -> None:
+        if self._unsaved is not None:
+            self._unsaved.save(self._folder)
+            self._unsaved = None
+        if self._trainer.history:
+            rows = [{"epoch": number, **row} for number, row in enumerate(self._trainer.history, 1)]
+            storage.write_table(self._folder / METRICS, rows)
+        now = time.monotonic()
+        if self.is_done or now >= self._events_at + _SECONDS_BETWEEN_EVENTS:
+            self._events_at = now
+            self._write_events()
+        if not self.is_done and now >= self._state_at + _SECONDS_BETWEEN_STATES:
+            self._state_at = now
+            self.state().save(self._folder)
+
+    def _write_events(self) -> None:
+        if len(self._trainer.history) > self._num_events:
+            write_events(self._folder, self._trainer.history, self._num_events)
+            self._num_events = len(self._trainer.history)
+
+    def _report(self) -> dict[str, Any]:
+        trainer = self._trainer
+        return {
+            **(trainer.history[-1] if trainer.history else {}),
+            "epoch": trainer.number,
+            "best_epoch": trainer.best_epoch,
+            "best_metrics": trainer.best_metrics,
+            "seconds": sum(row["seconds"] for row in trainer.history),
+            "started": self._started,
+            "ended": time.time(),
+            "worker": f"{platform.node()}:{os.getpid()}",
+            "error": self._error,
+            "done": self.is_done,
+        }

@@ -1,0 +1,144 @@
+"""The trials of a sweep: what is written of each, so that nothing is lost, and their ranking.
+
+A trial has a folder, trials/<number>: trial.json, its best epoch as a checkpoint, metrics.csv with a row for
+each epoch, event files for TensorBoard and, until it has ended, the state that it would go on from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lstmfcn import storage
+from lstmfcn.errors import CheckpointError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics import Objective
+from lstmfcn.storage import Location
+
+Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped early", "failed"]
+
+FOLDER = "trials"
+LEADERBOARD = "leaderboard.csv"
+METRICS = "metrics.csv"
+_DOCUMENT = "trial.json"
+METRIC_NAMES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+
+
+class Trial(BaseModel):
+    """A trial, as far as it is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    """From 1, in the order in which they were drawn."""
+    hyperparameters: Hyperparameters
+    status: Status = "running"
+    epoch: int = 0
+    """The last one."""
+    metrics: dict[str, float] = {}
+    """Of the last epoch."""
+    best_epoch: int = 0
+    """The one whose weights are kept; 0 if none was finished."""
+    best_metrics: dict[str, float] = {}
+    seconds: float = 0.0
+    """That its epochs took."""
+    started: float = 0.0
+    """In seconds since 1970; as is `ended`."""
+    ended: float = 0.0
+    worker: str = ""
+    """The process that ran it, or the last one: `<node>:<process id>`."""
+    failures: int = 0
+    """How often it was tried again."""
+    error: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing left to do for it."""
+        return self.status not in ("running", "interrupted")
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it has weights that it may be judged by."""
+        return self.status != "failed" and self.best_epoch > 0
+
+    def rank(self, objective: Objective) -> tuple[bool, float, float, int]:
+        """Lesser is better: those with weights by their best epoch, then the others."""
+        if not self.is_usable:
+            return True, math.inf, math.inf, self.number
+        value, tie = objective.score(self.best_metrics)
+        return False, -value, -tie, self.number
+
+
+class Trials:
+    """The folders of a sweep's trials."""
+
+    def __init__(self, output: Location) -> None:
+        self._folder = output / FOLDER
+
+    def folder(self, number: int) -> Location:
+        """Of a trial."""
+        return self._folder / str(number)
+
+    def write(self, trial: Trial) -> None:
+        """Note what is known of a trial."""
+        content = trial.model_dump_json(indent=2).encode() + b"\n"
+        storage.write_bytes(self.folder(trial.number) / _DOCUMENT, content)
+
+    def read(self) -> list[Trial]:
+        """All trials that were drawn, by number. Raises CheckpointError for a damaged document."""
+        numbers = sorted(int(name) for name in storage.names(self._folder) if name.isdecimal())
+        drawn = [n for n in numbers if (self.folder(n) / _DOCUMENT).is_file()]
+        paths = [self.folder(number) / _DOCUMENT for number in drawn]
+        trials = []
+        for path, content in zip(paths, storage.read_all(paths), strict=True):
+            try:
+                trials.append(Trial.model_validate_json(content))
+            except ValidationError as error:
+                raise CheckpointError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+        return trials
+
+
+def ranked(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
+    """The best first."""
+    return sorted(trials, key=lambda trial: trial.rank(objective))
+
+
+def write_leaderboard(output: Location, trials: Sequence[Trial]) -> None:
+    """Write leaderboard.csv: a row for each trial, in this order."""
+    storage.write_table(output / LEADERBOARD, [_row(trial) for trial in trials])
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    last = {name: trial.metrics.get(name) for name in METRIC_NAMES}
+    best = {f"best_{name}": trial.best_metrics.get(name) for name in METRIC_NAMES}
+    return {
+        "trial": trial.number,
+        "status": trial.status,
+        **trial.hyperparameters.model_dump(),
+        "epoch": trial.epoch,
+        **last,
+        "best_epoch": trial.best_epoch or None,
+        **best,
+        "seconds": round(trial.seconds, 3),
+        "failures": trial.failures,
+        "error": trial.error,
+    }
+
+
+def read_leaderboard(folder: Location) -> list[tuple[Hyperparameters, dict[str, float]]]:
+    """Hyperparameters and best epoch's metrics of an earlier sweep's usable trials.
+
+    Raises DataError when there is no leaderboard, and HyperparameterError for one with other columns.
+    """
+    names, *rows = storage.read_rows(folder / LEADERBOARD)
+    known = []
+    for row in rows:
+        named = dict(zip(names, row, strict=True))
+        if named["status"] != "failed" and named["best_epoch"]:
+            hyperparameters = Hyperparameters(**{name: named[name] for name in Hyperparameters.model_fields})
+            metrics = {name: float(named[f"best_{name}"]) for name in METRIC_NAMES if named[f"best_{name}"]}
+            known.append((hyperparameters, metrics))
+    return known

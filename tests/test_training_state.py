@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lstmfcn.errors import CheckpointError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training_state import FILE_NAME, TrainingState
+from tests.samples import TINY, make_dataset
+
+DATA = TrainingData.scaled(make_dataset(30), make_dataset(11, seed=1), "series")
+
+
+def weights(trainer: Trainer) -> dict[str, list[float]]:
+    return {name: tensor.tolist() for name, tensor in trainer.state().weights.items()}
+
+
+def metrics(trainer: Trainer) -> list[dict[str, float]]:
+    return [{name: row[name] for name in row if name != "seconds"} for row in trainer.history]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(
+    precision: TrainingPrecision, tmp_path: Path
+) -> None:
+    hyperparameters = Hyperparameters(**{**TINY.model_dump(), "epochs": 6, "num_layers": 2})
+    whole = Trainer(DATA, hyperparameters, precision=precision)
+    for _ in range(6):
+        whole.step()
+
+    before = Trainer(DATA, hyperparameters, precision=precision)
+    for _ in range(3):
+        before.step()
+    before.state().save(tmp_path)
+    torch.manual_seed(99)
+    after = Trainer(DATA, hyperparameters, precision=precision, seed=5)
+    state = TrainingState.load(tmp_path)
+    assert state is not None
+    after.restore(state)
+    while not after.is_done:
+        after.step()
+
+    assert weights(after) == weights(whole)
+    assert metrics(after) == metrics(whole)
+    assert after.best_epoch == whole.best_epoch
+
+
+def test_where_nothing_was_saved_there_is_no_state(tmp_path: Path) -> None:
+    assert TrainingState.load(tmp_path) is None
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    Trainer(DATA, TINY).state().save(tmp_path)
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes()[:100])
+
+    with pytest.raises(CheckpointError, match=r"state.safetensors is damaged"):
+        TrainingState.load(tmp_path)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmfcn.errors import CheckpointError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.ledger import Ledger
+from lstmfcn.metrics import Objective
+from lstmfcn.search import RandomSearch
+from lstmfcn.search_space import SearchSpace
+from lstmfcn.trials import Trial, Trials, ranked, read_leaderboard, write_leaderboard
+
+SPACE = SearchSpace.from_mapping({"lr": {"log_uniform": [0.001, 0.01]}, "epochs": 5})
+ACCURACY = Objective.of("valid_accuracy")
+
+
+def ended(number: int, accuracy: float, loss: float, **known: object) -> Trial:
+    metrics = {"train_loss": 0.5, "train_accuracy": 0.9, "valid_loss": loss, "valid_accuracy": accuracy}
+    values = {"status": "completed", "epoch": 5, "best_epoch": 3, "best_metrics": metrics, "metrics": metrics}
+    return Trial(number=number, hyperparameters=Hyperparameters(epochs=5), **{**values, **known})
+
+
+def test_trials_are_ranked_by_their_best_epoch_then_loss_then_number() -> None:
+    trials = [
+        ended(1, 0.8, 0.2),
+        ended(2, 0.9, 0.4),
+        ended(3, 0.9, 0.3),
+        ended(4, 1.0, 0.1, status="failed"),
+        ended(5, 0.9, 0.3),
+        Trial(number=6, hyperparameters=Hyperparameters()),
+        ended(7, 0.95, 0.3, status="stopped early"),
+    ]
+
+    assert [trial.number for trial in ranked(trials, ACCURACY)] == [7, 3, 5, 2, 1, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "order"),
+    [("valid_loss", None, [2, 1]), ("valid_loss", "max", [1, 2]), ("valid_accuracy", "min", [2, 1])],
+)
+def test_the_objective_says_what_is_better(metric: str, mode: str | None, order: list[int]) -> None:
+    trials = [ended(1, 0.8, 0.6), ended(2, 0.7, 0.5)]
+
+    objective = Objective.of(metric, mode)  # type: ignore[arg-type]
+
+    assert [trial.number for trial in ranked(trials, objective)] == order
+
+
+def test_a_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
+    trials = Trials(tmp_path)
+    written = [ended(2, 0.8, 0.2, error="x", failures=1), ended(10, 0.7, 0.1)]
+    for trial in reversed(written):
+        trials.write(trial)
+
+    assert trials.read() == written
+
+
+def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
+    trials = Trials(tmp_path)
+    trials.write(ended(1, 0.8, 0.2))
+    (tmp_path / "trials" / "1" / "trial.json").write_text("{")
+
+    with pytest.raises(CheckpointError, match=r"trial.json is damaged: "):
+        trials.read()
+
+
+def test_a_leaderboard_tells_later_sweeps_what_usable_trials_led_to(tmp_path: Path) -> None:
+    good = ended(1, 0.8, 0.2)
+    write_leaderboard(tmp_path, [good, ended(2, 0.9, 0.1, status="failed", error="a, b")])
+
+    assert read_leaderboard(tmp_path) == [(good.hyperparameters, good.best_metrics)]
+
+
+def ledger(folder: Path, num_trials: int, **known: object) -> Ledger:
+    return Ledger(Trials(folder), RandomSearch(SPACE, seed=0), ACCURACY, num_trials, **known)  # type: ignore[arg-type]
+
+
+def test_points_are_tried_first_and_change_no_later_trial(tmp_path: Path) -> None:
+    point = Hyperparameters(lr=0.5)
+    plain, pointed = ledger(tmp_path / "a", 3), ledger(tmp_path / "b", 4, points=[point])
+
+    drawn = [pointed.draw() for _ in range(5)]
+
+    assert drawn[4] is None
+    assert drawn[0] is not None
+    assert drawn[0].hyperparameters == point
+    for expected, trial in zip([plain.draw() for _ in range(3)], drawn[1:4], strict=True):
+        assert expected is not None
+        assert trial is not None
+        assert trial.hyperparameters == expected.hyperparameters
+        assert trial.number == expected.number + 1
+
+
+def test_a_sweep_that_goes_on_keeps_what_has_ended_and_draws_the_rest(tmp_path: Path) -> None:
+    before = ledger(tmp_path, 4)
+    for _ in range(3):
+        before.draw()
+    before.update(
+        1, status="completed", best_epoch=1, best_metrics={"valid_accuracy": 0.5, "valid_loss": 1.0}
+    )
+    before.update(3, status="interrupted")
+
+    after = ledger(tmp_path, 4, earlier=Trials(tmp_path).read())
+
+    assert after.num_left == 3
+    assert after.trials[1] == before.trials[1]
+    numbers = []
+    while (trial := after.draw()) is not None:
+        assert trial.hyperparameters == RandomSearch(SPACE, seed=0).propose(trial.number)
+        numbers.append(trial.number)
+    assert numbers == [2, 3, 4]
