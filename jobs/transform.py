@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from lstmfcn import storage
-from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection
 from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, run
 from lstmfcn.devices import Precision
+from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.journal import RESULT_PATTERNS, Journal
 from lstmfcn.outcome import Summary
@@ -83,7 +83,7 @@ def transform(
         raise OutputError("--resume goes on and --overwrite starts over; give one of them")
     if max_bad_rows is not None and bad_rows == "fail":
         raise DataError("--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none")
-    loaded = Checkpoint.load(checkpoint)
+    loaded = load_checkpoint(checkpoint)
     if bad_rows == "mark" and MARK.decode() in loaded.classes.names:
         raise DataError("a class is named ERROR, which is what --bad-rows mark writes; use --bad-rows fail")
     files, skipped = find_inputs(input, output)

@@ -24,7 +24,7 @@ class Evaluation:
     confusion: NDArray[np.int64]
     """(true class, predicted class): counts."""
     summary: dict[str, Any]
-    """accuracy, num_cases, macro averages, and for each label precision, recall, f1 and support."""
+    """accuracy, num_cases, macro averages, for each label precision, recall, f1 and support; and the confusion."""
 
     def table(self) -> str:
         """Accuracy and a line for each class, to read."""
@@ -60,6 +60,7 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         }
         for position in positions
     }
+    confusion = metrics.confusion_matrix(dataset.targets, predicted, labels=list(positions))
     summary = {
         "accuracy": float(metrics.accuracy_score(dataset.targets, predicted)),
         "num_cases": len(dataset),
@@ -68,6 +69,6 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "classes": by_class,
+        "confusion": confusion.tolist(),
     }
-    confusion = metrics.confusion_matrix(dataset.targets, predicted, labels=list(positions))
     return Evaluation(dataset.classes, confusion, summary)

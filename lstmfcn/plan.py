@@ -48,6 +48,11 @@ class Plan(BaseModel):
     max_failures: int = Field(
         2, ge=0, description="How often a trial is tried again that raised or lost its process"
     )
+    ensemble: int = Field(
+        1,
+        ge=1,
+        description="Keep so many of the best trials as one checkpoint, which averages their probabilities",
+    )
     scaling: ScalingMethod = Field(
         "series",
         description="Normalise each series by itself, or all by the mean and deviation of the training set",

@@ -1,4 +1,6 @@
-"""A checkpoint turned into predictions: the one predictor of evaluation, transform and endpoint."""
+"""A checkpoint, of one network or several, turned into predictions: the one predictor of evaluation,
+transform and endpoint.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from torch.nn import functional
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
+from lstmfcn.ensemble import AnyCheckpoint, Ensemble, load_checkpoint
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.prediction_format import PredictionColumn, csv_cell
 from lstmfcn.series import Matrix, parse_series
@@ -24,7 +27,7 @@ _cudnn = threading.Lock()
 
 
 class Predictor:
-    """Predicts series with a checkpoint's network.
+    """Predicts series with a checkpoint's network, or as the mean of an ensemble's.
 
     In one precision and on one kind of device the same series gives the same bytes whatever batch it travels
     in: by the care that InferenceNetwork takes, or because every chunk is filled up to the same shape.
@@ -32,19 +35,18 @@ class Predictor:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: AnyCheckpoint,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
         """Raises ResourceError for a precision that the device can't compute in."""
         self.classes = checkpoint.classes
         self.length = checkpoint.length
-        self._scaling = checkpoint.scaling
-        self._device = torch.device(device)
-        self.precision = supported_precision(precision, self._device)
+        device = torch.device(device)
+        self.precision = supported_precision(precision, device)
         """What the convolutions compute in: never auto."""
-        model = checkpoint.build_model().to(self._device)
-        self._network = InferenceNetwork(model, DTYPES[self.precision])
+        members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
+        self._members = [_Member(one, device, DTYPES[self.precision]) for one in members]
         self._labels = np.array([csv_cell(name) for name in self.classes.names], object)
 
     @classmethod
@@ -57,28 +59,19 @@ class Predictor:
         """A predictor from a checkpoint directory. Raises CheckpointError and ResourceError."""
         if isinstance(checkpoint, str):
             checkpoint = location(checkpoint)
-        return cls(Checkpoint.load(checkpoint), device, precision)
+        return cls(load_checkpoint(checkpoint), device, precision)
 
     @property
     def fills_up_to(self) -> int:
         """How many series a batch is filled up to, so that one takes as long as so many; 1 if it isn't."""
-        return self._network.series_at_once if self._network.needs_full_batches else 1
+        return max(member.fills_up_to for member in self._members)
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """Series as read, (cases, length), to the probability of each class: (cases, classes)."""
-        at_once = self._network.series_at_once
-        if not self._network.needs_full_batches:
-            at_once = max(1, min(at_once, -(-len(series) // torch.get_num_threads())))
-        chunks = [series[start : start + at_once] for start in range(0, len(series), at_once)]
-        if not chunks:
+        if len(series) == 0:
             return np.empty((0, len(self.classes)), np.float32)
-        if self._device.type == "cpu":
-            parts = each_on_one_thread(self._predict_chunk, chunks)
-        else:
-            with _cudnn, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-                parts = [self._predict_chunk(chunk) for chunk in chunks]
-            torch.cuda.synchronize(self._device)
-        return parts[0].numpy() if len(parts) == 1 else torch.cat(parts).numpy()
+        parts = [member.probabilities(series) for member in self._members]
+        return parts[0] if len(parts) == 1 else np.mean(parts, axis=0, dtype=np.float32)
 
     def positions(self, series: Matrix) -> NDArray[np.int64]:
         """The most probable class of each series, as its position in `classes`."""
@@ -114,6 +107,33 @@ class Predictor:
     def predict_csv(self, data: bytes, *, source: str) -> bytes:
         """CSV of series without labels to CSV of predicted labels, a line each. Raises DataError."""
         return self.csv_lines(parse_series(data, source=source, length=self.length))
+
+
+class _Member:
+    """One network of a predictor."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        self._scaling = checkpoint.scaling
+        self._device = device
+        self._network = InferenceNetwork(checkpoint.build_model().to(device), dtype)
+
+    @property
+    def fills_up_to(self) -> int:
+        return self._network.series_at_once if self._network.needs_full_batches else 1
+
+    def probabilities(self, series: Matrix) -> NDArray[np.float32]:
+        """(cases, length), of one case at least -> (cases, classes)."""
+        at_once = self._network.series_at_once
+        if not self._network.needs_full_batches:
+            at_once = max(1, min(at_once, -(-len(series) // torch.get_num_threads())))
+        chunks = [series[start : start + at_once] for start in range(0, len(series), at_once)]
+        if self._device.type == "cpu":
+            parts = each_on_one_thread(self._predict_chunk, chunks)
+        else:
+            with _cudnn, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+                parts = [self._predict_chunk(chunk) for chunk in chunks]
+            torch.cuda.synchronize(self._device)
+        return parts[0].numpy() if len(parts) == 1 else torch.cat(parts).numpy()
 
     def _predict_chunk(self, series: Matrix) -> Tensor:
         """(cases, length) -> (cases, classes) in main memory, to which a GPU may still be copying."""

@@ -17,6 +17,7 @@ import lstmfcn
 from lstmfcn import cluster, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
+from lstmfcn.ensemble import Ensemble
 from lstmfcn.errors import DataError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger
@@ -43,6 +44,7 @@ _MAY_CHANGE = {
     "cpus_per_trial",
     "gpus_per_trial",
     "max_failures",
+    "ensemble",
 }
 """Of a plan, when its sweep goes on."""
 
@@ -190,6 +192,9 @@ def _conclude(record: Record, ledger: Ledger, output: Location) -> None:
             raise TrainingError("no trial finished an epoch")
         first = ledger.trials[min(ledger.trials)]
         raise TrainingError(f"none of {len(drawn)} trials succeeded; the first failed with: {first.error}")
-    Checkpoint.load(trials.folder(best.number)).save(output / BEST)
+    storage.remove(output, BEST)
+    usable = [trial for trial in drawn[: record.plan.ensemble] if trial.is_usable]
+    kept = [Checkpoint.load(trials.folder(trial.number)) for trial in usable]
+    (kept[0] if len(kept) == 1 else Ensemble(tuple(kept))).save(output / BEST)
     record.best_trial = best.number
     record.write(output)

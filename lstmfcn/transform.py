@@ -19,8 +19,8 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from lstmfcn import cluster, storage
-from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import Precision
+from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.journal import Journal, Part
 from lstmfcn.outcome import FileResult, Outcomes, Rates, Summary
@@ -68,7 +68,7 @@ class Advance:
 
 
 def transform(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     files: list[InputFile],
     output: Location | None,
     options: Options,
@@ -148,7 +148,7 @@ def _stopped(journal: Journal | None, sentence: str) -> OutputError:
 
 
 def _plan(
-    checkpoint: Checkpoint, files: list[InputFile], options: Options, precision: Precision
+    checkpoint: AnyCheckpoint, files: list[InputFile], options: Options, precision: Precision
 ) -> dict[str, Any]:
     """What must be the same for a transform to go on."""
     return {
@@ -165,7 +165,7 @@ def _plan(
 
 
 def _run(
-    checkpoint: Checkpoint,
+    checkpoint: AnyCheckpoint,
     task: Task,
     groups: list[list[int]],
     precision: Precision,
@@ -202,7 +202,7 @@ def _run(
 class _Reader:
     """Reads ranges for predictors that have a GPU: a row for each, with its series as one tensor."""
 
-    def __init__(self, shared: ray.ObjectRef[tuple[Checkpoint, Task]]) -> None:
+    def __init__(self, shared: ray.ObjectRef[tuple[AnyCheckpoint, Task]]) -> None:
         self._shared = shared
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -234,7 +234,7 @@ class _Reader:
 class _RangePredictor:
     """An actor that predicts ranges, after it has read them if nobody else has."""
 
-    def __init__(self, shared: ray.ObjectRef[tuple[Checkpoint, Task]], precision: Precision) -> None:
+    def __init__(self, shared: ray.ObjectRef[tuple[AnyCheckpoint, Task]], precision: Precision) -> None:
         cluster.set_up_worker()
         checkpoint, self._task = ray.get(shared)
         checks_only = self._task.journal is None

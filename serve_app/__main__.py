@@ -13,9 +13,9 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from ray import serve
 
-from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection, refuse_unsatisfiable
 from lstmfcn.command import run
+from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import ResourceError
 from lstmfcn.storage import location
 from serve_app.access import ApiKeys
@@ -69,7 +69,7 @@ def serve_checkpoint(
 
 def _greeting(settings: Settings, host: str, port: int) -> str:
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    length = Checkpoint.load(location(settings.checkpoint)).length
+    length = load_checkpoint(location(settings.checkpoint)).length
     key = "-H 'X-Api-Key: <key>' " if ApiKeys.read(settings.api_keys) else ""
     row = f"seq -s, {length} | sed 's/,$//'"  # macOS ends the row with a comma
     lines = [

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 import lstmfcn
 from lstmfcn import cluster
-from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
@@ -80,7 +80,7 @@ class Endpoint:
         self._observer.write_log()
 
     def _load(self, path: str) -> Model:
-        checkpoint = Checkpoint.load(location(path))
+        checkpoint = load_checkpoint(location(path))
         if checkpoint.length != self._length:
             raise CheckpointError(
                 f"{path} expects series of length {checkpoint.length};"
@@ -196,7 +196,7 @@ def build_app(settings: Settings) -> serve.Application:
     """The application for `serve run` and for `python -m serve_app`. Raises CheckpointError and DataError."""
     keys = ApiKeys.read(settings.api_keys)  # here, for a replica's node may have neither file nor environment
     path = location(settings.checkpoint).resolve()
-    checkpoint = Checkpoint.load(path)
+    checkpoint = load_checkpoint(path)
     serving = Serving(checkpoint=str(path), digest=checkpoint.digest())
     most = settings.max_replicas or settings.replicas
     deployment = serve.deployment(

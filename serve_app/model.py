@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import AnyCheckpoint, Ensemble
 from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.predictor import Predictor
 from serve_app.batching import Batcher, Probabilities
@@ -24,7 +24,7 @@ class Model:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: AnyCheckpoint,
         predictor: Predictor,
         most_waiting_rows: int,
         on_pass: Callable[[int, int, float], None],
@@ -48,11 +48,17 @@ class Model:
         return b"".join([cells + b"\n" for cells in self.predictor.render(probabilities, columns)])
 
     def described(self) -> dict[str, Any]:
-        """What it is, for people."""
+        """What it is, for people; hyperparameters are a list for an ensemble."""
+        one = self._checkpoint
+        hyperparameters: Any = (
+            [member.hyperparameters.model_dump() for member in one.members]
+            if isinstance(one, Ensemble)
+            else one.hyperparameters.model_dump()
+        )
         return {
             "classes": list(self._checkpoint.classes.names),
             "length": self._checkpoint.length,
-            "hyperparameters": self._checkpoint.hyperparameters.model_dump(),
+            "hyperparameters": hyperparameters,
             "precision": self.predictor.precision,
             "checkpoint": self._digest,
         }

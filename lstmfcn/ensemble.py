@@ -1,0 +1,71 @@
+"""Several networks as one checkpoint directory: the mean of their probabilities is the prediction.
+
+A directory with a checkpoint for each member and a checkpoint.json that names them, written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lstmfcn import storage
+from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint
+from lstmfcn.dataset import ClassLabels
+from lstmfcn.errors import DataError
+from lstmfcn.storage import Location
+
+
+class _Document(BaseModel):
+    """checkpoint.json of an ensemble."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    members: list[str] = Field(min_length=1)
+    """Names of the folders beside it, the best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Networks that were trained for the same classes and length, the best first."""
+
+    members: tuple[Checkpoint, ...]
+
+    @property
+    def classes(self) -> ClassLabels:
+        """Of all members."""
+        return self.members[0].classes
+
+    @property
+    def length(self) -> int:
+        """Values in each series."""
+        return self.members[0].length
+
+    def digest(self) -> str:
+        """The same for ensembles that predict the same."""
+        digests = "\n".join(member.digest() for member in self.members)
+        return hashlib.sha256(digests.encode()).hexdigest()
+
+    def save(self, directory: Location) -> None:
+        """Write the directory, whose checkpoint.json appears last."""
+        names = [str(number) for number in range(1, len(self.members) + 1)]
+        for name, member in zip(names, self.members, strict=True):
+            member.save(directory / name)
+        document = _Document(members=names)
+        storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
+
+
+AnyCheckpoint: TypeAlias = Checkpoint | Ensemble
+
+
+def load_checkpoint(directory: Location) -> AnyCheckpoint:
+    """What a directory holds, one network or an ensemble. Raises CheckpointError."""
+    try:
+        document = _Document.model_validate_json(storage.read_bytes(directory / FILE_NAME))
+    except (DataError, ValidationError):
+        return Checkpoint.load(directory)
+    return Ensemble(tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members))

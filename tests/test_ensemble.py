@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.evaluate import evaluate
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.errors import CheckpointError
+from lstmfcn.predictor import Predictor
+from lstmfcn.training import fit
+from tests.samples import TINY, make_dataset, write_csv
+from tests.test_jobs import status_of
+
+SERIES = make_dataset(30, seed=4).series
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> Ensemble:
+    members = []
+    for seed in range(3):
+        *_, last = [
+            epoch for epoch in fit(make_dataset(20), hyperparameters=TINY, seed=seed) if epoch.checkpoint
+        ]
+        assert last.checkpoint is not None
+        members.append(last.checkpoint)
+    return Ensemble(tuple(members))
+
+
+def test_its_probabilities_are_the_mean_of_its_members(ensemble: Ensemble) -> None:
+    members = [Predictor(member).probabilities(SERIES) for member in ensemble.members]
+
+    predicted = Predictor(ensemble).probabilities(SERIES)
+
+    np.testing.assert_allclose(predicted, np.mean(np.float64(members), axis=0), rtol=1e-6)
+    assert len({member.tobytes() for member in members}) == 3
+
+
+def test_a_series_gets_the_same_bytes_alone_and_among_others(ensemble: Ensemble) -> None:
+    predictor = Predictor(ensemble)
+    together = predictor.probabilities(SERIES)
+
+    alone = [predictor.probabilities(SERIES[row : row + 1]) for row in range(len(SERIES))]
+
+    assert np.concatenate(alone).tobytes() == together.tobytes()
+
+
+def test_it_is_loaded_as_it_was_saved(ensemble: Ensemble, tmp_path: Path) -> None:
+    ensemble.save(tmp_path)
+
+    loaded = load_checkpoint(tmp_path)
+
+    assert isinstance(loaded, Ensemble)
+    assert loaded.digest() == ensemble.digest()
+    assert (loaded.classes.names, loaded.length) == (ensemble.classes.names, ensemble.length)
+    assert Predictor.load(tmp_path).cells(SERIES).tolist() == Predictor(ensemble).cells(SERIES).tolist()
+
+
+def test_a_single_network_is_loaded_as_before(ensemble: Ensemble, tmp_path: Path) -> None:
+    ensemble.members[0].save(tmp_path)
+
+    loaded = load_checkpoint(tmp_path)
+
+    assert isinstance(loaded, Checkpoint)
+    assert loaded.digest() == ensemble.members[0].digest()
+
+
+def test_a_missing_member_is_named(ensemble: Ensemble, tmp_path: Path) -> None:
+    ensemble.save(tmp_path)
+    (tmp_path / "2" / "checkpoint.json").unlink()
+
+    with pytest.raises(CheckpointError, match=r"/2 is not a checkpoint: it has no checkpoint.json$"):
+        load_checkpoint(tmp_path)
+
+
+def test_jobs_take_it_like_any_checkpoint(
+    ensemble: Ensemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ensemble.save(tmp_path / "best")
+    data = write_csv(tmp_path / "data.csv", make_dataset(20), labelled=True)
+
+    assert status_of(evaluate, "--checkpoint", tmp_path / "best", "--data", data) == 0
+
+    assert capsys.readouterr().out.startswith("accuracy: ")
