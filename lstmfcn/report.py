@@ -1,0 +1,264 @@
+"""What a sweep found, as one page that opens without a network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lstmfcn import storage, sweep_plots
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics import Objective
+from lstmfcn.search_space import Choice, Range, SearchSpace
+from lstmfcn.storage import Location
+from lstmfcn.sweep import Record
+from lstmfcn.sweep_plots import Bar, Curve
+from lstmfcn.trials import METRICS, Trial, Trials, ranked
+
+REPORT = "report.html"
+
+_TEMPLATE = "report.html.jinja"
+_EVALUATION = "evaluation"
+_NUM_BEST = 10
+_NUM_CURVES = 50
+_FEWEST_TRIALS_FOR_IMPORTANCE = 4
+
+
+def write_report(output: Location) -> None:
+    """Write report.html: what lies in a sweep's output folder, in tables and pictures.
+
+    Raises OutputError where there is no sweep.
+    """
+    sweep = _Sweep.read(output)
+    importance = _importance(sweep)
+    templates = Environment(
+        loader=PackageLoader("lstmfcn", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(number=_number, metric=_metric, duration=_duration)
+    page = templates.get_template(_TEMPLATE).render(
+        sweep=sweep,
+        name=output.resolve().name,
+        best=sweep.usable[:_NUM_BEST],
+        failures=_failures(sweep.trials),
+        curves=_curves(sweep, output),
+        coordinates=_coordinates(sweep),
+        importance=importance,
+        importances=sweep_plots.importances(importance) if importance else None,
+        time_line=_time_line(sweep.trials),
+        confusion=_Confusion.read(output / _EVALUATION),
+    )
+    storage.write_bytes(output / REPORT, page.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    record: Record
+    objective: Objective
+    space: SearchSpace
+    trials: Sequence[Trial]
+    """The best first."""
+    usable: Sequence[Trial]
+    """Those that may be judged, the best first."""
+    domains: Mapping[str, Range | Choice]
+    """Of each hyperparameter that has more than one value, with every trial's value in it."""
+    constants: Mapping[str, float]
+    """The others."""
+
+    @classmethod
+    def read(cls, output: Location) -> Self:
+        record = Record.read(output)
+        objective = record.plan.objective
+        trials = ranked(Trials(output).read(), objective)
+        space = SearchSpace.from_mapping(record.search_space)
+        domains = {
+            name: _covering(space.domains.get(name), [_value(trial, name) for trial in trials])
+            for name in Hyperparameters.model_fields
+        }
+        varied = {name: domain for name, domain in domains.items() if _is_varied(domain)}
+        return cls(
+            record,
+            objective,
+            space,
+            trials,
+            [trial for trial in trials if trial.is_usable],
+            varied,
+            {name: _value(trials[0], name) for name in domains if name not in varied},
+        )
+
+    @property
+    def status_counts(self) -> Mapping[str, int]:
+        return Counter(trial.status for trial in sorted(self.trials, key=lambda trial: trial.number))
+
+
+def _value(trial: Trial, name: str) -> float:
+    value: float = getattr(trial.hyperparameters, name)
+    return value
+
+
+def _is_varied(domain: Range | Choice) -> bool:
+    return isinstance(domain, Range) or len(domain.values) > 1
+
+
+def _covering(domain: Range | Choice | None, values: Sequence[float]) -> Range | Choice:
+    """The domain with these values, since points that are tried first may lie outside it."""
+    match domain:
+        case Range(kind, low, high):
+            low, high = min(low, *values), max(high, *values)
+            return Range(kind if low > 0 else "uniform", low, high)
+        case Choice(choices):
+            return Choice(tuple(sorted({*choices, *values})))
+        case None:
+            return Choice(tuple(sorted(set(values))))
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _metric(value: float) -> str:
+    return f"{value:#.4g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _failures(trials: Sequence[Trial]) -> list[tuple[str, list[int]]]:
+    """Each reason with the trials that it ended, the most frequent first."""
+    by_reason = defaultdict(list)
+    for trial in trials:
+        if trial.status == "failed":
+            by_reason[trial.error].append(trial.number)
+    return sorted(by_reason.items(), key=lambda failure: (-len(failure[1]), failure[1]))
+
+
+def _curves(sweep: _Sweep, output: Location) -> str | None:
+    """Of the best trials, and of some others from the good to the bad."""
+    trained = [trial for trial in sweep.trials if trial.epoch > 0]
+    if not trained:
+        return None
+    others = trained[_NUM_BEST:]
+    step = max(1, -(-len(others) // (_NUM_CURVES - _NUM_BEST)))
+    drawn = trained[:_NUM_BEST] + others[::step]
+    folders = Trials(output)
+    tables = storage.read_all(folders.folder(trial.number) / METRICS for trial in drawn)
+    metric = sweep.objective.metric
+    curves = [
+        Curve(trial.number, _column(table, metric), trial.best_epoch)
+        for trial, table in zip(drawn, tables, strict=True)
+    ]
+    return sweep_plots.learning_curves(curves[:_NUM_BEST], curves[_NUM_BEST:], metric)
+
+
+def _column(table: bytes, name: str) -> list[float]:
+    return [float(row[name]) for row in csv.DictReader(io.StringIO(table.decode()))]
+
+
+def _coordinates(sweep: _Sweep) -> str | None:
+    if not sweep.usable or not sweep.domains:
+        return None
+    metric, mode = sweep.objective.metric, sweep.objective.mode
+    points = [
+        {**{name: _value(trial, name) for name in sweep.domains}, metric: trial.best_metrics[metric]}
+        for trial in sweep.usable
+    ]
+    return sweep_plots.parallel_coordinates(sweep.domains, points, metric, mode)
+
+
+def _importance(sweep: _Sweep) -> dict[str, float]:
+    """Of what varies, the greatest first; nothing where there is too little to tell it from."""
+    results = [trial.best_metrics[sweep.objective.metric] for trial in sweep.usable]
+    combinations = {tuple(_value(trial, name) for name in sweep.domains) for trial in sweep.usable}
+    if (
+        len(results) < _FEWEST_TRIALS_FOR_IMPORTANCE
+        or len(sweep.domains) < 2
+        or min(len(set(results)), len(combinations)) < 2
+    ):
+        return {}
+    import optuna  # noqa: PLC0415 (takes half a second)
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # noqa: PLC0415
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    distributions = {
+        name: _distribution(optuna.distributions, domain) for name, domain in sweep.domains.items()
+    }
+    finished = [
+        optuna.create_trial(
+            params={name: _scaled(domain, _value(trial, name)) for name, domain in sweep.domains.items()},
+            distributions=distributions,
+            value=result,
+        )
+        for trial, result in zip(sweep.usable, results, strict=True)
+    ]
+    study.add_trials(finished)
+    # Trees without a limit take a minute for 1,000 trials.
+    shares = get_param_importances(
+        study, evaluator=FanovaImportanceEvaluator(n_trees=32, max_depth=5, seed=0)
+    )
+    return {name: float(share) for name, share in shares.items()}
+
+
+def _distribution(distributions: Any, domain: Range | Choice) -> Any:
+    match domain:
+        case Choice(values):
+            return distributions.CategoricalDistribution(values)
+        case Range("integer", low, high):
+            return distributions.IntDistribution(int(low), int(high))
+        case Range(_, low, high):
+            return distributions.FloatDistribution(_scaled(domain, low), _scaled(domain, high))
+    raise AssertionError(domain)
+
+
+def _scaled(domain: Range | Choice, value: float) -> float:
+    """As the search draws it: fANOVA takes every part of a distribution for equally likely."""
+    return math.log(value) if isinstance(domain, Range) and domain.kind == "log_uniform" else value
+
+
+def _time_line(trials: Sequence[Trial]) -> str | None:
+    bars = [
+        Bar(trial.number, trial.status, trial.worker, trial.started, trial.ended)
+        for trial in trials
+        if trial.worker
+    ]
+    return sweep_plots.time_line(bars) if bars else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Confusion:
+    """How often a true class was taken for another."""
+
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    """(true class, predicted class)."""
+
+    @classmethod
+    def read(cls, folder: Location) -> Self | None:
+        """None where there was no evaluation."""
+        path = folder / "evaluation.json"
+        if not path.is_file():
+            return None
+        summary = json.loads(storage.read_bytes(path))
+        return cls(list(summary["classes"]), summary["confusion"])
+
+    @property
+    def rows(self) -> list[tuple[str, list[tuple[int, float]]]]:
+        """Each true class with its counts and their shares of it."""
+        return [
+            (name, [(count, count / max(1, sum(row))) for count in row])
+            for name, row in zip(self.names, self.counts, strict=True)
+        ]

@@ -1,0 +1,179 @@
+"""What a sweep survives: the death of its driver, of trials' processes; a thousand trials."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from lstmfcn.plan import Plan
+from lstmfcn.search_space import SearchSpace
+from lstmfcn.sweep import sweep
+from lstmfcn.trials import Trial, Trials
+from tests.samples import TINY, make_dataset, write_csv
+
+pytestmark = pytest.mark.long
+
+NUM_TRIALS = 12
+TRAINING_SECONDS = 15
+"""That the trials of a sweep take here, together, on two cores."""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A sweep of a dozen trials that take some seconds each; the output's flag is left to add."""
+    ranges = {**TINY.model_dump(), "lr": {"log_uniform": [0.0003, 0.01]}, "epochs": {"integer": [200, 600]}}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(ranges))
+    write_csv(tmp_path / "train.csv", make_dataset(40), labelled=True)
+    write_csv(tmp_path / "valid.csv", make_dataset(20, seed=1), labelled=True)
+    return [
+        sys.executable,
+        "-m",
+        "jobs.tune",
+        *("--training", str(tmp_path / "train.csv"), "--validation", str(tmp_path / "valid.csv")),
+        *("--search-space", str(tmp_path / "space.yaml"), "--num-trials", str(NUM_TRIALS)),
+        "--output",
+    ]
+
+
+def results(output: Path) -> dict[str, tuple[str, ...]]:
+    """Of each trial of the leaderboard, what must be the same however it was disturbed."""
+    rows = list(csv.DictReader((output / "leaderboard.csv").read_text().splitlines()))
+    free = {"seconds", "failures"}
+    return {row["trial"]: tuple(value for name, value in row.items() if name not in free) for row in rows}
+
+
+def ended(output: Path) -> dict[int, Trial]:
+    return {trial.number: trial for trial in Trials(output).read() if trial.has_ended}
+
+
+def kill_driver(command: list[str], output: Path, seconds: float) -> None:
+    """Start a sweep and kill it so many seconds after its first trial's first report."""
+    with subprocess.Popen(command) as driver:
+        while not list(output.glob("trials/*/metrics.csv")):
+            assert driver.poll() is None
+            time.sleep(0.05)
+        time.sleep(seconds)
+        driver.kill()
+
+
+PLAIN = ["--scheduler", "none"]
+
+
+def test_a_sweep_whose_driver_is_killed_goes_on_to_the_same_leaderboard(
+    command: list[str], tmp_path: Path
+) -> None:
+    subprocess.run([*command, str(tmp_path / "undisturbed"), *PLAIN], check=True)
+    output = tmp_path / "killed"
+    moments = random.Random(time.time())
+    known: dict[int, Trial] = {}
+    for again in ([], ["--resume"], ["--resume"]):
+        kill_driver([*command, str(output), *PLAIN, *again], output, moments.uniform(0, TRAINING_SECONDS / 4))
+        assert {number: ended(output)[number] for number in known} == known
+        known = ended(output)
+
+    subprocess.run([*command, str(output), *PLAIN, "--resume"], check=True)
+
+    assert len(results(output)) == NUM_TRIALS
+    assert results(output) == results(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("search", ["random", "bayesian"])
+def test_with_asha_no_trial_that_has_ended_is_lost_or_run_again(
+    search: str, command: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "killed"
+    flags = [*command, str(output), "--scheduler", "asha", "--search", search]
+    kill_driver(flags, output, random.Random(time.time()).uniform(1, TRAINING_SECONDS / 2))
+    before = ended(output)
+
+    subprocess.run([*flags, "--resume"], check=True)
+
+    after = ended(output)
+    assert sorted(after) == list(range(1, NUM_TRIALS + 1))
+    assert {number: after[number] for number in before} == before
+
+
+def kill_a_trial(driver: psutil.Process) -> bool:
+    for process in driver.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "Trainable" in process.name():
+                process.kill()
+                return True
+    return False
+
+
+def test_a_sweep_whose_trials_processes_are_killed_ends_with_the_same_leaderboard(
+    command: list[str], tmp_path: Path
+) -> None:
+    subprocess.run([*command, str(tmp_path / "undisturbed"), *PLAIN], check=True)
+    output = tmp_path / "killed"
+    moments = random.Random(time.time())
+    num_killed = 0
+    with subprocess.Popen([*command, str(output), *PLAIN]) as driver:
+        while driver.poll() is None and num_killed < 3:
+            time.sleep(moments.uniform(3, 6))
+            num_killed += list(output.glob("trials/*/metrics.csv")) != [] and kill_a_trial(
+                psutil.Process(driver.pid)
+            )
+        assert driver.wait(timeout=120) == 0
+
+    assert num_killed > 0
+    assert results(output) == results(tmp_path / "undisturbed")
+
+
+@pytest.fixture
+def memory() -> Iterator[list[float]]:
+    """Of this process, in bytes, ten times a second."""
+    measured: list[float] = []
+    is_over = threading.Event()
+
+    def measure() -> None:
+        process = psutil.Process()
+        while not is_over.wait(0.1):
+            measured.append(process.memory_info().rss)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    yield measured
+    is_over.set()
+    thread.join()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_thousand_trials_cost_no_more_towards_the_end(tmp_path: Path, memory: list[float]) -> None:
+    moments: list[float] = []
+    memory_then: list[float] = []
+
+    def note(_: Trial) -> None:
+        moments.append(time.monotonic())
+        memory_then.append(memory[-1])
+
+    ranges: dict[str, Any] = {**TINY.model_dump(), "lr": {"log_uniform": [0.001, 0.01]}, "epochs": 1}
+    trials = sweep(
+        make_dataset(40),
+        make_dataset(20, seed=1),
+        SearchSpace.from_mapping(ranges),
+        Plan(num_trials=1000, scheduler="none"),
+        tmp_path,
+        on_end=note,
+    )
+
+    assert {trial.status for trial in trials} == {"completed"}
+    assert len(trials) == 1000
+    seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert memory[-1] <= 1.5 * memory_then[99]
+    assert statistics.median(seconds[-100:]) <= 1.3 * statistics.median(seconds[100:200])
