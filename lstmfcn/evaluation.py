@@ -24,7 +24,7 @@ class Evaluation:
     confusion: NDArray[np.int64]
     """(true class, predicted class): counts."""
     summary: dict[str, Any]
-    """accuracy, num_cases, macro averages, for each label precision, recall, f1 and support; and the confusion."""
+    """accuracy, num_cases, macro averages, for each label its scores; and the confusion."""
 
     def table(self) -> str:
         """Accuracy and a line for each class, to read."""

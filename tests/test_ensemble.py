@@ -34,7 +34,7 @@ def test_its_probabilities_are_the_mean_of_its_members(ensemble: Ensemble) -> No
 
     predicted = Predictor(ensemble).probabilities(SERIES)
 
-    np.testing.assert_allclose(predicted, np.mean(np.float64(members), axis=0), rtol=1e-6)
+    np.testing.assert_allclose(predicted, np.mean(members, axis=0, dtype=np.float64), rtol=1e-6)
     assert len({member.tobytes() for member in members}) == 3
 
 
