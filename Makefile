@@ -37,6 +37,7 @@ bench: install  ## the benchmarks, each ending in one line of JSON
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.transform
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.endpoint
 
 clean:  ## remove what the other targets made

@@ -9,13 +9,14 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lstmfcn import storage, sweep_plots
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
+from lstmfcn.search import optuna_distribution
 from lstmfcn.search_space import Choice, Range, SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.sweep import Record
@@ -194,12 +195,10 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
-    distributions = {
-        name: _distribution(optuna.distributions, domain) for name, domain in sweep.domains.items()
-    }
+    distributions = {name: optuna_distribution(_drawn_from(domain)) for name, domain in sweep.domains.items()}
     finished = [
         optuna.create_trial(
-            params={name: _scaled(domain, _value(trial, name)) for name, domain in sweep.domains.items()},
+            params={name: _drawn(domain, _value(trial, name)) for name, domain in sweep.domains.items()},
             distributions=distributions,
             value=result,
         )
@@ -213,19 +212,16 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def _distribution(distributions: Any, domain: Range | Choice) -> Any:
+def _drawn_from(domain: Range | Choice) -> Range | Choice:
+    """Of whose parts the search draws all as often, as fANOVA takes it."""
     match domain:
-        case Choice(values):
-            return distributions.CategoricalDistribution(values)
-        case Range("integer", low, high):
-            return distributions.IntDistribution(int(low), int(high))
-        case Range(_, low, high):
-            return distributions.FloatDistribution(_scaled(domain, low), _scaled(domain, high))
-    raise AssertionError(domain)
+        case Range("log_uniform", low, high):
+            return Range("uniform", math.log(low), math.log(high))
+    return domain
 
 
-def _scaled(domain: Range | Choice, value: float) -> float:
-    """As the search draws it: fANOVA takes every part of a distribution for equally likely."""
+def _drawn(domain: Range | Choice, value: float) -> float:
+    """The value in that domain."""
     return math.log(value) if isinstance(domain, Range) and domain.kind == "log_uniform" else value
 
 

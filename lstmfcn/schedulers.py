@@ -1,4 +1,4 @@
-"""What stops trials that fall behind, or lets them go on from others: Tune's schedulers, judging by epoch."""
+"""What stops trials that fall behind: Tune's schedulers, judging by epoch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ _REDUCTION = 3
 
 def judged_every(name: SchedulerName, most_epochs: int) -> int | None:
     """Epochs from one report to the next, the same for all trials; None if nobody judges."""
-    return None if name == "none" else max(1, most_epochs // _JUDGEMENTS)
+    return None if name == "none" else _step(most_epochs)
+
+
+def _step(most_epochs: int) -> int:
+    return max(1, most_epochs // _JUDGEMENTS)
 
 
 def make(name: SchedulerName, most_epochs: int) -> TrialScheduler:
     """The scheduler of this name."""
-    first = max(1, most_epochs // _JUDGEMENTS)
+    first = _step(most_epochs)
     match name:
         case "asha":
             return ASHAScheduler(

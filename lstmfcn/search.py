@@ -81,9 +81,7 @@ class BayesianSearch:
         self._space = space
         self._create_trial = optuna.create_trial
         self._failed = optuna.trial.TrialState.FAIL
-        self._distributions = {
-            name: _distribution(optuna.distributions, domain) for name, domain in space.domains.items()
-        }
+        self._distributions = {name: optuna_distribution(domain) for name, domain in space.domains.items()}
         # A trial that runs counts as a bad one (constant_liar), lest trials at once be alike.
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -108,7 +106,10 @@ class BayesianSearch:
             )
 
 
-def _distribution(distributions: Any, domain: Range | Choice) -> Any:
+def optuna_distribution(domain: Range | Choice) -> Any:
+    """A domain as Optuna has it."""
+    from optuna import distributions  # noqa: PLC0415 (as above)
+
     match domain:
         case Choice(values):
             return distributions.CategoricalDistribution(values)

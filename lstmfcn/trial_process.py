@@ -63,7 +63,7 @@ class TrialProcess(tune.Trainable):
         del self._run
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """For schedulers that let a trial pause, or go on from another's state."""
+        """For schedulers that let a trial pause."""
         self._run.state().save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]

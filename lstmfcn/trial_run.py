@@ -99,7 +99,7 @@ class TrialRun:
         return self._trainer.state()
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from the state of a trial of the same shape."""
+        """Go on from what `state` returned."""
         self._trainer.restore(state)
 
     def _write(self) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import storage
 from lstmfcn.errors import CheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.metrics import Objective
+from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.storage import Location
 
 Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped early", "failed"]
@@ -24,7 +24,7 @@ FOLDER = "trials"
 LEADERBOARD = "leaderboard.csv"
 METRICS = "metrics.csv"
 _DOCUMENT = "trial.json"
-METRIC_NAMES = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
 
 class Trial(BaseModel):

@@ -27,7 +27,7 @@ from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
 from lstmfcn.trial_run import TrialSettings
-from lstmfcn.trials import FOLDER, METRIC_NAMES, Trials
+from lstmfcn.trials import FOLDER, METRIC_NAMES, Trial, Trials
 
 _TUNES_OWN = "ray-tune"
 _SIGNS_OF_DEATH = (
@@ -135,6 +135,7 @@ class _Watcher(tune.Callback):
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
         self._ledger, self._plan = ledger, plan
+        self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,26 +144,32 @@ class _Watcher(tune.Callback):
 
     def has_to_end(self) -> bool:
         """Whether the target or the time is reached."""
-        target = self._plan.target
-        trials = self._ledger.trials.values()
-        if time.monotonic() >= self._deadline or (
-            target is not None
-            and any(
-                self._plan.objective.reached(trial.best_metrics, target)
-                for trial in trials
-                if trial.best_epoch
-            )
-        ):
-            self.is_ending = True
+        self.is_ending = self.is_ending or self._is_reached or time.monotonic() >= self._deadline
         return self.is_ending
+
+    def _reaches_target(self, trial: Trial) -> bool:
+        target = self._plan.target
+        return (
+            target is not None
+            and trial.best_epoch > 0
+            and self._plan.objective.reached(trial.best_metrics, target)
+        )
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
-        self._ledger.update(trial.config[NUMBER], **_known(trial, result))
+        updated = self._ledger.update(trial.config[NUMBER], **_known(trial, result))
+        self._is_reached = self._is_reached or self._reaches_target(updated)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        self._end(trial)
+        ended = self._ledger.trials[trial.config[NUMBER]]
+        if ended.error:
+            status = "failed"
+        elif ended.epoch == ended.hyperparameters.epochs:
+            status = "completed"
+        else:
+            status = "interrupted" if self.is_ending else "stopped early"
+        self._ledger.update(ended.number, status=status)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         reason = _reason(storage.read_bytes(Path(trial.error_file)).decode())
@@ -175,17 +182,6 @@ class _Watcher(tune.Callback):
         self.was_interrupted = bool(running) and not self.is_ending
         for trial in running:
             self._ledger.update(trial.number, status="interrupted")
-
-    def _end(self, trial: TuneTrial) -> None:
-        result = trial.last_result
-        known = _known(trial, result)
-        if known.get("error"):
-            status = "failed"
-        elif known.get("epoch") == known["hyperparameters"].epochs:
-            status = "completed"
-        else:
-            status = "interrupted" if self.is_ending else "stopped early"
-        self._ledger.update(trial.config[NUMBER], status=status, **known)
 
 
 def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:

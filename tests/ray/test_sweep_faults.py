@@ -73,10 +73,16 @@ def kill_driver(command: list[str], output: Path, seconds: float) -> None:
 PLAIN = ["--scheduler", "none"]
 
 
-def test_a_sweep_whose_driver_is_killed_goes_on_to_the_same_leaderboard(
-    command: list[str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def undisturbed(command: list[str], tmp_path: Path) -> dict[str, tuple[str, ...]]:
+    """What the sweep leads to when nothing is killed."""
     subprocess.run([*command, str(tmp_path / "undisturbed"), *PLAIN], check=True)
+    return results(tmp_path / "undisturbed")
+
+
+def test_a_sweep_whose_driver_is_killed_goes_on_to_the_same_leaderboard(
+    command: list[str], undisturbed: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
     output = tmp_path / "killed"
     moments = random.Random(time.time())
     known: dict[int, Trial] = {}
@@ -88,7 +94,7 @@ def test_a_sweep_whose_driver_is_killed_goes_on_to_the_same_leaderboard(
     subprocess.run([*command, str(output), *PLAIN, "--resume"], check=True)
 
     assert len(results(output)) == NUM_TRIALS
-    assert results(output) == results(tmp_path / "undisturbed")
+    assert results(output) == undisturbed
 
 
 @pytest.mark.parametrize("search", ["random", "bayesian"])
@@ -117,9 +123,8 @@ def kill_a_trial(driver: psutil.Process) -> bool:
 
 
 def test_a_sweep_whose_trials_processes_are_killed_ends_with_the_same_leaderboard(
-    command: list[str], tmp_path: Path
+    command: list[str], undisturbed: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
-    subprocess.run([*command, str(tmp_path / "undisturbed"), *PLAIN], check=True)
     output = tmp_path / "killed"
     moments = random.Random(time.time())
     num_killed = 0
@@ -132,7 +137,7 @@ def test_a_sweep_whose_trials_processes_are_killed_ends_with_the_same_leaderboar
         assert driver.wait(timeout=120) == 0
 
     assert num_killed > 0
-    assert results(output) == results(tmp_path / "undisturbed")
+    assert results(output) == undisturbed
 
 
 @pytest.fixture
