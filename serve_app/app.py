@@ -39,6 +39,10 @@ _BYTES_ON_LOOP = 1 << 20
 _CELLS_ON_LOOP = 10_000
 """Of plain numbers, and of predictions, that take some milliseconds: a thread would cost small ones more."""
 
+_AFTER_CONTINUE_SECONDS = 0.02
+"""Between Serve's `100 Continue` and the answer: HAProxy 2.8 cuts the body off an answer whose head it reads
+together with that."""
+
 
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
@@ -97,6 +101,8 @@ class Endpoint:
         # request.url takes as long as parsing a row.
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         status, reason, rows = 500, "fault", 0
+        if "expect" in request.headers:
+            await asyncio.sleep(_AFTER_CONTINUE_SECONDS)
         try:
             response, rows, reason = await self._answer(request, path, request_id)
             status = response.status_code
