@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import random
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from ray.cluster_utils import Cluster
 
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import SearchSpace
@@ -137,6 +139,31 @@ def test_a_sweep_whose_trials_processes_are_killed_ends_with_the_same_leaderboar
         assert driver.wait(timeout=120) == 0
 
     assert num_killed > 0
+    assert results(output) == undisturbed
+
+
+@pytest.fixture
+def nodes() -> Iterator[Cluster]:
+    """A cluster of two nodes, with a CPU each."""
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes.add_node(num_cpus=1)
+    yield nodes
+    nodes.shutdown()
+
+
+def test_a_sweep_that_loses_a_node_ends_with_the_same_leaderboard(
+    command: list[str], undisturbed: dict[str, tuple[str, ...]], nodes: Cluster, tmp_path: Path
+) -> None:
+    output = tmp_path / "killed"
+    lost = next(iter(nodes.worker_nodes))
+    environment = {**os.environ, "RAY_ADDRESS": nodes.address}
+    with subprocess.Popen([*command, str(output), *PLAIN], env=environment) as driver:
+        while len(ended(output)) < 3:
+            assert driver.poll() is None
+            time.sleep(0.1)
+        nodes.remove_node(lost, allow_graceful=False)
+        assert driver.wait(timeout=200) == 0
+
     assert results(output) == undisturbed
 
 
