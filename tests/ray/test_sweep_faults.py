@@ -148,7 +148,7 @@ def nodes() -> Iterator[Cluster]:
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes.add_node(num_cpus=1)
     yield nodes
-    nodes.shutdown()
+    nodes.shutdown()  # type: ignore[no-untyped-call]
 
 
 def test_a_sweep_that_loses_a_node_ends_with_the_same_leaderboard(
