@@ -6,16 +6,22 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from lstmfcn import storage
+from lstmfcn import evaluation, storage
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, run
-from lstmfcn.dataset import read_labelled, read_training
+from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.errors import DataError
 from lstmfcn.plan import Plan
+from lstmfcn.predictor import Predictor
 from lstmfcn.progress import Progress
+from lstmfcn.report import EVALUATION, REPORT, write_report
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
-from lstmfcn.sweep import BEST, RESULT_NAMES, sweep
+from lstmfcn.storage import Location
+from lstmfcn.sweep import BEST, sweep
+from lstmfcn.sweep import RESULT_NAMES as SWEEP_RESULT_NAMES
 from lstmfcn.trials import LEADERBOARD, Trial, read_leaderboard
+
+RESULT_NAMES = (*SWEEP_RESULT_NAMES, EVALUATION, REPORT)
 
 PlanFlags = Annotated[Plan, Parameter(name="*", group=Group("Sweep", sort_key=1))]
 
@@ -32,13 +38,15 @@ def tune(
     resume: bool = False,
     overwrite: bool = False,
     print_search_space: bool = False,
+    report: LocationFlag | None = None,
 ) -> None:
     """Tune hyperparameters: train many networks in parallel on Ray and keep the best.
 
     Writes to the output folder: best/ (the checkpoint of the best epoch of the best trial),
-    leaderboard.csv (a row for each trial), sweep.json and trials/. Without validation data, a fifth
-    of every class of the training data is held out. Ctrl-C ends the sweep and keeps what there is;
-    the same command with --resume goes on.
+    leaderboard.csv (a row for each trial), report.html (all of it in pictures), evaluation/ (the best
+    on the validation data), sweep.json and trials/. Without validation data, a fifth of every class of
+    the training data is held out. Ctrl-C ends the sweep and keeps what there is; the same command with
+    --resume goes on.
 
     ```
     python -m jobs.tune --training train.csv --validation valid.csv --output sweep --num-trials 20
@@ -55,12 +63,17 @@ def tune(
         resume: Go on with the sweep in the output folder, after a crash, an interruption or for more trials.
         overwrite: Replace the result that the output folder holds.
         print_search_space: Print what would be tried, as YAML to begin from, and end.
+        report: Draw report.html again in this output folder of a sweep, and end.
     """
     space = (
         SearchSpace.from_mapping(DEFAULT_RANGES) if search_space is None else SearchSpace.read(search_space)
     )
     if print_search_space:
         print(space.as_yaml(), end="")
+        return
+    if report is not None:
+        write_report(report)
+        print(f"report: {report / REPORT}")
         return
     if training is None or output is None:
         raise DataError("--training and --output are needed; python -m jobs.tune --help has an example")
@@ -76,19 +89,32 @@ def tune(
     print(f"training: {train_set}; trials of at most {space.most_epochs} epochs", flush=True)
     if not resume:
         storage.remove(output, *RESULT_NAMES)
-    with connection(), Progress("sweep", plan.num_trials or 8, "trials") as progress:
-        ranked = sweep(
-            train_set,
-            valid_set,
-            space,
-            plan,
-            output,
-            points=first,
-            known=known,
-            resume=resume,
-            on_end=lambda trial: progress.advance(_line(trial)),
-        )
-    print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}, all in {LEADERBOARD} beside it")
+    try:
+        with connection(), Progress("sweep", plan.num_trials or 8, "trials") as progress:
+            ranked = sweep(
+                train_set,
+                valid_set,
+                space,
+                plan,
+                output,
+                points=first,
+                known=known,
+                resume=resume,
+                on_end=lambda trial: progress.advance(_line(trial)),
+            )
+    except KeyboardInterrupt:
+        if BEST in storage.names(output):
+            _show(output, valid_set)
+        raise
+    _show(output, valid_set)
+    print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
+    print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}")
+
+
+def _show(output: Location, validation: Dataset) -> None:
+    predictor = Predictor.load(output / BEST)
+    evaluation.evaluate(predictor, validation).save(output / EVALUATION)
+    write_report(output)
 
 
 def _line(trial: Trial) -> str:

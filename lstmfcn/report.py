@@ -24,9 +24,10 @@ from lstmfcn.sweep_plots import Bar, Curve
 from lstmfcn.trials import METRICS, Trial, Trials, ranked
 
 REPORT = "report.html"
+EVALUATION = "evaluation"
+"""Folder with the scores of the best on the validation set."""
 
 _TEMPLATE = "report.html.jinja"
-_EVALUATION = "evaluation"
 _NUM_BEST = 10
 _NUM_CURVES = 50
 _FEWEST_TRIALS_FOR_IMPORTANCE = 4
@@ -57,7 +58,7 @@ def write_report(output: Location) -> None:
         importance=importance,
         importances=sweep_plots.importances(importance) if importance else None,
         time_line=_time_line(sweep.trials),
-        confusion=_Confusion.read(output / _EVALUATION),
+        confusion=_Confusion.read(output / EVALUATION),
     )
     storage.write_bytes(output / REPORT, page.encode())
 

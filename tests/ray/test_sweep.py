@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import threading
@@ -291,6 +292,19 @@ def test_the_job_holds_out_a_share_when_there_is_no_validation_file(
     assert f"checkpoint in {tmp_path}/sweep/best" in log
     assert "valid_accuracy" in Checkpoint.load(tmp_path / "sweep" / "best").metrics
     assert status_of(tune, *flags) == 2
+
+
+def test_the_job_draws_a_report_and_draws_it_again(tmp_path: Path) -> None:
+    output = tmp_path / "sweep"
+    assert status_of(tune, *write_inputs(tmp_path, epochs=2), "--num-trials", 2) == 0
+    drawn = (output / "report.html").read_bytes()
+    scores = json.loads((output / "evaluation" / "evaluation.json").read_text())
+    assert scores["num_cases"] == 4
+
+    (output / "report.html").unlink()
+    assert status_of(tune, "--report", output) == 0
+
+    assert (output / "report.html").read_bytes() == drawn
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
