@@ -10,18 +10,19 @@ from lstmfcn import evaluation, storage
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, run
 from lstmfcn.dataset import Dataset, read_labelled, read_training
-from lstmfcn.errors import DataError
+from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.errors import DataError, TrainingError
+from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
-from lstmfcn.progress import Progress
 from lstmfcn.report import EVALUATION, REPORT, write_report
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
 from lstmfcn.storage import Location
-from lstmfcn.sweep import BEST, sweep
-from lstmfcn.sweep import RESULT_NAMES as SWEEP_RESULT_NAMES
-from lstmfcn.trials import LEADERBOARD, Trial, read_leaderboard
+from lstmfcn.sweep import BEST, RECORD, sweep
+from lstmfcn.sweep_view import SweepView
+from lstmfcn.trials import FOLDER, LEADERBOARD, read_leaderboard
 
-RESULT_NAMES = (*SWEEP_RESULT_NAMES, EVALUATION, REPORT)
+RESULT_NAMES = (LEADERBOARD, BEST, RECORD, FOLDER, EVALUATION, REPORT)
 
 PlanFlags = Annotated[Plan, Parameter(name="*", group=Group("Sweep", sort_key=1))]
 
@@ -86,11 +87,11 @@ def tune(
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
-    print(f"training: {train_set}; trials of at most {space.most_epochs} epochs", flush=True)
+    print(f"training: {train_set}; trials of at most {space.largest.epochs} epochs", flush=True)
     if not resume:
         storage.remove(output, *RESULT_NAMES)
     try:
-        with connection(), Progress("sweep", plan.num_trials or 8, "trials") as progress:
+        with connection(), SweepView(plan.objective) as view:
             ranked = sweep(
                 train_set,
                 valid_set,
@@ -100,11 +101,10 @@ def tune(
                 points=first,
                 known=known,
                 resume=resume,
-                on_end=lambda trial: progress.advance(_line(trial)),
+                view=view,
             )
-    except KeyboardInterrupt:
-        if BEST in storage.names(output):
-            _show(output, valid_set)
+    except (KeyboardInterrupt, TrainingError):
+        _show(output, valid_set)
         raise
     _show(output, valid_set)
     print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
@@ -112,19 +112,19 @@ def tune(
 
 
 def _show(output: Location, validation: Dataset) -> None:
-    predictor = Predictor.load(output / BEST)
-    evaluation.evaluate(predictor, validation).save(output / EVALUATION)
-    write_report(output)
-
-
-def _line(trial: Trial) -> str:
-    if trial.error:
-        return f"trial {trial.number} failed: {trial.error}"
-    best = "".join(f" {name}: {value:.8f}" for name, value in trial.best_metrics.items())
-    return (
-        f"trial {trial.number} {trial.status} after {trial.epoch} epochs, {trial.seconds:.1f} s;"
-        f" best epoch: {trial.best_epoch}{best}"
-    )
+    """As far as there is something to show."""
+    results = storage.names(output)
+    if BEST in results:
+        checkpoint = load_checkpoint(output / BEST)
+        predictor = Predictor(checkpoint)
+        evaluation.evaluate(predictor, validation).save(output / EVALUATION)
+        if isinstance(checkpoint, Ensemble):
+            alone, num_networks = Predictor(checkpoint.members[0]), len(checkpoint.members)
+            comparison = EnsembleComparison.of(predictor, alone, num_networks, validation)
+            comparison.save(output / EVALUATION)
+            print(comparison)
+    if RECORD in results:
+        write_report(output)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
     return gpus // gpus_per_worker
 
 
+def num_per_gpu(num_cpus: float) -> int:
+    """How many workers of so many CPUs a GPU's node has for each GPU, one at least; 0 without a GPU."""
+    return max((max(1, int(cpus / gpus // num_cpus)) for cpus, gpus in _nodes() if gpus), default=0)
+
+
 def _nodes() -> list[tuple[float, float]]:
     """CPUs and GPUs of every node."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]

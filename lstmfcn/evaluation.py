@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import statistics
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from sklearn import metrics
 
 from lstmfcn import plots, storage
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.predictor import Predictor
 from lstmfcn.storage import Location
+
+SUMMARY = "evaluation.json"
+ENSEMBLE = "ensemble.json"
+
+_COMPARED_SERIES = 256
+_COMPARED_TIMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +46,12 @@ class Evaluation:
         return "\n".join([head, *lines])
 
     def save(self, output: Location) -> None:
-        """Write confusion-matrix.png and evaluation.json."""
+        """Write confusion-matrix.png and evaluation.json, and remove what belonged to another."""
+        storage.remove(output, ENSEMBLE)
         picture = plots.confusion_matrix(self.confusion, self.classes.names)
         storage.write_bytes(output / "confusion-matrix.png", picture)
         document = json.dumps(self.summary, indent=2) + "\n"
-        storage.write_bytes(output / "evaluation.json", document.encode())
+        storage.write_bytes(output / SUMMARY, document.encode())
 
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
@@ -72,3 +82,52 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         "confusion": confusion.tolist(),
     }
     return Evaluation(dataset.classes, confusion, summary)
+
+
+class EnsembleComparison(BaseModel):
+    """What an ensemble gains over the best of its networks, and what it costs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_networks: int
+    accuracy: float
+    accuracy_alone: float
+    milliseconds: float
+    """For as many of the series as both were timed with, at most 256; the median of five."""
+    milliseconds_alone: float
+    num_timed: int
+
+    @classmethod
+    def of(cls, ensemble: Predictor, alone: Predictor, num_networks: int, dataset: Dataset) -> Self:
+        """On labelled series."""
+        series = dataset.series[:_COMPARED_SERIES]
+        seconds: dict[Predictor, list[float]] = {ensemble: [], alone: []}
+        for _ in range(_COMPARED_TIMES):
+            for predictor, taken in seconds.items():
+                started = time.perf_counter()
+                predictor.probabilities(series)
+                taken.append(time.perf_counter() - started)
+        accuracy, accuracy_alone = (
+            float(metrics.accuracy_score(dataset.targets, predictor.positions(dataset.series)))
+            for predictor in seconds
+        )
+        milliseconds, milliseconds_alone = (1000 * statistics.median(taken) for taken in seconds.values())
+        return cls(
+            num_networks=num_networks,
+            accuracy=accuracy,
+            accuracy_alone=accuracy_alone,
+            milliseconds=milliseconds,
+            milliseconds_alone=milliseconds_alone,
+            num_timed=len(series),
+        )
+
+    def save(self, output: Location) -> None:
+        """Write ensemble.json."""
+        storage.write_bytes(output / ENSEMBLE, self.model_dump_json(indent=2).encode() + b"\n")
+
+    def __str__(self) -> str:
+        times = self.milliseconds / self.milliseconds_alone
+        return (
+            f"ensemble of {self.num_networks}: accuracy {self.accuracy:.4f}, the best alone"
+            f" {self.accuracy_alone:.4f}; predictions take {times:.1f} times as long"
+        )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.search import Search
 from lstmfcn.trials import Trial, Trials
+
+
+class View(Protocol):
+    """Who is told of a sweep."""
+
+    def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
+        """What is known of a sweep that goes on, and how many trials there are to be."""
+
+    def update(self, trial: Trial) -> None:
+        """What is known of a trial now."""
 
 
 class Ledger:
@@ -23,16 +33,18 @@ class Ledger:
         *,
         points: Sequence[Hyperparameters] = (),
         earlier: Sequence[Trial] = (),
-        on_end: Callable[[Trial], None] = lambda trial: None,
+        view: View | None = None,
     ) -> None:
         """`points` are tried first. `earlier` trials are those of a sweep that goes on."""
         self.trials = {trial.number: trial for trial in earlier}
-        self._folders, self._search, self._objective, self._on_end = trials, search, objective, on_end
+        self._folders, self._search, self._objective, self._view = trials, search, objective, view
         self._num_trials, self._points = num_trials, points
         self._unfinished = [trial for trial in earlier if not trial.has_ended]
         for trial in earlier:
             if trial.has_ended:
                 self._learn(trial)
+        if view is not None:
+            view.begin(earlier, max(num_trials, len(earlier)))
 
     @property
     def num_left(self) -> int:
@@ -47,9 +59,14 @@ class Ledger:
             trial = Trial(number=number, hyperparameters=self._hyperparameters(number))
         else:
             return None
-        self.trials[trial.number] = trial
         self._folders.write(trial)
+        self._note(trial)
         return trial
+
+    def _note(self, trial: Trial) -> None:
+        self.trials[trial.number] = trial
+        if self._view is not None:
+            self._view.update(trial)
 
     def _hyperparameters(self, number: int) -> Hyperparameters:
         if number <= len(self._points):
@@ -58,10 +75,11 @@ class Ledger:
 
     def update(self, number: int, **known: Any) -> Trial:
         """Note what is known of a trial; when it has ended, for good."""
-        trial = self.trials[number] = self.trials[number].model_copy(update=known)
-        if trial.status != "running":
+        before = self.trials[number]
+        trial = before.model_copy(update=known)
+        if trial.status != "running" or trial.hyperparameters != before.hyperparameters:
             self._folders.write(trial)
-            self._on_end(trial)
+        self._note(trial)
         if trial.has_ended:
             self._learn(trial)
         return trial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,7 +11,7 @@ from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search import SearchName
 from lstmfcn.training import TrainingPrecision
 
-SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "none"]
+SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
 
 
 class Plan(BaseModel):
@@ -29,7 +29,8 @@ class Plan(BaseModel):
     scheduler: SchedulerName = Field(
         "asha",
         description="What stops trials that fall behind: asha or hyperband (successive halving), median"
-        " (worse than half of the others), none",
+        " (worse than half of the others), none. Or pbt, which lets the worst go on as copies of the best"
+        " with other lr, dropout and batch_size; the search space may then vary these only",
     )
     metric: MetricName = Field("valid_accuracy", description="What to compare epochs and trials by")
     mode: Mode | None = Field(None, description="Whether more or less of it is better; as the metric has it")
@@ -39,11 +40,11 @@ class Plan(BaseModel):
         None, ge=1, description="At most so many at once; else what fits"
     )
     cpus_per_trial: float = Field(1, gt=0, description="CPUs for each trial; whole ones are also its threads")
-    gpus_per_trial: float = Field(
-        0,
-        ge=0,
-        description="GPUs for each trial: a fraction shares one, several train with DataParallel. Without"
-        " this flag trials run on CPUs, also where there are GPUs",
+    gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        0.0,
+        description="GPUs for each trial: a fraction shares one, several train with DataParallel; auto is the"
+        " share that the largest network of the search space needs of one's memory. Without this flag trials"
+        " run on CPUs, also where there are GPUs",
     )
     max_failures: int = Field(
         2, ge=0, description="How often a trial is tried again that raised or lost its process"
@@ -69,6 +70,8 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _gpus_can_be_shared(self) -> Plan:
+        if self.gpus_per_trial == "auto":
+            return self
         if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
             raise ValueError(f"gpus-per-trial is {self.gpus_per_trial:g}; above 1 it must be a whole number")
         return self

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Event, Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -22,8 +22,15 @@ class Progress:
     """
 
     def __init__(
-        self, task: str, total: float, unit: str, clock: Callable[[], float] = time.monotonic
+        self,
+        task: str,
+        total: float,
+        unit: str,
+        *,
+        above: Callable[[], RenderableType] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`above` is what to show over the bar, asked for again ten times a second."""
         self._task, self._total, self._unit = task, total, unit
         self._clock = clock
         self._started = clock()
@@ -31,7 +38,8 @@ class Progress:
         self.state = ""
         """What else to show."""
         self._counts: dict[str, int] = {}
-        self._bar = Bar(
+        self._bar = _Bar(
+            above,
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[counted]}"),
@@ -83,7 +91,7 @@ class Progress:
     def _counted(self) -> str:
         seconds = max(self._clock() - self._started, 1e-9)
         done = f"{self._before + self._done:,.0f} of {self._total:,.0f} {self._unit}"
-        shown = [f"{done}, {self._done / seconds:,.1f}/s"]
+        shown = [f"{done}, {_rate(self._done / seconds)}"]
         shown += [
             f"{number:,} {unit}, {number / seconds:,.0f}/s" for unit, number in list(self._counts.items())
         ]
@@ -94,3 +102,24 @@ class Progress:
             return "time left unknown"
         seconds = (self._clock() - self._started) / self._done * (self._total - self._before - self._done)
         return f"about {seconds:,.0f} s left"
+
+
+class _Bar(Bar):
+    """A bar, and what is to be shown over it."""
+
+    def __init__(
+        self, above: Callable[[], RenderableType] | None, *columns: ProgressColumn, **how: Any
+    ) -> None:
+        self._above = above
+        super().__init__(*columns, **how)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self._above is not None:
+            yield self._above()
+        yield from super().get_renderables()
+
+
+def _rate(per_second: float) -> str:
+    if 0 < per_second < 0.5:
+        return f"{60 * per_second:,.1f}/min"
+    return f"{per_second:,.1f}/s"

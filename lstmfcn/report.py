@@ -14,6 +14,7 @@ from typing import Self
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lstmfcn import storage, sweep_plots
+from lstmfcn.evaluation import ENSEMBLE, SUMMARY, EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.search import optuna_distribution
@@ -59,6 +60,7 @@ def write_report(output: Location) -> None:
         importances=sweep_plots.importances(importance) if importance else None,
         time_line=_time_line(sweep.trials),
         confusion=_Confusion.read(output / EVALUATION),
+        ensemble=_ensemble(output / EVALUATION),
     )
     storage.write_bytes(output / REPORT, page.encode())
 
@@ -87,7 +89,7 @@ class _Sweep:
             name: _covering(space.domains.get(name), [_value(trial, name) for trial in trials])
             for name in Hyperparameters.model_fields
         }
-        varied = {name: domain for name, domain in domains.items() if _is_varied(domain)}
+        varied = {name: domain for name, domain in domains.items() if domain.is_varied}
         return cls(
             record,
             objective,
@@ -106,10 +108,6 @@ class _Sweep:
 def _value(trial: Trial, name: str) -> float:
     value: float = getattr(trial.hyperparameters, name)
     return value
-
-
-def _is_varied(domain: Range | Choice) -> bool:
-    return isinstance(domain, Range) or len(domain.values) > 1
 
 
 def _covering(domain: Range | Choice | None, values: Sequence[float]) -> Range | Choice:
@@ -235,6 +233,11 @@ def _time_line(trials: Sequence[Trial]) -> str | None:
     return sweep_plots.time_line(bars) if bars else None
 
 
+def _ensemble(folder: Location) -> EnsembleComparison | None:
+    path = folder / ENSEMBLE
+    return EnsembleComparison.model_validate_json(storage.read_bytes(path)) if path.is_file() else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Confusion:
     """How often a true class was taken for another."""
@@ -246,7 +249,7 @@ class _Confusion:
     @classmethod
     def read(cls, folder: Location) -> Self | None:
         """None where there was no evaluation."""
-        path = folder / "evaluation.json"
+        path = folder / SUMMARY
         if not path.is_file():
             return None
         summary = json.loads(storage.read_bytes(path))

@@ -1,20 +1,34 @@
-"""What stops trials that fall behind: Tune's schedulers, judging by epoch."""
+"""What stops trials that fall behind, or lets them go on as copies of better ones: Tune's schedulers, judging
+by epoch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import (
     ASHAScheduler,
     FIFOScheduler,
     HyperBandScheduler,
     MedianStoppingRule,
+    PopulationBasedTraining,
     TrialScheduler,
 )
+from ray.tune.schedulers.pbt import _PBTTrialState
 
-from lstmfcn.plan import SchedulerName
+from lstmfcn.errors import HyperparameterError
+from lstmfcn.plan import Plan, SchedulerName
+from lstmfcn.search_space import Choice, Range, SearchSpace
 
 _JUDGEMENTS = 10
 """Of a trial with the most epochs: more would cost short trials more time than they train."""
 _REDUCTION = 3
+_OF_A_POPULATION = ("lr", "dropout", "batch_size")
+"""What can change while a network trains."""
 
 
 def judged_every(name: SchedulerName, most_epochs: int) -> int | None:
@@ -26,18 +40,84 @@ def _step(most_epochs: int) -> int:
     return max(1, most_epochs // _JUDGEMENTS)
 
 
-def make(name: SchedulerName, most_epochs: int) -> TrialScheduler:
-    """The scheduler of this name."""
+def refuse_unsuitable(name: SchedulerName, space: SearchSpace) -> None:
+    """Raise HyperparameterError when a scheduler can't judge the trials of a search space."""
+    if name != "pbt":
+        return
+    fixed = [name for name in space.varied if name not in _OF_A_POPULATION]
+    if fixed:
+        raise HyperparameterError(
+            f"scheduler pbt changes {', '.join(_OF_A_POPULATION)} while networks train; the search space also"
+            f" varies {', '.join(fixed)}"
+        )
+    if not space.varied:
+        raise HyperparameterError(
+            f"scheduler pbt needs a search space that varies one of {', '.join(_OF_A_POPULATION)}"
+        )
+
+
+def make(plan: Plan, space: SearchSpace) -> TrialScheduler:
+    """The plan's scheduler."""
+    most_epochs = space.largest.epochs
     first = _step(most_epochs)
-    match name:
+    metric, mode = plan.metric, plan.objective.mode
+    by_metric: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": mode}
+    match plan.scheduler:
         case "asha":
             return ASHAScheduler(
-                time_attr="epoch", max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION
+                **by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION
             )
         case "median":
-            return MedianStoppingRule(time_attr="epoch", grace_period=first, min_samples_required=3)
+            return MedianStoppingRule(**by_metric, grace_period=first, min_samples_required=3)
         case "hyperband":
-            return HyperBandScheduler(time_attr="epoch", max_t=most_epochs, reduction_factor=_REDUCTION)
+            return HyperBandScheduler(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
+        case "pbt":
+            # By the best epoch so far, lest a trial give up a better one than it gets.
+            by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
+            return _Population(space.varied, **by_best, perturbation_interval=first)
         case "none":
             return FIFOScheduler()  # type: ignore[no-untyped-call]
-    raise AssertionError(name)
+    raise AssertionError(plan.scheduler)
+
+
+class _Population(PopulationBasedTraining):
+    """Population-based training (Jaderberg et al., arXiv 1711.09846) of trials that a searcher draws, which
+    Tune's own refuses.
+    """
+
+    def __init__(self, domains: Mapping[str, Range | Choice], **how: Any) -> None:
+        mutations = {name: _mutation(domain) for name, domain in domains.items()}
+        super().__init__(**how, hyperparam_mutations=mutations, require_attrs=False, log_config=False)
+        self._domains = domains
+
+    def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
+        self._trial_state[trial] = _PBTTrialState(trial)
+
+    def _exploit(self, tune_controller: TuneController, trial: TuneTrial, trial_to_clone: TuneTrial) -> None:
+        """Only of a better one: between equals trials would copy one another instead of training."""
+        own: Any = self._trial_state[trial].last_score
+        others: Any = self._trial_state[trial_to_clone].last_score
+        if own < others:
+            super()._exploit(tune_controller, trial, trial_to_clone)
+
+    def _get_new_config(
+        self, trial: TuneTrial, trial_to_clone: TuneTrial
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The trial's own, but for what is varied: that of the other, somewhat changed, within its bounds."""
+        mutated, operations = super()._get_new_config(trial, trial_to_clone)
+        varied = {name: domain.nearest(mutated[name]) for name, domain in self._domains.items()}
+        return {**trial.config, **varied}, operations
+
+
+def _mutation(domain: Range | Choice) -> Any:
+    """As Tune takes it."""
+    match domain:
+        case Choice(values):
+            return sorted(values)
+        case Range("integer", low, high):
+            return tune.randint(int(low), int(high) + 1)
+        case Range("log_uniform", low, high):
+            return tune.loguniform(low, high)
+        case Range(_, low, high):
+            return tune.uniform(low, high)
+    raise AssertionError(domain)

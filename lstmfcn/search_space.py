@@ -36,6 +36,20 @@ class Range:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    @property
+    def is_varied(self) -> bool:
+        """Whether there is more than one value."""
+        return True
+
+    @property
+    def greatest(self) -> float:
+        """Of the values."""
+        return int(self.high) if self.kind == "integer" else self.high
+
+    def nearest(self, value: float) -> float:
+        """Of the values."""
+        return min(max(value, self.low), self.high)
+
     def sample(self, random: np.random.Generator) -> float:
         """One of its numbers."""
         match self.kind:
@@ -60,6 +74,20 @@ class Choice:
 
     def __contains__(self, value: float) -> bool:
         return value in self.values
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether there is more than one value."""
+        return len(self.values) > 1
+
+    @property
+    def greatest(self) -> float:
+        """Of the values."""
+        return max(self.values)
+
+    def nearest(self, value: float) -> float:
+        """Of the values."""
+        return min(self.values, key=lambda own: abs(own - value))
 
     def sample(self, random: np.random.Generator) -> float:
         """One of its values."""
@@ -109,14 +137,14 @@ class SearchSpace:
         return Hyperparameters(**{name: domain.sample(random) for name, domain in self.domains.items()})
 
     @property
-    def most_epochs(self) -> int:
-        """The most epochs that a trial can have."""
-        match self.domains.get("epochs"):
-            case Range(high=high):
-                return int(high)
-            case Choice(values=values):
-                return int(max(values))
-        return Hyperparameters().epochs
+    def varied(self) -> dict[str, Range | Choice]:
+        """What has more than one value."""
+        return {name: domain for name, domain in self.domains.items() if domain.is_varied}
+
+    @property
+    def largest(self) -> Hyperparameters:
+        """Of each hyperparameter the greatest value."""
+        return Hyperparameters(**{name: domain.greatest for name, domain in self.domains.items()})
 
 
 def _with_underscores(named: Mapping[str, Any]) -> dict[str, Any]:

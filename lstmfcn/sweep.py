@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import lstmfcn
-from lstmfcn import cluster, storage
+from lstmfcn import cluster, memory_probe, schedulers, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import Ensemble
 from lstmfcn.errors import DataError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.ledger import Ledger
+from lstmfcn.ledger import Ledger, View
 from lstmfcn.plan import Plan
 from lstmfcn.search import BayesianSearch, GridSearch, RandomSearch, Search
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.training_state import FILE_NAME as STATE
-from lstmfcn.trials import FOLDER, LEADERBOARD, Trial, Trials, ranked, write_leaderboard
+from lstmfcn.trials import Trial, Trials, ranked, write_leaderboard
 from lstmfcn.tuning import run_trials
 
 RECORD = "sweep.json"
 BEST = "best"
-RESULT_NAMES = (LEADERBOARD, BEST, RECORD, FOLDER)
-"""What a sweep writes to its output folder."""
 
 _USUAL_NUM_TRIALS = 8
 _MAY_CHANGE = {
@@ -67,11 +65,11 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, output: Location) -> Self:
-        """Raises OutputError where there is no sweep that could go on."""
+        """Raises OutputError where there is no sweep."""
         try:
             return cls.model_validate_json(storage.read_bytes(output / RECORD))
         except (DataError, ValidationError):
-            raise OutputError(f"--resume: {output} holds no {RECORD} of a sweep") from None
+            raise OutputError(f"{output} holds no {RECORD} of a sweep") from None
 
     @staticmethod
     def digest(*datasets: Dataset) -> str:
@@ -108,15 +106,16 @@ def sweep(
     points: Sequence[Hyperparameters] = (),
     known: Sequence[tuple[Hyperparameters, dict[str, float]]] = (),
     resume: bool = False,
-    on_end: Callable[[Trial], None] = lambda trial: None,
+    view: View | None = None,
 ) -> list[Trial]:
     """Train networks of the search space in parallel and rank them, best first.
 
     `points` are tried first; the search learns from what is `known` of others, by the metrics of their best
     epochs. With `resume` a sweep in the output folder goes on: what has ended is kept, what was running goes
-    on from its last state. `on_end` is called with every trial as it ends.
+    on from its last state. The `view` is told of every trial.
 
-    Raises ResourceError when a trial fits no node, OutputError when another sweep would go on, TrainingError
+    Raises HyperparameterError when the search or the scheduler doesn't suit the space, ResourceError when a
+    trial fits no node, OutputError when another sweep would go on, TrainingError
     when all trials fail, and, after it has written what there is, KeyboardInterrupt when it was interrupted.
     """
     started = time.monotonic()
@@ -135,6 +134,7 @@ def sweep(
         before.refuse_other(record)
         record.seconds = before.seconds
         earlier = trials.read()
+    schedulers.refuse_unsuitable(plan.scheduler, space)
     search = _search(space, plan, len(earlier))
     for hyperparameters, metrics in known:
         search.learn(hyperparameters, plan.objective.score(metrics)[0])
@@ -145,14 +145,18 @@ def sweep(
         _num_trials(plan, search, len(points)),
         points=points,
         earlier=earlier,
-        on_end=on_end,
+        view=view,
     )
-    cluster.refuse_unsatisfiable("a trial", plan.cpus_per_trial, plan.gpus_per_trial)
+    data = TrainingData.scaled(training, validation, plan.scaling)
+    gpus_per_trial = plan.gpus_per_trial
+    if gpus_per_trial == "auto":
+        gpus_per_trial = memory_probe.gpus_per_trial(data, space.largest, plan.precision, plan.cpus_per_trial)
+        record.plan = plan.model_copy(update={"gpus_per_trial": gpus_per_trial})
+    cluster.refuse_unsatisfiable("a trial", plan.cpus_per_trial, gpus_per_trial)
     record.write(output)
     try:
         if ledger.num_left:
-            data = TrainingData.scaled(training, validation, plan.scaling)
-            run_trials(data, plan, space.most_epochs, ledger, output)
+            run_trials(data, plan, space, gpus_per_trial, ledger, output)
     finally:
         record.seconds += time.monotonic() - started
         _conclude(record, ledger, output)

@@ -15,7 +15,6 @@ from ray import tune
 from lstmfcn import cluster
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import TrainingData
-from lstmfcn.training_state import TrainingState
 from lstmfcn.trial_run import TrialRun, TrialSettings
 from lstmfcn.trials import Trials
 
@@ -63,11 +62,9 @@ class TrialProcess(tune.Trainable):
         del self._run
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """For schedulers that let a trial pause."""
-        self._run.state().save(Path(checkpoint_dir))
+        """For schedulers that let a trial pause, or another one go on as its copy."""
+        self._run.save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
         """What save_checkpoint saved."""
-        state = TrainingState.load(Path(checkpoint_dir))
-        assert state is not None
-        self._run.restore(state)
+        self._run.restore(Path(checkpoint_dir))

@@ -25,6 +25,7 @@ from lstmfcn.trials import METRICS
 _SECONDS_BETWEEN_REPORTS = 2.0
 _SECONDS_BETWEEN_STATES = 5.0
 _SECONDS_BETWEEN_EVENTS = 30.0
+_BEST = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +93,21 @@ class TrialRun:
         """Another trial begins, or none: keep what this one would go on from."""
         if not self.is_done:
             self._write_events()
-            self.state().save(self._folder)
+            self._trainer.state().save(self._folder)
 
-    def state(self) -> TrainingState:
-        """What it would go on from."""
-        return self._trainer.state()
+    def save(self, folder: Location) -> None:
+        """What this trial, or another one, would go on from, its best epoch included."""
+        self._trainer.state().save(folder)
+        if self._trainer.best_epoch:
+            Checkpoint.load(self._folder).save(folder / _BEST)
 
-    def restore(self, state: TrainingState) -> None:
-        """Go on from what `state` returned."""
+    def restore(self, folder: Location) -> None:
+        """Go on from what `save` wrote, also for another trial: then as its copy, with its best epoch."""
+        state = TrainingState.load(folder)
+        assert state is not None
         self._trainer.restore(state)
+        if state.best_epoch:
+            Checkpoint.load(folder / _BEST).save(self._folder)
 
     def _write(self) -> None:
         if self._unsaved is not None:
@@ -115,7 +122,7 @@ class TrialRun:
             self._write_events()
         if not self.is_done and now >= self._state_at + _SECONDS_BETWEEN_STATES:
             self._state_at = now
-            self.state().save(self._folder)
+            self._trainer.state().save(self._folder)
 
     def _write_events(self) -> None:
         if len(self._trainer.history) > self._num_events:

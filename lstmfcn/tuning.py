@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 from lstmfcn import cluster, schedulers, storage
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
+from lstmfcn.search_space import SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
@@ -39,12 +40,19 @@ _SIGNS_OF_DEATH = (
 """In what Ray says of a process that was lost."""
 
 
-def run_trials(data: TrainingData, plan: Plan, most_epochs: int, ledger: Ledger, output: Location) -> None:
+def run_trials(
+    data: TrainingData,
+    plan: Plan,
+    space: SearchSpace,
+    gpus_per_trial: float,
+    ledger: Ledger,
+    output: Location,
+) -> None:
     """Train what the ledger draws until it draws no more, or the plan's target or time is reached.
 
     Raises KeyboardInterrupt when it was interrupted.
     """
-    at_once = cluster.num_fitting(plan.cpus_per_trial, plan.gpus_per_trial)
+    at_once = cluster.num_fitting(plan.cpus_per_trial, gpus_per_trial)
     # More actors than fit would be asked for in vain, and started anew instead of reused.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, at_once))
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # of Tune's state, which nobody reads
@@ -54,20 +62,17 @@ def run_trials(data: TrainingData, plan: Plan, most_epochs: int, ledger: Ledger,
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     watcher = _Watcher(ledger, plan)
-    settings = TrialSettings(
-        plan.objective, plan.seed, plan.precision, schedulers.judged_every(plan.scheduler, most_epochs)
-    )
+    judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
+    settings = TrialSettings(plan.objective, plan.seed, plan.precision, judged_every)
     trainable = tune.with_parameters(
         TrialProcess, data=data, trials=Trials(output.resolve()), settings=settings
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
+        tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": gpus_per_trial}),
         tune_config=tune.TuneConfig(
-            metric=plan.metric,
-            mode=plan.objective.mode,
             num_samples=ledger.num_left,
             search_alg=_Drawer(ledger),
-            scheduler=schedulers.make(plan.scheduler, most_epochs),
+            scheduler=schedulers.make(plan, space),
             max_concurrent_trials=plan.max_concurrent_trials,
             reuse_actors=True,
         ),
@@ -77,6 +82,7 @@ def run_trials(data: TrainingData, plan: Plan, most_epochs: int, ledger: Ledger,
             verbose=0,
             callbacks=[watcher],
             stop=_End(watcher),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
         ),
     )

@@ -57,3 +57,12 @@ def test_work_done_before_counts_but_not_for_the_rate() -> None:
         assert str(progress) == (
             "predicted: 60 of 100 MB, 1.0/s; 3,000 rows, 300/s; 1 of 2 files done, about 40 s left"
         )
+
+
+def test_slow_work_is_counted_by_the_minute() -> None:
+    seconds = [0.0]
+    with Progress("sweep", 8, "trials", clock=lambda: seconds[0]) as progress:
+        seconds[0] = 120.0
+        progress.advance()
+
+        assert str(progress) == "sweep: 1 of 8 trials, 0.5/min, about 840 s left"

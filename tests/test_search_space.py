@@ -27,7 +27,7 @@ def test_every_kind_of_domain_is_read_from_yaml(tmp_path: Path) -> None:
 
 
 def test_the_default_space_is_valid() -> None:
-    assert SearchSpace.from_mapping(DEFAULT_RANGES).most_epochs == 300
+    assert SearchSpace.from_mapping(DEFAULT_RANGES).largest.epochs == 300
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_default_space_is_valid() -> None:
     ],
 )
 def test_the_most_epochs_that_a_trial_can_have(ranges: dict[str, Any], epochs: int) -> None:
-    assert SearchSpace.from_mapping(ranges).most_epochs == epochs
+    assert SearchSpace.from_mapping(ranges).largest.epochs == epochs
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
+from torch import nn
 
 from jobs.tune import tune
-from lstmfcn import tuning
+from lstmfcn import cluster, memory_probe, tuning
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.errors import OutputError, ResourceError, TrainingError
+from lstmfcn.devices import CPU
+from lstmfcn.errors import HyperparameterError, OutputError, ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan, SchedulerName
 from lstmfcn.search_space import SearchSpace
@@ -58,13 +63,28 @@ def results(trials: list[Trial]) -> list[tuple[Any, ...]]:
     ]
 
 
+class Told:
+    """What a sweep tells of itself."""
+
+    def __init__(self) -> None:
+        self.num_trials = 0
+        self.ended: list[int] = []
+
+    def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
+        self.num_trials = num_trials
+
+    def update(self, trial: Trial) -> None:
+        if trial.has_ended:
+            self.ended.append(trial.number)
+
+
 def test_a_sweep_ranks_its_trials_and_keeps_the_best_epoch_of_the_best(tmp_path: Path) -> None:
-    ended: list[Trial] = []
+    told = Told()
     ranges = space(lr=LEARNING_RATES, hidden_size={"integer": [2, 4]}, epochs=6)
 
-    ranked = sweep(TRAIN, VALID, ranges, Plan(num_trials=4), tmp_path, on_end=ended.append)
+    ranked = sweep(TRAIN, VALID, ranges, Plan(num_trials=4), tmp_path, view=told)
 
-    assert sorted(trial.number for trial in ranked) == sorted(trial.number for trial in ended) == [1, 2, 3, 4]
+    assert sorted(trial.number for trial in ranked) == sorted(told.ended) == [1, 2, 3, 4]
     assert all(trial.status in ("completed", "stopped early") for trial in ranked)
     best = Checkpoint.load(tmp_path / "best")
     assert best.hyperparameters == ranked[0].hyperparameters
@@ -97,25 +117,143 @@ def test_a_trial_leaves_the_same_as_the_same_training_alone(tmp_path: Path) -> N
         ]
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband", "none"])
+@pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband", "pbt", "none"])
 def test_every_scheduler_ends_every_trial(scheduler: SchedulerName, tmp_path: Path) -> None:
     plan = Plan(num_trials=6, scheduler=scheduler)
 
     trials = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=20), plan, tmp_path)
 
     assert len(trials) == 6
-    allowed = {"completed"} if scheduler == "none" else {"completed", "stopped early"}
+    allowed = {"completed"} if scheduler in ("pbt", "none") else {"completed", "stopped early"}
     assert {trial.status for trial in trials} <= allowed
     assert "completed" in {trial.status for trial in trials}
     assert all(trial.epoch == 20 for trial in trials if trial.status == "completed")
     assert all(trial.epoch % 2 == 0 for trial in trials)  # judged ten times
 
 
+def test_in_a_population_the_worst_goes_on_as_a_copy_of_the_best(tmp_path: Path) -> None:
+    rates = {"categorical": [1e-9, 0.01]}
+    points = [TINY.model_copy(update={"lr": lr, "epochs": 40}) for lr in (0.01, 0.01, 0.01, 1e-9)]
+    plan = Plan(num_trials=4, scheduler="pbt", metric="valid_loss")
+
+    trials = sweep(TRAIN, VALID, space(lr=rates, epochs=40), plan, tmp_path, points=points)
+
+    assert {trial.status for trial in trials} == {"completed"}
+    assert all(trial.best_metrics["valid_loss"] < 0.5 for trial in trials)  # at chance it is 0.69
+    for trial in trials:
+        kept = Checkpoint.load(Trials(tmp_path).folder(trial.number))
+        assert kept.epoch == trial.best_epoch
+        assert kept.metrics["valid_loss"] == trial.best_metrics["valid_loss"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        (
+            {"hidden_size": {"integer": [2, 3]}, "lr": LEARNING_RATES},
+            "scheduler pbt changes lr, dropout, batch_size while networks train; the search space also varies"
+            " hidden_size",
+        ),
+        ({}, "scheduler pbt needs a search space that varies one of lr, dropout, batch_size"),
+    ],
+)
+def test_a_population_needs_a_space_of_what_can_change(
+    ranges: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(HyperparameterError) as refused:
+        sweep(TRAIN, VALID, space(**ranges), Plan(scheduler="pbt"), tmp_path)
+
+    assert str(refused.value) == sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+class OnStandIns(TrialProcess):
+    """Trials that note the GPUs that they were given, and compute on CPUs in their place."""
+
+    def setup(self, config: dict[str, Any], data: Any, trials: Any, settings: Any) -> None:  # type: ignore[override]
+        num_gpus = len(ray.get_runtime_context().get_accelerator_ids()["GPU"])
+        cluster.allotted_devices = lambda: [CPU] * num_gpus
+        super().setup(config, data, trials, settings)
+
+    def step(self) -> dict[str, Any]:
+        network = self._run._trainer._network
+        note = {
+            "gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"],
+            "visible": os.environ["CUDA_VISIBLE_DEVICES"],
+            "is_parallel": isinstance(network, nn.DataParallel),
+            "process": os.getpid(),
+        }
+        (Path(str(self._trials.folder(self.config["number"]))) / "note.json").write_text(json.dumps(note))
+        time.sleep(1.0)  # until the others have begun
+        return super().step()
+
+
+@pytest.mark.parametrize(
+    ("gpus_per_trial", "num_processes", "num_gpus_each"),
+    [(0.25, 4, 1), (0.5, 4, 1), (1, 2, 1), (2, 1, 2)],
+)
+def test_trials_get_the_gpus_that_they_ask_for(
+    gpus_per_trial: float,
+    num_processes: int,
+    num_gpus_each: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tuning, "TrialProcess", OnStandIns)
+    plan = Plan(num_trials=4, scheduler="none", cpus_per_trial=0.5, gpus_per_trial=gpus_per_trial)
+
+    trials = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=2), plan, tmp_path)
+
+    assert {trial.status for trial in trials} == {"completed"}
+    notes = [json.loads((tmp_path / "trials" / str(n) / "note.json").read_text()) for n in range(1, 5)]
+    assert len({note["process"] for note in notes}) == num_processes
+    assert {gpu for note in notes for gpu in note["gpus"]} <= {"0", "1"}
+    assert all(len(note["gpus"]) == num_gpus_each for note in notes)
+    assert all(note["visible"].split(",") == note["gpus"] for note in notes)
+    assert all(note["is_parallel"] == (num_gpus_each > 1) for note in notes)
+
+
+def test_several_devices_lead_to_the_results_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(num_trials=2, scheduler="none")
+    ranges = space(lr=LEARNING_RATES, epochs=3)
+    on_a_cpu = sweep(TRAIN, VALID, ranges, plan, tmp_path / "cpu")
+    monkeypatch.setattr(tuning, "TrialProcess", OnStandIns)
+
+    on_two = sweep(TRAIN, VALID, ranges, plan.model_copy(update={"gpus_per_trial": 2.0}), tmp_path / "two")
+
+    assert results(on_two) == results(on_a_cpu)
+
+
+def test_the_share_of_a_gpu_can_follow_from_the_memory_that_a_trial_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "TrialProcess", OnStandIns)
+    monkeypatch.setattr(memory_probe, "_measure", lambda *_: (20 << 30, 80 << 30))
+    plan = Plan(num_trials=2, gpus_per_trial="auto", cpus_per_trial=0.25)
+
+    sweep(TRAIN, VALID, space(epochs=2), plan, tmp_path)
+
+    assert Record.read(tmp_path).plan.gpus_per_trial == 0.3333  # nine tenths of the memory, for three
+
+
+def test_a_network_that_fits_no_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_probe, "_measure", lambda *_: (math.inf, 0.0))
+
+    with pytest.raises(ResourceError, match="the largest network of the search space doesn't fit on a GPU"):
+        sweep(TRAIN, VALID, space(epochs=2), Plan(gpus_per_trial="auto"), tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_points_come_first_and_a_grid_is_tried_whole(tmp_path: Path) -> None:
     grid = space(lr={"categorical": [0.01, 0.02]}, hidden_size={"integer": [2, 3]}, epochs=1)
     point = Hyperparameters(**{**TINY.model_dump(), "lr": 0.5, "epochs": 1})
 
-    trials = sweep(TRAIN, VALID, grid, Plan(search="grid"), tmp_path, points=[point])
+    told = Told()
+
+    trials = sweep(TRAIN, VALID, grid, Plan(search="grid"), tmp_path, points=[point], view=told)
+
+    assert told.num_trials == len(trials) == 5
 
     tried = [trial.hyperparameters for trial in sorted(trials, key=lambda trial: trial.number)]
     assert tried[0] == point
@@ -236,13 +374,11 @@ def test_a_sweep_that_goes_on_keeps_what_has_ended_and_adds_what_is_asked(tmp_pa
     ranges = space(lr=LEARNING_RATES, epochs=2)
     whole = sweep(TRAIN, VALID, ranges, Plan(num_trials=5), tmp_path / "whole")
     sweep(TRAIN, VALID, ranges, Plan(num_trials=3), tmp_path / "parts")
-    again: list[Trial] = []
+    told = Told()
 
-    parts = sweep(
-        TRAIN, VALID, ranges, Plan(num_trials=5), tmp_path / "parts", resume=True, on_end=again.append
-    )
+    parts = sweep(TRAIN, VALID, ranges, Plan(num_trials=5), tmp_path / "parts", resume=True, view=told)
 
-    assert sorted(trial.number for trial in again) == [4, 5]
+    assert sorted(told.ended) == [4, 5]
     assert results(parts) == results(whole)
 
 

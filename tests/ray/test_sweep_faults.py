@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -185,15 +185,26 @@ def memory() -> Iterator[list[float]]:
     thread.join()
 
 
+class Noted:
+    """When trials ended, and the memory then."""
+
+    def __init__(self, memory: list[float]) -> None:
+        self.moments: list[float] = []
+        self.memory_then: list[float] = []
+        self._memory = memory
+
+    def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
+        """Nothing."""
+
+    def update(self, trial: Trial) -> None:
+        if trial.has_ended:
+            self.moments.append(time.monotonic())
+            self.memory_then.append(self._memory[-1])
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_thousand_trials_cost_no_more_towards_the_end(tmp_path: Path, memory: list[float]) -> None:
-    moments: list[float] = []
-    memory_then: list[float] = []
-
-    def note(_: Trial) -> None:
-        moments.append(time.monotonic())
-        memory_then.append(memory[-1])
-
+    noted = Noted(memory)
     ranges: dict[str, Any] = {**TINY.model_dump(), "lr": {"log_uniform": [0.001, 0.01]}, "epochs": 1}
     trials = sweep(
         make_dataset(40),
@@ -201,11 +212,11 @@ def test_a_thousand_trials_cost_no_more_towards_the_end(tmp_path: Path, memory: 
         SearchSpace.from_mapping(ranges),
         Plan(num_trials=1000, scheduler="none"),
         tmp_path,
-        on_end=note,
+        view=noted,
     )
 
     assert {trial.status for trial in trials} == {"completed"}
     assert len(trials) == 1000
-    seconds = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    assert memory[-1] <= 1.5 * memory_then[99]
+    seconds = [later - earlier for earlier, later in itertools.pairwise(noted.moments)]
+    assert memory[-1] <= 1.5 * noted.memory_then[99]
     assert statistics.median(seconds[-100:]) <= 1.3 * statistics.median(seconds[100:200])

@@ -1,0 +1,54 @@
+"""How many trials fit on a GPU, by its memory: one trains for an epoch, and what it took is measured."""
+
+from __future__ import annotations
+
+import math
+
+import ray
+import torch
+
+from lstmfcn import cluster
+from lstmfcn.errors import ResourceError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
+
+_SHARE_OF_MEMORY = 0.9
+"""That trials may take together: what they hold varies from batch to batch."""
+
+
+def gpus_per_trial(
+    data: TrainingData, largest: Hyperparameters, precision: TrainingPrecision, cpus_per_trial: float
+) -> float:
+    """The share of a GPU that a trial of the largest network needs; not less than leaves a CPU for each.
+
+    0 where the cluster has no GPU. Raises ResourceError when it doesn't fit on one alone.
+    """
+    at_once = cluster.num_per_gpu(cpus_per_trial)
+    if at_once == 0:
+        return 0.0
+    task = ray.remote(_measure).options(num_cpus=min(1, cpus_per_trial), num_gpus=1, max_retries=0)
+    taken, total = ray.get(task.remote(data, largest, precision))
+    if taken > total:
+        raise ResourceError(
+            "--gpus-per-trial auto: the largest network of the search space doesn't fit on a GPU;"
+            " try smaller filters, hidden_size or batch_size"
+        )
+    return share_of_gpu(min(at_once, int(_SHARE_OF_MEMORY * total // taken)))
+
+
+def share_of_gpu(num_trials: int) -> float:
+    """Of each of so many trials; rounded down to what Ray counts in."""
+    return math.floor(10_000 / max(1, num_trials)) / 10_000
+
+
+def _measure(
+    data: TrainingData, hyperparameters: Hyperparameters, precision: TrainingPrecision
+) -> tuple[float, float]:
+    """Memory that a trial takes, its process's own included, and that of the GPU; in bytes."""
+    (device,) = cluster.allotted_devices()
+    try:
+        Trainer(data, hyperparameters, devices=[device], precision=precision).step()
+    except torch.OutOfMemoryError:
+        return math.inf, 0.0
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free, total
