@@ -75,6 +75,7 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         f"\n  test accuracy   {evaluation['accuracy']:.4f} (published for LSTM-FCN: {PUBLISHED_ACCURACY:.4f})"
         f"\n  batch = online  {batch.count(bytes([10]))} predictions, the same bytes from both"
         f"\n  checkpoint      {best}"
+        f"\n  report          {output / 'sweep' / 'report.html'}"
         f"\n  leaderboard     {output / 'sweep' / 'leaderboard.csv'}"
         f"\n  confusion       {output / 'evaluation' / 'confusion-matrix.png'}"
         f"\n  predictions     {output / 'predictions'}"

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.evaluate import evaluate
+from jobs import evaluate as evaluate_job
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import CheckpointError
+from lstmfcn.evaluation import EnsembleComparison, evaluate
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
 from tests.samples import TINY, make_dataset, write_csv
@@ -81,6 +82,21 @@ def test_jobs_take_it_like_any_checkpoint(
     ensemble.save(tmp_path / "best")
     data = write_csv(tmp_path / "data.csv", make_dataset(20), labelled=True)
 
-    assert status_of(evaluate, "--checkpoint", tmp_path / "best", "--data", data) == 0
+    assert status_of(evaluate_job.evaluate, "--checkpoint", tmp_path / "best", "--data", data) == 0
 
     assert capsys.readouterr().out.startswith("accuracy: ")
+
+
+def test_its_gain_and_cost_are_measured(ensemble: Ensemble, tmp_path: Path) -> None:
+    dataset = make_dataset(300, seed=5)
+    whole, alone = Predictor(ensemble), Predictor(ensemble.members[0])
+
+    comparison = EnsembleComparison.of(whole, alone, len(ensemble.members), dataset)
+    comparison.save(tmp_path)
+
+    assert comparison.num_networks == 3
+    assert comparison.accuracy == evaluate(whole, dataset).summary["accuracy"]
+    assert comparison.accuracy_alone == evaluate(alone, dataset).summary["accuracy"]
+    assert comparison.num_timed == 256
+    assert min(comparison.milliseconds, comparison.milliseconds_alone) > 0
+    assert EnsembleComparison.model_validate_json((tmp_path / "ensemble.json").read_text()) == comparison

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lstmfcn import storage
+from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.report import write_report
@@ -174,6 +175,26 @@ def test_thirty_classes_have_a_confusion_matrix(tmp_path: Path) -> None:
 
 def test_without_an_evaluation_there_is_no_confusion_matrix(tmp_path: Path) -> None:
     assert "Confusion matrix" not in page_of(tmp_path, some(2)).text
+
+
+def test_an_ensembles_gain_and_cost_are_stated(tmp_path: Path) -> None:
+    EnsembleComparison(
+        num_networks=3,
+        accuracy=0.95,
+        accuracy_alone=0.9375,
+        milliseconds=30.0,
+        milliseconds_alone=12.0,
+        num_timed=256,
+    ).save(tmp_path / "evaluation")
+
+    page = page_of(tmp_path, some(3))
+
+    assert "milliseconds for 256 series" in page.text
+    assert "ensemble 0.9500 30.0 best trial alone 0.9375 12.0 gain and cost +0.0125 2.5 times" in page.text
+
+
+def test_without_an_ensemble_there_is_none_in_it(tmp_path: Path) -> None:
+    assert "Ensemble" not in page_of(tmp_path, some(3)).text
 
 
 def test_nothing_is_fetched(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from jobs.tune import tune
 from lstmfcn import cluster, memory_probe, tuning
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import CPU
+from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import HyperparameterError, OutputError, ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan, SchedulerName
@@ -430,9 +431,13 @@ def test_the_job_holds_out_a_share_when_there_is_no_validation_file(
     assert status_of(tune, *flags) == 2
 
 
-def test_the_job_draws_a_report_and_draws_it_again(tmp_path: Path) -> None:
+def test_the_job_keeps_an_ensemble_and_draws_a_report_and_draws_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "sweep"
-    assert status_of(tune, *write_inputs(tmp_path, epochs=2), "--num-trials", 2) == 0
+    assert status_of(tune, *write_inputs(tmp_path, epochs=2), "--num-trials", 2, "--ensemble", 2) == 0
+    assert "ensemble of 2: accuracy " in capsys.readouterr().out
+    assert isinstance(load_checkpoint(output / "best"), Ensemble)
     drawn = (output / "report.html").read_bytes()
     scores = json.loads((output / "evaluation" / "evaluation.json").read_text())
     assert scores["num_cases"] == 4
