@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from rich.table import Table
 
-from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.progress import Progress
-from lstmfcn.trials import Trial, ranked
+from lstmfcn.trials import METRIC_NAMES, Trial, ranked
 
 _MOST_ROWS = 15
 
@@ -46,27 +45,30 @@ class SweepView:
             self._progress.advance(_line(trial), work=int(trial.has_ended))
 
     def table(self) -> Table:
-        """The trials that run, then the best of the others."""
+        """The trials that run, then the best of the others, with the metrics of their last epoch."""
         metric = self._objective.metric
         trials = sorted(list(self._trials.values()), key=lambda trial: trial.number)  # noqa: C414 (a copy)
         running = [trial for trial in trials if trial.status == "running"]
         others = ranked([trial for trial in trials if trial.status != "running"], self._objective)
-        varied = [
-            name
-            for name in Hyperparameters.model_fields
-            if len({getattr(trial.hyperparameters, name) for trial in trials}) > 1
-        ]
-        table = Table(
-            "trial", "status", "epoch", f"best {metric}", "seconds", *varied, box=None, pad_edge=False
-        )
-        for column in table.columns[2:]:
-            column.justify = "right"
+        best = f"best {metric}"
+        table = Table("trial", "status", "epoch", *METRIC_NAMES, best, "seconds", box=None, pad_edge=False)
+        for column in table.columns:
+            column.no_wrap = True
+            column.justify = "left" if column.header == "status" else "right"
         for trial in (running + others)[:_MOST_ROWS]:
-            best = f"{trial.best_metrics[metric]:.4f}" if metric in trial.best_metrics else ""
-            values = [f"{getattr(trial.hyperparameters, name):.4g}" for name in varied]
-            epochs = f"{trial.epoch}/{trial.hyperparameters.epochs}"
-            table.add_row(str(trial.number), trial.status, epochs, best, f"{trial.seconds:.1f}", *values)
+            table.add_row(
+                str(trial.number),
+                trial.status,
+                f"{trial.epoch}/{trial.hyperparameters.epochs}",
+                *(_cell(trial.metrics, name) for name in METRIC_NAMES),
+                _cell(trial.best_metrics, metric),
+                f"{trial.seconds:.1f}",
+            )
         return table
+
+
+def _cell(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.4f}" if name in metrics else ""
 
 
 def _line(trial: Trial) -> str:

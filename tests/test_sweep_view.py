@@ -11,12 +11,13 @@ from lstmfcn.sweep_view import SweepView
 from lstmfcn.trials import Status, Trial
 
 
-def trial(number: int, status: Status, accuracy: float, lr: float) -> Trial:
+def trial(number: int, status: Status, accuracy: float) -> Trial:
     return Trial(
         number=number,
-        hyperparameters=Hyperparameters(lr=lr, epochs=20),
+        hyperparameters=Hyperparameters(epochs=20),
         status=status,
         epoch=12,
+        metrics={"train_loss": 0.25},
         best_epoch=8,
         best_metrics={"valid_accuracy": accuracy, "valid_loss": 0.5},
         seconds=3.25,
@@ -33,14 +34,15 @@ def table_of(view: SweepView) -> list[str]:
 
 def test_trials_that_run_come_first_then_the_best() -> None:
     with SweepView(Objective.of("valid_accuracy")) as view:
-        view.begin([trial(1, "completed", 0.7, lr=0.1), trial(2, "stopped early", 0.9, lr=0.2)], 4)
-        view.update(trial(3, "running", 0.6, lr=0.3))
+        view.begin([trial(1, "completed", 0.7), trial(2, "stopped early", 0.9)], 4)
+        view.update(trial(3, "running", 0.6))
 
         assert table_of(view) == [
-            "trial status epoch best valid_accuracy seconds lr",
-            "3 running 12/20 0.6000 3.2 0.3",
-            "2 stopped early 12/20 0.9000 3.2 0.2",
-            "1 completed 12/20 0.7000 3.2 0.1",
+            "trial status epoch train_loss train_accuracy valid_loss valid_accuracy best valid_accuracy"
+            " seconds",
+            "3 running 12/20 0.2500 0.6000 3.2",
+            "2 stopped early 12/20 0.2500 0.9000 3.2",
+            "1 completed 12/20 0.2500 0.7000 3.2",
         ]
 
 
@@ -48,8 +50,8 @@ def test_a_trial_that_ends_is_a_line(capsys: pytest.CaptureFixture[str]) -> None
     with SweepView(Objective.of("valid_accuracy")) as view:
         view.begin([], 2)
         view.update(Trial(number=1, hyperparameters=Hyperparameters()))
-        view.update(trial(1, "completed", 0.75, lr=0.1))
-        view.update(trial(2, "failed", 0.75, lr=0.1))
+        view.update(trial(1, "completed", 0.75))
+        view.update(trial(2, "failed", 0.75))
 
     assert capsys.readouterr().out == (
         "trial 1 completed after 12 epochs, 3.2 s; best epoch: 8"
