@@ -63,7 +63,7 @@ def run_trials(
     # dashboard; and Ray would have to start new ones, instead of taking those that wait.
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
-    tune_loop.TuneController = _Controller  # type: ignore[misc]
+    tune_loop.TuneController = _Controller  # type: ignore[attr-defined]
     watcher = _Watcher(ledger, plan)
     judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
     settings = TrialSettings(plan.objective, plan.seed, plan.precision, judged_every)
@@ -108,18 +108,15 @@ def _sigint_handler_kept() -> Iterator[None]:
 
 
 class _Controller(TuneController):
-    """Tune's, which would end a process that is being started for a trial as soon as another one is free, then
-    start one for the next trial, end that as well, and so on: short trials would never run in parallel.
+    """Tune's, which would end a process that is being started for a trial as soon as another is free, then
+    start one for the next trial, end that too, and so on: short trials would never run in parallel.
     """
 
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
-        own = self._trial_to_actor.get(trial)
-        if (
-            own is not None
-            and trial not in self._resetting_trials
-            and self._actor_manager.is_actor_started(own)
-        ):
-            return False
+        if trial not in self._resetting_trials:
+            own = self._trial_to_actor.get(trial)
+            if own is not None and self._actor_manager.is_actor_started(own):
+                return False
         return super()._maybe_reuse_cached_actor(trial)
 
 
