@@ -11,6 +11,7 @@ from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.progress import Progress
+from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.training import Epoch, TrainingPrecision, fit
 
@@ -21,6 +22,7 @@ def train(
     validation: LocationFlag | None = None,
     output: LocationFlag,
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
+    recipe: RecipeName = "reference",
     scaling: ScalingMethod = "series",
     patience: Count | None = None,
     seed: Seed = 0,
@@ -43,6 +45,9 @@ def train(
         validation: The same, for choosing the best epoch.
         output: Folder for the results.
         hyperparameters: The network and how it is trained.
+        recipe: How it is trained: reference, with a fixed learning rate; paper, as the paper's code, which
+            keeps the epoch of the lowest train_loss; fast, in a tenth of the epochs. What a recipe chooses of
+            lr, batch_size and epochs gives way to what is given here.
         scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.
@@ -56,6 +61,7 @@ def train(
     valid_set = None
     if validation is not None:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
+    hyperparameters = Recipe(recipe).completed(hyperparameters, len(train_set))
     print(f"training: {train_set}", flush=True)
     epochs: list[Epoch] = []
     best: Checkpoint | None = None
@@ -65,6 +71,7 @@ def train(
                 train_set,
                 valid_set,
                 hyperparameters,
+                recipe=recipe,
                 scaling=scaling,
                 seed=seed,
                 patience=patience,

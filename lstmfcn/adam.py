@@ -15,11 +15,13 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # the paper's
 
 
 class Adam:
-    """Bit for bit what torch.optim.Adam(..., fused=True) does."""
+    """Bit for bit what torch.optim.Adam(..., fused=True) does; with weight decay, torch.optim.AdamW."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
+        self.lr = lr
+        """May change between steps."""
         self._parameters = list(parameters)
-        self._lr = lr
+        self._weight_decay = weight_decay
         self._moments: list[dict[str, Tensor]] = []
 
     def zero_grad(self) -> None:
@@ -42,17 +44,17 @@ class Adam:
             ]
         steps = [moments["step"] for moments in self._moments]
         torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
+        torch._fused_adamw_(
             trained,
             [parameter.grad for parameter in trained if parameter.grad is not None],
             [moments["mean"] for moments in self._moments],
             [moments["square"] for moments in self._moments],
             [],
             steps,
-            lr=self._lr,
+            lr=self.lr,
             beta1=_BETA_1,
             beta2=_BETA_2,
-            weight_decay=0.0,
+            weight_decay=self._weight_decay,
             eps=_EPSILON,
             amsgrad=False,
             maximize=False,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lstmfcn.metrics import MetricName, Mode, Objective
+from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search import SearchName
 from lstmfcn.training import TrainingPrecision
@@ -53,6 +54,11 @@ class Plan(BaseModel):
         1,
         ge=1,
         description="Keep so many of the best trials as one checkpoint, which averages their probabilities",
+    )
+    recipe: RecipeName = Field(
+        "reference",
+        description="How networks are trained: reference, paper or fast; what a recipe chooses of lr,"
+        " batch_size and epochs gives way to the search space",
     )
     scaling: ScalingMethod = Field(
         "series",

@@ -121,6 +121,10 @@ class SearchSpace:
             raise HyperparameterError(f"{path} must map names of hyperparameters to ranges or values")
         return cls.from_mapping(ranges)
 
+    def completed(self, constants: Mapping[str, float]) -> Self:
+        """With these values for what isn't named."""
+        return type(self)({**{name: Choice((value,)) for name, value in constants.items()}, **self.domains})
+
     def described(self) -> dict[str, Any]:
         """What `from_mapping` would take."""
         return {name: domain.described() for name, domain in self.domains.items()}

@@ -22,6 +22,7 @@ from lstmfcn.errors import DataError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.plan import Plan
+from lstmfcn.recipe import Recipe
 from lstmfcn.search import BayesianSearch, GridSearch, RandomSearch, Search
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.storage import Location
@@ -120,6 +121,9 @@ def sweep(
     """
     started = time.monotonic()
     output = output.resolve()
+    recipe = Recipe(plan.recipe)
+    space = space.completed(recipe.chosen(len(training)))
+    points = [recipe.completed(point, len(training)) for point in points]
     trials = Trials(output)
     record = Record(
         plan=plan,

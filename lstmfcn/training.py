@@ -20,6 +20,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Metrics, Objective
 from lstmfcn.model import LSTMFCN
+from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import Scaling, ScalingMethod
 from lstmfcn.training_state import TrainingState
 
@@ -73,6 +74,7 @@ class Trainer:
         hyperparameters: Hyperparameters,
         *,
         objective: Objective | None = None,
+        recipe: RecipeName = "reference",
         seed: int = 0,
         devices: Sequence[torch.device] = (CPU,),
         precision: TrainingPrecision = "fp32",
@@ -80,12 +82,13 @@ class Trainer:
         """With several devices the network is replicated by DataParallel. With bf16 the training step runs
         under PyTorch's autocast; weights and validation stay fp32.
         """
-        self.hyperparameters = hyperparameters
+        self._recipe = Recipe(recipe)
+        self.hyperparameters = hyperparameters = self._recipe.completed(hyperparameters, len(data.train))
         self.history: list[dict[str, float]] = []
         """Of every epoch its metrics and its seconds."""
         self.best_epoch = 0
         self._data = data
-        self._objective = objective or Objective.usual(data.valid is not None)
+        self._objective = objective or self._recipe.objective(data.valid is not None)
         self._device = devices[0]
         torch.manual_seed(seed)
         train = data.train
@@ -94,7 +97,7 @@ class Trainer:
         if len(devices) > 1:
             network = nn.DataParallel(network, device_ids=list(devices))
         self._network = network
-        self._optimiser = Adam(self._model.parameters(), hyperparameters.lr)
+        self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, self._recipe.weight_decay)
         self._train_set = _on_device(train, self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
 
@@ -117,14 +120,16 @@ class Trainer:
         """One pass over the training set. Raises TrainingError when the loss is no longer finite."""
         started = time.perf_counter()
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            metrics = _train_epoch(
-                self._network, self._optimiser, self._train_set, self.hyperparameters.batch_size
-            )
+            metrics = self._train_epoch()
             if self._valid_set is not None:
                 metrics |= _validate(self._model, self._valid_set, self._device)
         _refuse_divergence(metrics, self.number + 1, self.hyperparameters)
         seconds = time.perf_counter() - started
-        is_best = not self.best_epoch or self._objective.is_better(metrics, self.best_metrics)
+        is_best = (
+            not self.best_epoch
+            or self._objective is None
+            or self._objective.is_better(metrics, self.best_metrics)
+        )
         self.history.append({**metrics, "seconds": seconds})
         checkpoint = None
         if is_best:
@@ -140,6 +145,28 @@ class Trainer:
                 _on_cpu(self._model.state_dict()),
             )
         return Epoch(self.number, metrics, seconds, checkpoint)
+
+    def _train_epoch(self) -> dict[str, float]:
+        series, targets = self._train_set
+        losses = [row["train_loss"] for row in self.history]
+        bounds = batch_bounds(len(series), self.hyperparameters.batch_size)
+        self._network.train()
+        order = torch.randperm(len(series)).to(series.device)
+        batches = []
+        for number, (start, end) in enumerate(bounds):
+            chosen = order[start:end]
+            batch_targets = targets[chosen].to(self._device)
+            self._optimiser.zero_grad()
+            logits = self._network(series[chosen].to(self._device))
+            loss = nn.functional.cross_entropy(logits, batch_targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimiser.lr = self._recipe.learning_rate(
+                self.hyperparameters, losses, number / len(bounds)
+            )
+            self._optimiser.step()
+            batches.append(Metrics.of(logits, batch_targets, loss))
+        total = Metrics.total(batches)
+        return {"train_loss": total.loss, "train_accuracy": total.accuracy}
 
     def state(self) -> TrainingState:
         """All that the next epochs depend on, apart from data and hyperparameters."""
@@ -170,6 +197,7 @@ def fit(
     hyperparameters: Hyperparameters | None = None,
     *,
     scaling: ScalingMethod = "series",
+    recipe: RecipeName = "reference",
     seed: int = 0,
     patience: int | None = None,
     devices: Sequence[torch.device] = (CPU,),
@@ -184,6 +212,7 @@ def fit(
     trainer = Trainer(
         TrainingData.scaled(training, validation, scaling),
         hyperparameters or Hyperparameters(),
+        recipe=recipe,
         seed=seed,
         devices=devices,
         precision=precision,
@@ -229,30 +258,6 @@ def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
         if series.nbytes > _SHARE_OF_FREE_GPU_MEMORY * free_bytes:
             return series.pin_memory(), targets.pin_memory()
     return series.to(device), targets.to(device)
-
-
-def _train_epoch(
-    network: nn.Module,
-    optimiser: Adam,
-    train_set: tuple[Tensor, Tensor],
-    batch_size: int,
-) -> dict[str, float]:
-    series, targets = train_set
-    device = next(network.parameters()).device
-    network.train()
-    order = torch.randperm(len(series)).to(series.device)
-    batches = []
-    for start, end in batch_bounds(len(series), batch_size):
-        chosen = order[start:end]
-        batch_targets = targets[chosen].to(device)
-        optimiser.zero_grad()
-        logits = network(series[chosen].to(device))
-        loss = nn.functional.cross_entropy(logits, batch_targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        batches.append(Metrics.of(logits, batch_targets, loss))
-    total = Metrics.total(batches)
-    return {"train_loss": total.loss, "train_accuracy": total.accuracy}
 
 
 def _validate(network: nn.Module, valid_set: tuple[Tensor, Tensor], device: torch.device) -> dict[str, float]:

@@ -16,6 +16,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
+from lstmfcn.recipe import RecipeName
 from lstmfcn.storage import Location
 from lstmfcn.tensorboard import write_events
 from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
@@ -33,6 +34,7 @@ class TrialSettings:
     """What all trials of a sweep have in common."""
 
     objective: Objective
+    recipe: RecipeName
     seed: int
     precision: TrainingPrecision
     judged_every: int | None
@@ -57,6 +59,7 @@ class TrialRun:
             data,
             hyperparameters,
             objective=settings.objective,
+            recipe=settings.recipe,
             seed=settings.seed,
             devices=devices,
             precision=settings.precision,

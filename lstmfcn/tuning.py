@@ -66,7 +66,7 @@ def run_trials(
     tune_loop.TuneController = _Controller  # type: ignore[attr-defined]
     watcher = _Watcher(ledger, plan)
     judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
-    settings = TrialSettings(plan.objective, plan.seed, plan.precision, judged_every)
+    settings = TrialSettings(plan.objective, plan.recipe, plan.seed, plan.precision, judged_every)
     trainable = tune.with_parameters(
         TrialProcess, data=data, trials=Trials(output.resolve()), settings=settings
     )

@@ -18,9 +18,10 @@ import pytest
 from jobs.evaluate import evaluate
 from jobs.train import train
 from jobs.tune import tune
-from lstmfcn import command, storage, training
+from lstmfcn import command, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
+from lstmfcn.training import Epoch, Trainer
 from tests.samples import BROKEN_FOR_ANY_JOB, LENGTH, broken_input, make_dataset, write_csv
 
 SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
@@ -91,15 +92,15 @@ def test_train_replaces_a_checkpoint_when_told_to(
 def test_an_interrupted_training_keeps_its_best_epoch(
     train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_epoch = training._train_epoch
+    step = Trainer.step
     epochs_left = iter(range(2))
 
-    def until_interrupted(*arguments: object) -> dict[str, float]:
+    def until_interrupted(trainer: Trainer) -> Epoch:
         if next(epochs_left, None) is None:
             raise KeyboardInterrupt
-        return train_epoch(*arguments)  # type: ignore[arg-type]
+        return step(trainer)
 
-    monkeypatch.setattr(training, "_train_epoch", until_interrupted)
+    monkeypatch.setattr(Trainer, "step", until_interrupted)
 
     assert status_of(train, "--training", train_csv, "--output", tmp_path / "model", *SMALL) == 130
     assert Checkpoint.load(tmp_path / "model").epoch in (1, 2)
@@ -108,7 +109,7 @@ def test_an_interrupted_training_keeps_its_best_epoch(
 def test_a_diverging_training_ends_with_status_1_and_advice(
     train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "_train_epoch", lambda *_: {"train_loss": float("nan")})
+    monkeypatch.setattr(Trainer, "_train_epoch", lambda _: {"train_loss": float("nan")})
 
     assert status_of(train, "--training", train_csv, "--output", tmp_path / "model") == 1
     assert capsys.readouterr().err == "train_loss became nan in epoch 1; try an lr below 0.001\n"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.recipe import Recipe
+from lstmfcn.training import fit
+from tests.samples import TINY, make_dataset
+
+
+def test_the_reference_trains_at_a_fixed_rate() -> None:
+    recipe, hyperparameters = Recipe("reference"), Hyperparameters(lr=0.003)
+
+    assert recipe.learning_rate(hyperparameters, [1.0] * 500, 0.5) == 0.003
+    assert recipe.completed(hyperparameters, num_cases=50) == hyperparameters
+
+
+@given(st.lists(st.floats(0, 2, allow_nan=False), max_size=400), st.integers(1, 120))
+def test_the_papers_rate_falls_as_pytorchs_on_plateaus(losses: list[float], repeats: int) -> None:
+    losses = [loss for loss in losses for _ in range(repeats)][:1500]
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=0.001)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser,
+        factor=0.5 ** (1 / 3),
+        patience=99,
+        threshold=1e-4,
+        threshold_mode="abs",
+        min_lr=1e-4,
+        eps=0,
+    )
+    for loss in losses:
+        scheduler.step(loss)
+
+    rate = Recipe("paper").learning_rate(Hyperparameters(), losses, 0.0)
+
+    assert rate == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
+
+
+def test_the_papers_rate_ends_at_a_tenth() -> None:
+    assert Recipe("paper").learning_rate(Hyperparameters(), [1.0] * 2000, 0.0) == 1e-4
+
+
+def rates(epochs: int) -> Iterator[float]:
+    hyperparameters = Hyperparameters(lr=0.01, epochs=epochs)
+    for epoch in range(epochs):
+        for share in (0.0, 0.5):
+            yield Recipe("fast").learning_rate(hyperparameters, [1.0] * epoch, share)
+
+
+def test_the_fast_rate_is_one_cycle() -> None:
+    cycle = list(rates(epochs=100))
+    top = cycle.index(max(cycle))
+
+    assert cycle[0] == pytest.approx(0.01 / 25)
+    assert max(cycle) == pytest.approx(0.01)
+    assert top == 60  # three tenths of 200 halves
+    assert cycle[:top] == sorted(cycle[:top])
+    assert cycle[top:] == sorted(cycle[top:], reverse=True)
+    assert cycle[-1] < 1e-5
+
+
+def test_what_is_given_wins_over_what_a_recipe_chooses() -> None:
+    completed = Recipe("fast").completed(Hyperparameters(lr=0.5, hidden_size=64), num_cases=50)
+
+    assert (completed.lr, completed.hidden_size) == (0.5, 64)
+    assert completed.epochs < Hyperparameters().epochs
+
+
+@pytest.mark.parametrize(("recipe", "chosen_by"), [("paper", "train_loss"), ("fast", "valid_accuracy")])
+def test_which_epoch_is_kept_with_validation(recipe: str, chosen_by: str) -> None:
+    objective = Recipe(recipe).objective(has_validation=True)  # type: ignore[arg-type]
+
+    assert objective is not None
+    assert objective.metric == chosen_by
+
+
+def test_the_fast_recipe_keeps_the_last_epoch_without_validation() -> None:
+    epochs = list(fit(make_dataset(20), hyperparameters=TINY, recipe="fast"))
+
+    assert all(epoch.checkpoint for epoch in epochs)
+    assert len(epochs) == TINY.epochs
+
+
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+def test_every_recipe_learns(recipe: str) -> None:
+    hyperparameters = Hyperparameters(**{**TINY.model_dump(), "epochs": 40})
+
+    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), hyperparameters, recipe=recipe)  # type: ignore[arg-type]
+
+    assert last.metrics["valid_accuracy"] == 1.0
+    assert math.isfinite(last.metrics["valid_loss"])
