@@ -17,7 +17,7 @@ def _limited(default: int, help: str, *, at_most: int) -> Any:
 
 
 class Hyperparameters(BaseModel):
-    """The twelve hyperparameters of LSTM-FCN, with the names and defaults of the reference algorithm.
+    """The twelve hyperparameters of the reference algorithm, with its names and defaults, and attention.
 
     Numbers may be given as text (`"128"`, `"0.8"`), as SageMaker's hyperparameters.json does.
     """
@@ -26,6 +26,9 @@ class Hyperparameters(BaseModel):
 
     num_layers: int = _limited(1, "LSTM layers, each followed by dropout", at_most=64)
     hidden_size: int = _limited(8, "Units of each LSTM layer", at_most=8192)
+    attention: int = Field(
+        0, ge=0, le=1, description="1 for attention LSTM layers (ALSTM-FCN); see below what they amount to"
+    )
     dropout: float = Field(0.8, ge=0, lt=1, description="Share of LSTM outputs dropped in training")
     filters_1: int = _limited(128, "Filters of the first convolution", at_most=8192)
     filters_2: int = _limited(256, "Filters of the second convolution", at_most=8192)

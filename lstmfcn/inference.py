@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lstmfcn.model import LSTMFCN
+from lstmfcn.model import LSTMFCN, OneStepLSTM
 from lstmfcn.polyphase import PolyphaseBlock
 
 _MATMUL_ROWS = 16
@@ -39,7 +39,7 @@ class InferenceNetwork:
 
     @torch.inference_mode()
     def __init__(self, model: LSTMFCN, dtype: torch.dtype = torch.float32) -> None:
-        self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, nn.LSTM)]
+        self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, OneStepLSTM)]
         self._weight = _aligned(model.linear.weight, model.linear.out_features)
         self._bias = model.linear.bias.clone()
         folded = [_folded(layer) for layer in model.convolutional.layers]
@@ -82,10 +82,9 @@ class InferenceNetwork:
 class _LSTMStep:
     """One step of an LSTM layer from a state of zeros."""
 
-    def __init__(self, lstm: nn.LSTM) -> None:
-        input_kernel, _, input_bias, recurrent_bias = lstm.all_weights[0]
-        into, _, cell, out = input_kernel.chunk(4)
-        into_bias, _, cell_bias, out_bias = (input_bias + recurrent_bias).chunk(4)
+    def __init__(self, lstm: OneStepLSTM) -> None:
+        into, _, cell, out = lstm.gate_kernel().chunk(4)
+        into_bias, _, cell_bias, out_bias = lstm.gate_bias().chunk(4)
         self._kernel = _aligned(torch.cat([into, out, cell]), 3 * lstm.hidden_size)
         self._bias = torch.cat([into_bias, out_bias, cell_bias])
         self._size = lstm.hidden_size

@@ -1,9 +1,10 @@
 """What a transform has done so far, on disk: so that it can go on after a crash and nothing is mixed up.
 
-In a work folder inside the output folder lie plan.json, which says what is computed from what, and a folder
-of the run, since an earlier one that was thought dead may still write. It holds, in a folder for each file,
-a part for each of its ranges that is done, complete as soon as it has its name. The name tells the counts:
-`<part>.<rows>-<bad rows>`; with the rejects of its bad rows beside it, written before it.
+In a work folder inside the output folder lie plan.json, which says what is computed from what; the owner, the
+transform that began or resumed last; and a folder of the run, since an earlier one that was thought dead may
+still write. It holds, in a folder for each file, a part for each of its ranges that is done, complete as soon
+as it has its name. The name tells the counts: `<part>.<rows>-<bad rows>`; with the rejects of its bad rows
+beside it, written before it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lstmfcn.storage import Location, PendingFile
 
 _WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
-_RUN = "run"
+_OWNER = "owner"
 _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
@@ -58,7 +59,7 @@ class Journal:
 
     def __init__(self, output: Location) -> None:
         self.output = output.resolve()
-        self._run = ""
+        self._run = self._owner = ""
 
     @property
     def folder(self) -> Location:
@@ -77,14 +78,19 @@ class Journal:
         """Remove what earlier transforms have left, and record what is going to be computed."""
         inputs = {name for name, *_ in plan["input"]} | set(self._earlier_inputs())
         self._run = uuid4().hex
-        storage.write_bytes(self._work_folder / _RUN, self._run.encode())
+        self._take_over()
         self._write_plan({"input": [[name] for name in inputs]})  # for the next, if this one ends here
         stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
         storage.remove(self.output, _SUMMARY, *(stale & set(storage.names_below(self.output))))
         self._write_plan(plan)
-        for name in set(storage.names(self._work_folder)) - {_RUN, _PLAN}:
+        for name in set(storage.names(self._work_folder)) - {_OWNER, _PLAN}:
             with suppress(OSError):  # where an earlier run still writes
                 storage.remove(self._work_folder, name)
+
+    def _take_over(self) -> None:
+        """From another transform that may still run, which then ends."""
+        self._owner = uuid4().hex
+        storage.write_bytes(self._work_folder / _OWNER, self._owner.encode())
 
     def _earlier_inputs(self) -> Iterator[str]:
         """Paths, below the input folder, of the files that an earlier transform to this folder has read."""
@@ -111,12 +117,13 @@ class Journal:
                     " begun; --overwrite starts over"
                 )
         self._run = recorded["run"]
+        self._take_over()
         return recorded
 
     def refuse_another_run(self) -> None:
         """Raise OutputError if another transform has begun in the output folder since."""
-        path = self._work_folder / _RUN
-        if not path.exists() or storage.read_bytes(path) != self._run.encode():
+        path = self._work_folder / _OWNER
+        if not path.exists() or storage.read_bytes(path) != self._owner.encode():
             raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")
 
     def pending(self) -> AbstractContextManager[PendingFile]:

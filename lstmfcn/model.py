@@ -28,7 +28,8 @@ class RecurrentBlock(nn.Module):
         super().__init__()
         self.length = length
         sizes = [length] + [hyperparameters.hidden_size] * hyperparameters.num_layers
-        self.layers = nn.ModuleList(_lstm(size_in, size_out) for size_in, size_out in pairwise(sizes))
+        layer = AttentionLSTM if hyperparameters.attention else OneStepLSTM
+        self.layers = nn.ModuleList(layer(size_in, size_out) for size_in, size_out in pairwise(sizes))
         self.dropout = nn.Dropout(hyperparameters.dropout)
 
     def forward(self, series: Tensor) -> Tensor:
@@ -45,12 +46,55 @@ class OneStepLSTM(nn.LSTM):
     The zeros cancel the recurrent kernel and the forget gate: they stay as they were initialised.
     """
 
+    def __init__(self, size_in: int, size_out: int) -> None:
+        super().__init__(size_in, size_out)
+        input_kernel, recurrent_kernel, input_bias, recurrent_bias = self.all_weights[0]
+        nn.init.xavier_uniform_(input_kernel)
+        nn.init.orthogonal_(recurrent_kernel)
+        nn.init.zeros_(input_bias)
+        nn.init.zeros_(recurrent_bias)
+        _, forget_gate, _, _ = input_bias.chunk(4)
+        nn.init.ones_(forget_gate)
+
     def forward(self, features: Tensor) -> Tensor:  # type: ignore[override]
         """(batch, size_in) -> (batch, hidden)."""
-        input_kernel, _, input_bias, recurrent_bias = self.all_weights[0]
-        gates = functional.linear(features, input_kernel, input_bias + recurrent_bias)
+        gates = functional.linear(features, self.gate_kernel(), self.gate_bias())
         into, _, cell, out = gates.chunk(4, dim=1)
         return out.sigmoid() * (into.sigmoid() * cell.tanh()).tanh()
+
+    def gate_kernel(self) -> Tensor:
+        """(4 hidden, size_in): of the input, forget, cell and output gates."""
+        input_kernel: Tensor = self.all_weights[0][0]
+        return input_kernel
+
+    def gate_bias(self) -> Tensor:
+        """(4 hidden,)."""
+        _, _, input_bias, recurrent_bias = self.all_weights[0]
+        return input_bias + recurrent_bias
+
+
+class AttentionLSTM(OneStepLSTM):
+    """The attention LSTM of ALSTM-FCN, as in the paper's published code, over one time step.
+
+    Its attention weighs the time steps that it sees by a softmax, which over a single step is 1: the context
+    is the step itself. So after the dimension shuffle the layer is an LSTM with two input kernels that are
+    added, and the alignment's weights, kept for the sake of the published shape, never get a gradient.
+    """
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        super().__init__(size_in, size_out)
+        self.attention_kernel = nn.Parameter(torch.empty(4 * size_out, size_in))
+        self.alignment_kernel = nn.Parameter(torch.empty(size_out, size_in))
+        self.alignment_recurrent_kernel = nn.Parameter(torch.empty(size_out, size_out))
+        self.alignment_bias = nn.Parameter(torch.zeros(size_out))
+        self.alignment_vector = nn.Parameter(torch.empty(1, size_out))
+        for kernel in (self.attention_kernel, self.alignment_kernel, self.alignment_vector):
+            nn.init.xavier_uniform_(kernel)
+        nn.init.orthogonal_(self.alignment_recurrent_kernel)
+
+    def gate_kernel(self) -> Tensor:
+        """As the LSTM's."""
+        return super().gate_kernel() + self.attention_kernel
 
 
 class ConvolutionalBlock(nn.Module):
@@ -103,15 +147,3 @@ def _convolution(channels: int, filters: int, kernel_size: int) -> nn.Sequential
         nn.BatchNorm1d(filters, eps=1e-3, momentum=0.01),
         nn.ReLU(),
     )
-
-
-def _lstm(size_in: int, size_out: int) -> OneStepLSTM:
-    lstm = OneStepLSTM(size_in, size_out)
-    input_kernel, recurrent_kernel, input_bias, recurrent_bias = lstm.all_weights[0]
-    nn.init.xavier_uniform_(input_kernel)
-    nn.init.orthogonal_(recurrent_kernel)
-    nn.init.zeros_(input_bias)
-    nn.init.zeros_(recurrent_bias)
-    _, forget_gate, _, _ = input_bias.chunk(4)
-    nn.init.ones_(forget_gate)
-    return lstm

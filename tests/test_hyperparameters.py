@@ -4,10 +4,11 @@ from lstmfcn.errors import HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
 
 
-def test_defaults_are_those_of_the_reference_algorithm() -> None:
+def test_defaults_are_those_of_the_reference_algorithm_without_attention() -> None:
     assert Hyperparameters().model_dump() == {
         "num_layers": 1,
         "hidden_size": 8,
+        "attention": 0,
         "dropout": 0.8,
         "filters_1": 128,
         "filters_2": 256,

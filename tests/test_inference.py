@@ -29,6 +29,7 @@ def trained_model(length: int, **hyperparameters: Any) -> LSTMFCN:
         {},
         SMALL,
         {"num_layers": 3, "hidden_size": 20, "filters_1": 7, "kernel_size_1": 4},
+        SMALL | {"num_layers": 2, "attention": 1},
         {"kernel_size_1": 1, "kernel_size_2": 2, "kernel_size_3": 1, "filters_3": 1},
     ],
 )

@@ -101,6 +101,20 @@ def test_a_transform_that_another_took_the_folder_from_changes_nothing(
     assert list(other.parts()) == [part]
 
 
+def test_of_two_that_resume_the_first_one_ends(journal: Journal) -> None:
+    part = Part(0, 0, 1, 0)
+    commit(journal, part, b"a\n")
+    first, second = Journal(journal.output), Journal(journal.output)
+    first.resume(PLAN)
+    second.resume(PLAN)
+
+    with pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$"):
+        first.join([part], {0: 0}, "a.csv")
+
+    second.join([part], {0: 0}, "a.csv")
+    assert storage.read_bytes(journal.output / "a.csv.out") == b"a\n"
+
+
 def test_what_begins_and_ends_at_once_leaves_the_next_one_to_clear_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

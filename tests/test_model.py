@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN, ConvolutionalBlock, RecurrentBlock
+from lstmfcn.model import LSTMFCN, AttentionLSTM, ConvolutionalBlock, RecurrentBlock
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -48,6 +48,68 @@ def test_dropout_follows_each_lstm_layer() -> None:
     for dropped in (*inputs[1:], output):
         assert 0.4 < (dropped == 0).float().mean() < 0.6
     assert (inputs[0] != 0).all()
+
+
+def test_parameters_of_the_attention_network_counted_by_hand() -> None:
+    model = LSTMFCN(num_classes=3, length=100, hyperparameters=Hyperparameters(attention=1))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.recurrent.layers[0].named_parameters()}
+
+    # An attention kernel for four gates; an alignment of 100 features and 8 states, with a bias; its vector.
+    assert num_parameters(model.recurrent) == 3_520 + 4 * 8 * 100 + 8 * (100 + 8 + 1) + 8 == 7_600
+    assert num_parameters(model) == 268_635 + 4_080
+    assert shapes["attention_kernel"] == (32, 100)
+    assert shapes["alignment_kernel"] == (8, 100)
+    assert shapes["alignment_recurrent_kernel"] == (8, 8)
+    assert shapes["alignment_bias"] == (8,)
+    assert shapes["alignment_vector"] == (1, 8)
+
+
+def attended(layer: AttentionLSTM, steps: torch.Tensor) -> torch.Tensor:
+    """The published cell over (batch, steps, features), written out; the last state."""
+    batch, size = len(steps), layer.hidden_size
+    input_kernel, recurrent_kernel, *_ = layer.all_weights[0]
+    state = torch.zeros(batch, size)
+    memory = torch.zeros(batch, size)
+    for step in range(steps.shape[1]):
+        aligned = (
+            steps @ layer.alignment_kernel.t()
+            + (state @ layer.alignment_recurrent_kernel.t())[:, None]
+            + layer.alignment_bias
+        )
+        weights = torch.softmax(aligned.tanh() @ layer.alignment_vector[0], dim=1)
+        context = (weights[:, :, None] * steps).sum(dim=1)
+        gates = (
+            steps[:, step] @ input_kernel.t()
+            + state @ recurrent_kernel.t()
+            + context @ layer.attention_kernel.t()
+            + layer.gate_bias()
+        )
+        into, forget, cell, out = gates.chunk(4, dim=1)
+        memory = forget.sigmoid() * memory + into.sigmoid() * cell.tanh()
+        state = out.sigmoid() * memory.tanh()
+    return state
+
+
+def test_the_attention_lstm_is_the_published_cell_over_one_step() -> None:
+    torch.manual_seed(0)
+    layer = AttentionLSTM(20, 7)
+    series = torch.randn(5, 20)
+
+    assert torch.allclose(layer(series), attended(layer, series[:, None]), atol=1e-6)
+
+
+def test_the_alignment_gets_no_gradient() -> None:
+    model = LSTMFCN(3, 20, Hyperparameters(attention=1))
+    model(torch.randn(4, 20)).sum().backward()
+
+    without = {name for name, one in model.recurrent.layers[0].named_parameters() if one.grad is None}
+    assert without == {
+        "weight_hh_l0",
+        "alignment_kernel",
+        "alignment_recurrent_kernel",
+        "alignment_bias",
+        "alignment_vector",
+    }
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 8])
