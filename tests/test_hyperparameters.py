@@ -36,8 +36,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
     assert str(refused.value) == (
         "unknown hyperparameter 'learning_rate'; the hyperparameters are num_layers, hidden_size, attention, "
-        "dropout, filters_1, filters_2, filters_3, kernel_size_1, kernel_size_2, kernel_size_3, lr, batch_size, "
-        "epochs"
+        "dropout, filters_1, filters_2, filters_3, kernel_size_1, kernel_size_2, kernel_size_3, lr, "
+        "batch_size, epochs"
     )
 
 
