@@ -23,7 +23,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from ray import tune
 
-from lstmfcn.checkpoint import FILE_NAME
 from lstmfcn.cluster import connection, set_up_worker
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.predictor import Predictor
@@ -146,7 +145,7 @@ def _train_one(config: dict[str, Job]) -> None:
 
 def _result(data: Path, kept: Path, seeds: int) -> Result:
     folders = [kept / str(seed) for seed in range(seeds)]
-    predictors = [Predictor.load(folder) for folder in folders if (folder / FILE_NAME).is_file()]
+    predictors = [Predictor.load(folder) for folder in folders]
     test = read_labelled(data / "test.csv", predictors[0].classes, predictors[0].length)
     probabilities = [predictor.probabilities(test.series) for predictor in predictors]
 
@@ -211,9 +210,7 @@ def _write(kept: Path, results: Sequence[Result], published: dict[str, dict[str,
             rows.writerow([one.name, one.accuracy, one.together, *others, round(one.seconds, 1)])
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
-    both = [
-        (one, published[one.name][BASELINE]) for one in results if BASELINE in published.get(one.name, {})
-    ]
+    both = _both(results, published, BASELINE)
     least = min([0.9, *(min(one.accuracy, other) for one, other in both)]) - 0.02
     axes.plot([least, 1], [least, 1], color="0.7")
     axes.scatter([other for _, other in both], [one.accuracy for one, _ in both])
