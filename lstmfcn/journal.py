@@ -78,7 +78,7 @@ class Journal:
         """Remove what earlier transforms have left, and record what is going to be computed."""
         inputs = {name for name, *_ in plan["input"]} | set(self._earlier_inputs())
         self._run = uuid4().hex
-        self._take_over()
+        self.take_over()
         self._write_plan({"input": [[name] for name in inputs]})  # for the next, if this one ends here
         stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
         storage.remove(self.output, _SUMMARY, *(stale & set(storage.names_below(self.output))))
@@ -86,11 +86,6 @@ class Journal:
         for name in set(storage.names(self._work_folder)) - {_OWNER, _PLAN}:
             with suppress(OSError):  # where an earlier run still writes
                 storage.remove(self._work_folder, name)
-
-    def _take_over(self) -> None:
-        """From another transform that may still run, which then ends."""
-        self._owner = uuid4().hex
-        storage.write_bytes(self._work_folder / _OWNER, self._owner.encode())
 
     def _earlier_inputs(self) -> Iterator[str]:
         """Paths, below the input folder, of the files that an earlier transform to this folder has read."""
@@ -117,11 +112,15 @@ class Journal:
                     " begun; --overwrite starts over"
                 )
         self._run = recorded["run"]
-        self._take_over()
         return recorded
 
+    def take_over(self) -> None:
+        """Own the work folder; another transform that still runs ends when it sees that."""
+        self._owner = uuid4().hex
+        storage.write_bytes(self._work_folder / _OWNER, self._owner.encode())
+
     def refuse_another_run(self) -> None:
-        """Raise OutputError if another transform has begun in the output folder since."""
+        """Raise OutputError if another transform has taken the work folder over since."""
         path = self._work_folder / _OWNER
         if not path.exists() or storage.read_bytes(path) != self._owner.encode():
             raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")

@@ -97,6 +97,7 @@ def transform(
     with _writing(journal):
         if journal is not None and resume:
             range_bytes = journal.resume(plan)["range_bytes"]
+            journal.take_over()
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
         ranges = plan_ranges(files, range_bytes)

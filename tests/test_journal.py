@@ -105,8 +105,9 @@ def test_of_two_that_resume_the_first_one_ends(journal: Journal) -> None:
     part = Part(0, 0, 1, 0)
     commit(journal, part, b"a\n")
     first, second = Journal(journal.output), Journal(journal.output)
-    first.resume(PLAN)
-    second.resume(PLAN)
+    for one in (first, second):
+        one.resume(PLAN)
+        one.take_over()
 
     with pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$"):
         first.join([part], {0: 0}, "a.csv")
