@@ -15,14 +15,13 @@ from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
-from lstmfcn.report import EVALUATION, REPORT, write_report
+from lstmfcn.report import write_report
+from lstmfcn.results import BEST
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
 from lstmfcn.storage import Location
-from lstmfcn.sweep import BEST, RECORD, sweep
+from lstmfcn.sweep import EVALUATION, REPORT, RESULT_NAMES, sweep
 from lstmfcn.sweep_view import SweepView
-from lstmfcn.trials import FOLDER, LEADERBOARD, read_leaderboard
-
-RESULT_NAMES = (LEADERBOARD, BEST, RECORD, FOLDER, EVALUATION, REPORT)
+from lstmfcn.trials import LEADERBOARD, read_leaderboard
 
 PlanFlags = Annotated[Plan, Parameter(name="*", group=Group("Sweep", sort_key=1))]
 
@@ -80,7 +79,7 @@ def tune(
         raise DataError("--training and --output are needed; python -m jobs.tune --help has an example")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
-    first = [] if points is None else read_points(points)
+    first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     train_set = read_training(training)
     if validation is None:
@@ -88,8 +87,6 @@ def tune(
     else:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
     print(f"training: {train_set}; trials of at most {space.largest.epochs} epochs", flush=True)
-    if not resume:
-        storage.remove(output, *RESULT_NAMES)
     try:
         with connection(), SweepView(plan.objective) as view:
             ranked = sweep(
@@ -101,6 +98,7 @@ def tune(
                 points=first,
                 known=known,
                 resume=resume,
+                overwrite=overwrite,
                 view=view,
             )
     except (KeyboardInterrupt, TrainingError):
@@ -123,7 +121,7 @@ def _show(output: Location, validation: Dataset) -> None:
             comparison = EnsembleComparison.of(predictor, alone, num_networks, validation)
             comparison.save(output / EVALUATION)
             print(comparison)
-    if RECORD in results:
+    if LEADERBOARD in results:
         write_report(output)
 
 

@@ -48,7 +48,7 @@ def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int
 
     A cluster that grows by itself may start a node that has.
     """
-    if state.get_max_resources_from_cluster_config() is not None:
+    if grows():
         return
     if num_fitting(num_cpus, num_gpus) >= count:
         return
@@ -56,6 +56,20 @@ def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int
     nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
     raise ResourceError(
         f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}"
+    )
+
+
+def grows() -> bool:
+    """Whether the cluster may start further nodes by itself."""
+    return state.get_max_resources_from_cluster_config() is not None
+
+
+def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
+    """A sentence for who waits for so many CPUs and GPUs that others hold."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return (
+        f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
+        f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
     )
 
 

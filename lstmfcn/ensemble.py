@@ -6,6 +6,7 @@ A directory with a checkpoint for each member and a checkpoint.json that names t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeAlias
@@ -57,6 +58,20 @@ class Ensemble:
             member.save(directory / name)
         document = _Document(members=names)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
+
+
+def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
+    """Write one network, or an ensemble of several, in place of what such a directory held, which stays whole
+    until then.
+    """
+    num_members = len(best_first) if len(best_first) > 1 else 0
+    if num_members:
+        Ensemble(tuple(best_first)).save(directory)
+    else:
+        best_first[0].save(directory)
+    for name in storage.names(directory):
+        if int(name) > num_members if name.isdecimal() else num_members and name.startswith("weights-"):
+            storage.remove(directory, name)
 
 
 AnyCheckpoint: TypeAlias = Checkpoint | Ensemble

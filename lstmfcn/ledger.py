@@ -33,17 +33,17 @@ class Ledger:
         *,
         points: Sequence[Hyperparameters] = (),
         earlier: Sequence[Trial] = (),
-        view: View | None = None,
+        views: Sequence[View] = (),
     ) -> None:
         """`points` are tried first. `earlier` trials are those of a sweep that goes on."""
         self.trials = {trial.number: trial for trial in earlier}
-        self._folders, self._search, self._objective, self._view = trials, search, objective, view
+        self._folders, self._search, self._objective, self._views = trials, search, objective, views
         self._num_trials, self._points = num_trials, points
         self._unfinished = [trial for trial in earlier if not trial.has_ended]
         for trial in earlier:
             if trial.has_ended:
                 self._learn(trial)
-        if view is not None:
+        for view in views:
             view.begin(earlier, max(num_trials, len(earlier)))
 
     @property
@@ -65,8 +65,8 @@ class Ledger:
 
     def _note(self, trial: Trial) -> None:
         self.trials[trial.number] = trial
-        if self._view is not None:
-            self._view.update(trial)
+        for view in self._views:
+            view.update(trial)
 
     def _hyperparameters(self, number: int) -> Hyperparameters:
         if number <= len(self._points):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from contextlib import suppress
 
 import ray
 import torch
 
 from lstmfcn import cluster
-from lstmfcn.errors import ResourceError
+from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
 
+_log = logging.getLogger(__name__)
+
+_SECONDS_OF_PATIENCE = 60.0
 _SHARE_OF_MEMORY = 0.9
 """That trials may take together: what they hold varies from batch to batch."""
 
@@ -21,13 +26,22 @@ def gpus_per_trial(
 ) -> float:
     """The share of a GPU that a trial of the largest network needs; not less than leaves a CPU for each.
 
-    0 where the cluster has no GPU. Raises ResourceError when it doesn't fit on one alone.
+    0 where the cluster has no GPU. Raises ResourceError when it doesn't fit on one alone, or a GPU is yet to
+    come.
     """
     at_once = cluster.num_per_gpu(cpus_per_trial)
     if at_once == 0:
+        if cluster.grows():
+            raise ResourceError(
+                "--gpus-per-trial auto needs a GPU that is there; say how many, for example 0.5"
+            )
         return 0.0
-    task = ray.remote(_measure).options(num_cpus=min(1, cpus_per_trial), num_gpus=1, max_retries=0)
-    taken, total = ray.get(task.remote(data, largest, precision))
+    num_cpus = min(1, cpus_per_trial)
+    task = ray.remote(_measure).options(num_cpus=num_cpus, num_gpus=1, max_retries=0)
+    measured = task.remote(data, largest, precision)
+    if not ray.wait([measured], timeout=_SECONDS_OF_PATIENCE)[0]:
+        _log.warning(cluster.waiting("--gpus-per-trial auto", num_cpus, 1))
+    taken, total = ray.get(measured)
     if taken > total:
         raise ResourceError(
             "--gpus-per-trial auto: the largest network of the search space doesn't fit on a GPU;"
@@ -47,7 +61,8 @@ def _measure(
     """Memory that a trial takes, its process's own included, and that of the GPU; in bytes."""
     (device,) = cluster.allotted_devices()
     try:
-        Trainer(data, hyperparameters, devices=[device], precision=precision).step()
+        with suppress(TrainingError):  # it may diverge, and take as much
+            Trainer(data, hyperparameters, devices=[device], precision=precision).step()
     except torch.OutOfMemoryError:
         return math.inf, 0.0
     free, total = torch.cuda.mem_get_info(device)

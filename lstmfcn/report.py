@@ -14,19 +14,17 @@ from typing import Self
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lstmfcn import storage, sweep_plots
+from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import ENSEMBLE, SUMMARY, EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
+from lstmfcn.record import Record
 from lstmfcn.search import optuna_distribution
 from lstmfcn.search_space import Choice, Range, SearchSpace
 from lstmfcn.storage import Location
-from lstmfcn.sweep import Record
+from lstmfcn.sweep import EVALUATION, REPORT
 from lstmfcn.sweep_plots import Bar, Curve
 from lstmfcn.trials import METRICS, Trial, Trials, ranked
-
-REPORT = "report.html"
-EVALUATION = "evaluation"
-"""Folder with the scores of the best on the validation set."""
 
 _TEMPLATE = "report.html.jinja"
 _NUM_BEST = 10
@@ -37,7 +35,7 @@ _FEWEST_TRIALS_FOR_IMPORTANCE = 4
 def write_report(output: Location) -> None:
     """Write report.html: what lies in a sweep's output folder, in tables and pictures.
 
-    Raises OutputError where there is no sweep.
+    Raises OutputError where there is no sweep, or none with a trial.
     """
     sweep = _Sweep.read(output)
     importance = _importance(sweep)
@@ -84,6 +82,8 @@ class _Sweep:
         record = Record.read(output)
         objective = record.plan.objective
         trials = ranked(Trials(output).read(), objective)
+        if not trials:
+            raise OutputError(f"{output} holds a sweep without a trial; there is nothing to show")
         space = SearchSpace.from_mapping(record.search_space)
         domains = {
             name: _covering(space.domains.get(name), [_value(trial, name) for trial in trials])

@@ -4,7 +4,7 @@ by epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -21,6 +21,7 @@ from ray.tune.schedulers import (
 from ray.tune.schedulers.pbt import _PBTTrialState
 
 from lstmfcn.errors import HyperparameterError
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan, SchedulerName
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
@@ -32,7 +33,7 @@ _OF_A_POPULATION = ("lr", "dropout", "batch_size")
 
 
 def judged_every(name: SchedulerName, most_epochs: int) -> int | None:
-    """Epochs from one report to the next, the same for all trials; None if nobody judges."""
+    """Epochs from one judgement to the next, the same for all trials; None if nobody judges."""
     return None if name == "none" else _step(most_epochs)
 
 
@@ -40,8 +41,10 @@ def _step(most_epochs: int) -> int:
     return max(1, most_epochs // _JUDGEMENTS)
 
 
-def refuse_unsuitable(name: SchedulerName, space: SearchSpace) -> None:
-    """Raise HyperparameterError when a scheduler can't judge the trials of a search space."""
+def refuse_unsuitable(
+    name: SchedulerName, space: SearchSpace, points: Sequence[Hyperparameters] = ()
+) -> None:
+    """Raise HyperparameterError when a scheduler can't judge the trials of a search space, and these."""
     if name != "pbt":
         return
     fixed = [name for name in space.varied if name not in _OF_A_POPULATION]
@@ -54,33 +57,70 @@ def refuse_unsuitable(name: SchedulerName, space: SearchSpace) -> None:
         raise HyperparameterError(
             f"scheduler pbt needs a search space that varies one of {', '.join(_OF_A_POPULATION)}"
         )
+    network = space.largest.model_dump(exclude=set(_OF_A_POPULATION))
+    for number, point in enumerate(points, 1):
+        for fixed_name, value in network.items():
+            if (own := getattr(point, fixed_name)) != value:
+                raise HyperparameterError(
+                    f"scheduler pbt trains copies of one network: point {number} has {fixed_name} {own:g},"
+                    f" the search space {value:g}"
+                )
 
 
 def make(plan: Plan, space: SearchSpace) -> TrialScheduler:
     """The plan's scheduler."""
+    if plan.scheduler == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    scheduler = _judge(plan, space)
+    scheduler.every = _step(space.largest.epochs)
+    return scheduler
+
+
+def _judge(plan: Plan, space: SearchSpace) -> _Epochwise:
     most_epochs = space.largest.epochs
     first = _step(most_epochs)
     metric, mode = plan.metric, plan.objective.mode
     by_metric: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": mode}
     match plan.scheduler:
         case "asha":
-            return ASHAScheduler(
-                **by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION
-            )
+            return _ASHA(**by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION)
         case "median":
-            return MedianStoppingRule(**by_metric, grace_period=first, min_samples_required=3)
+            return _Median(**by_metric, grace_period=first, min_samples_required=3)
         case "hyperband":
-            return HyperBandScheduler(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
+            return _HyperBand(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
         case "pbt":
             # By the best epoch so far, lest a trial give up a better one than it gets.
             by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
             return _Population(space.varied, **by_best, perturbation_interval=first)
-        case "none":
-            return FIFOScheduler()  # type: ignore[no-untyped-call]
     raise AssertionError(plan.scheduler)
 
 
-class _Population(PopulationBasedTraining):
+class _Epochwise(TrialScheduler):
+    """Judges by the reports that all trials make after the same epochs, not by those in between."""
+
+    every = 1
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        if result["epoch"] % self.every:
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+
+class _ASHA(_Epochwise, ASHAScheduler):
+    """Asynchronous successive halving (Li et al., arXiv 1810.05934)."""
+
+
+class _Median(_Epochwise, MedianStoppingRule):
+    """The rule of Golovin et al., Google Vizier (KDD 2017)."""
+
+
+class _HyperBand(_Epochwise, HyperBandScheduler):
+    """Successive halving in brackets (Li et al., arXiv 1603.06560)."""
+
+
+class _Population(_Epochwise, PopulationBasedTraining):
     """Population-based training (Jaderberg et al., arXiv 1711.09846) of trials that a searcher draws, which
     Tune's own refuses.
     """

@@ -146,6 +146,11 @@ class SearchSpace:
         return {name: domain for name, domain in self.domains.items() if domain.is_varied}
 
     @property
+    def constants(self) -> dict[str, float]:
+        """What has one value."""
+        return {name: domain.greatest for name, domain in self.domains.items() if not domain.is_varied}
+
+    @property
     def largest(self) -> Hyperparameters:
         """Of each hyperparameter the greatest value."""
         return Hyperparameters(**{name: domain.greatest for name, domain in self.domains.items()})
@@ -188,8 +193,9 @@ def _checked(name: str, value: Any) -> float:
     return checked
 
 
-def read_points(path: Location) -> list[Hyperparameters]:
-    """Hyperparameters from a YAML file with a list of mappings, with defaults for what one doesn't name.
+def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
+    """Hyperparameters from a YAML file with a list of mappings; what one doesn't name is what it is in the
+    whole space, else has its default.
 
     Raises HyperparameterError, or DataError when there is no file.
     """
@@ -197,7 +203,9 @@ def read_points(path: Location) -> list[Hyperparameters]:
     if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
         raise HyperparameterError(f"{path} must be a list of mappings from hyperparameters to values")
     try:
-        return [Hyperparameters.from_mapping(point) for point in points]
+        return [
+            Hyperparameters.from_mapping({**space.constants, **_with_underscores(point)}) for point in points
+        ]
     except HyperparameterError as error:
         raise HyperparameterError(f"{path}: {error}") from None
 

@@ -28,43 +28,50 @@ def hyperparameters_of(config: dict[str, Any]) -> Hyperparameters:
 
 
 class TrialProcess(tune.Trainable):
-    """One of Ray's processes, which runs one trial after the other."""
+    """One of Ray's processes, which runs one trial after the other.
+
+    A trial is built when it is to train, for Tune tries again only what fails in training.
+    """
 
     def setup(  # type: ignore[override]  # with_parameters adds the others
         self, config: dict[str, Any], data: TrainingData, trials: Trials, settings: TrialSettings
     ) -> None:
         cluster.set_up_worker()
         self._data, self._trials, self._settings = data, trials, settings
-        self._begin(config)
+        self._run: TrialRun | None = None
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._run = TrialRun(
-            self._data,
-            hyperparameters_of(config),
-            self._trials.folder(config[NUMBER]),
-            self._settings,
-            cluster.allotted_devices(),
-        )
+    def running(self) -> TrialRun:
+        """The trial that this process was set to."""
+        if self._run is None:
+            config: dict[str, Any] = self.config
+            self._run = TrialRun(
+                self._data,
+                hyperparameters_of(config),
+                self._trials.folder(config[NUMBER]),
+                self._settings,
+                cluster.allotted_devices(),
+            )
+        return self._run
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
         if torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
-        self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        return self._run.advance()
+        return self.running().advance()
 
     def cleanup(self) -> None:
-        self._run.leave()
-        del self._run
+        if self._run is not None:
+            self._run.leave()
+            self._run = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """For schedulers that let a trial pause, or another one go on as its copy."""
-        self._run.save(Path(checkpoint_dir))
+        self.running().save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
         """What save_checkpoint saved."""
-        self._run.restore(Path(checkpoint_dir))
+        self.running().restore(Path(checkpoint_dir))

@@ -38,7 +38,7 @@ class TrialSettings:
     seed: int
     precision: TrainingPrecision
     judged_every: int | None
-    """Epochs after which a scheduler is told of each trial, so that it compares equals; None without one."""
+    """Epochs after which a scheduler judges each trial, so that it compares equals; None without one."""
 
 
 class TrialRun:
@@ -65,6 +65,7 @@ class TrialRun:
             precision=settings.precision,
         )
         self._error = ""
+        self._is_between_epochs = True
         self._unsaved: Checkpoint | None = None
         self._state_at = self._events_at = time.monotonic()
         if (state := TrainingState.load(folder)) is not None:
@@ -77,26 +78,41 @@ class TrialRun:
         return bool(self._error) or self._trainer.is_done
 
     def advance(self) -> dict[str, Any]:
-        """Train until there is something to report; what is reported is written before."""
+        """Train until a scheduler is to judge, or to show that the trial is alive."""
         until = time.monotonic() + _SECONDS_BETWEEN_REPORTS
         every = self._settings.judged_every
         while not self.is_done:
-            try:
-                epoch = self._trainer.step()
-            except TrainingError as error:
-                self._error = str(error)
+            self._step()
+            if time.monotonic() >= until or (every and self._trainer.number % every == 0):
                 break
-            self._unsaved = epoch.checkpoint or self._unsaved
-            if time.monotonic() >= until if every is None else epoch.number % every == 0:
-                break
-        self._write()
+        self._keep_best()
+        now = time.monotonic()
+        if self.is_done or now >= self._events_at + _SECONDS_BETWEEN_EVENTS:
+            self._events_at = now
+            self._write_events()
+        if self.is_done:
+            self._write_metrics()
+        elif now >= self._state_at + _SECONDS_BETWEEN_STATES:
+            self._state_at = now
+            self._write_state()
         return self._report()
+
+    def _step(self) -> None:
+        self._is_between_epochs = False
+        try:
+            epoch = self._trainer.step()
+        except TrainingError as error:
+            self._error = str(error)
+        else:
+            self._unsaved = epoch.checkpoint or self._unsaved
+            self._is_between_epochs = True
 
     def leave(self) -> None:
         """Another trial begins, or none: keep what this one would go on from."""
-        if not self.is_done:
+        if self._is_between_epochs and not self.is_done:
+            self._keep_best()
             self._write_events()
-            self._trainer.state().save(self._folder)
+            self._write_state()
 
     def save(self, folder: Location) -> None:
         """What this trial, or another one, would go on from, its best epoch included."""
@@ -111,21 +127,21 @@ class TrialRun:
         self._trainer.restore(state)
         if state.best_epoch:
             Checkpoint.load(folder / _BEST).save(self._folder)
+        self._write_state()
 
-    def _write(self) -> None:
+    def _keep_best(self) -> None:
         if self._unsaved is not None:
             self._unsaved.save(self._folder)
             self._unsaved = None
+
+    def _write_metrics(self) -> None:
         if self._trainer.history:
             rows = [{"epoch": number, **row} for number, row in enumerate(self._trainer.history, 1)]
             storage.write_table(self._folder / METRICS, rows)
-        now = time.monotonic()
-        if self.is_done or now >= self._events_at + _SECONDS_BETWEEN_EVENTS:
-            self._events_at = now
-            self._write_events()
-        if not self.is_done and now >= self._state_at + _SECONDS_BETWEEN_STATES:
-            self._state_at = now
-            self._trainer.state().save(self._folder)
+
+    def _write_state(self) -> None:
+        self._write_metrics()
+        self._trainer.state().save(self._folder)
 
     def _write_events(self) -> None:
         if len(self._trainer.history) > self._num_events:

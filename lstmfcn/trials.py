@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import storage
-from lstmfcn.errors import CheckpointError
+from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.storage import Location
@@ -131,14 +131,20 @@ def _row(trial: Trial) -> dict[str, Any]:
 def read_leaderboard(folder: Location) -> list[tuple[Hyperparameters, dict[str, float]]]:
     """Hyperparameters and best epoch's metrics of an earlier sweep's usable trials.
 
-    Raises DataError when there is no leaderboard, and HyperparameterError for one with other columns.
+    What a version before a hyperparameter left has its default. Raises DataError when there is no
+    leaderboard, and HyperparameterError for values that no hyperparameter can have.
     """
-    names, *rows = storage.read_rows(folder / LEADERBOARD)
+    path = folder / LEADERBOARD
+    names, *rows = [*storage.read_rows(path)] or [[]]
+    needed = ("status", "best_epoch", *(f"best_{name}" for name in METRIC_NAMES))
+    if missing := [name for name in needed if name not in names]:
+        raise DataError(f"{path} is no sweep's leaderboard: it has no column {missing[0]}")
     known = []
     for row in rows:
         named = dict(zip(names, row, strict=True))
         if named["status"] != "failed" and named["best_epoch"]:
-            hyperparameters = Hyperparameters(**{name: named[name] for name in Hyperparameters.model_fields})
+            given = {name: named[name] for name in Hyperparameters.model_fields if name in named}
+            hyperparameters = Hyperparameters(**given)
             metrics = {name: float(named[f"best_{name}"]) for name in METRIC_NAMES if named[f"best_{name}"]}
             known.append((hyperparameters, metrics))
     return known

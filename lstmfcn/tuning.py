@@ -6,6 +6,7 @@ training_state.py) and not in Tune's own state, so that a sweep that goes on rea
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -23,6 +24,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
 from lstmfcn import cluster, schedulers, storage
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import CheckpointError
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import SearchSpace
@@ -32,6 +35,8 @@ from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
 from lstmfcn.trial_run import TrialSettings
 from lstmfcn.trials import FOLDER, METRIC_NAMES, Trial, Trials
 
+_log = logging.getLogger(__name__)
+
 _TUNES_OWN = "ray-tune"
 _SIGNS_OF_DEATH = (
     "The actor died",
@@ -40,6 +45,10 @@ _SIGNS_OF_DEATH = (
     "NodeDiedError",
 )
 """In what Ray says of a process that was lost."""
+_SIGNS_OF_FULL_MEMORY = ("OutOfMemoryError", "NODE_OUT_OF_MEMORY", "running low on memory")
+"""In what PyTorch says of a GPU's, and Ray of a node's."""
+_SECONDS_OF_PATIENCE = 30.0
+"""With a cluster on which no trial begins, before something is said."""
 
 
 def run_trials(
@@ -64,12 +73,12 @@ def run_trials(
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     tune_loop.TuneController = _Controller  # type: ignore[attr-defined]
-    watcher = _Watcher(ledger, plan)
+    trials = Trials(output.resolve())
+    asked = (plan.cpus_per_trial, gpus_per_trial)
+    watcher = _Watcher(ledger, plan, trials, asked)
     judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
     settings = TrialSettings(plan.objective, plan.recipe, plan.seed, plan.precision, judged_every)
-    trainable = tune.with_parameters(
-        TrialProcess, data=data, trials=Trials(output.resolve()), settings=settings
-    )
+    trainable = tune.with_parameters(TrialProcess, data=data, trials=trials, settings=settings)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": gpus_per_trial}),
         tune_config=tune.TuneConfig(
@@ -152,11 +161,12 @@ class _Drawer(Searcher):
 class _Watcher(tune.Callback):
     """Tells the ledger what becomes of trials."""
 
-    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan, folders: Trials, asked: tuple[float, float]) -> None:
         self.was_interrupted = False
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
-        self._ledger, self._plan = ledger, plan
+        self._ledger, self._plan, self._folders, self._asked = ledger, plan, folders, asked
+        self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
@@ -177,6 +187,14 @@ class _Watcher(tune.Callback):
             and self._plan.objective.reached(trial.best_metrics, target)
         )
 
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
+        self._has_to_wait_until = math.inf
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
+        if time.monotonic() >= self._has_to_wait_until:
+            self._has_to_wait_until = math.inf
+            _log.warning(cluster.waiting("a trial", *self._asked))
+
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
@@ -186,12 +204,11 @@ class _Watcher(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         ended = self._ledger.trials[trial.config[NUMBER]]
         if ended.error:
-            status = "failed"
+            self._ledger.update(ended.number, status="failed")
         elif ended.epoch == ended.hyperparameters.epochs:
-            status = "completed"
-        else:
-            status = "interrupted" if self.is_ending else "stopped early"
-        self._ledger.update(ended.number, status=status)
+            self._ledger.update(ended.number, status="completed")
+        elif not self.is_ending:
+            self._ledger.update(ended.number, status="stopped early")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         reason = _reason(storage.read_bytes(Path(trial.error_file)).decode())
@@ -203,7 +220,16 @@ class _Watcher(tune.Callback):
         running = [trial for trial in self._ledger.trials.values() if trial.status == "running"]
         self.was_interrupted = bool(running) and not self.is_ending
         for trial in running:
-            self._ledger.update(trial.number, status="interrupted")
+            self._ledger.update(trial.number, status="interrupted", **self._since_its_last_report(trial))
+
+    def _since_its_last_report(self, trial: Trial) -> dict[str, Any]:
+        """The best epoch of a trial whose process has ended, if it is a later one than the process told."""
+        try:
+            best = Checkpoint.load(self._folders.folder(trial.number))
+        except CheckpointError:
+            return {}
+        epoch = max(trial.epoch, best.epoch)
+        return {"epoch": epoch, "best_epoch": best.epoch, "best_metrics": dict(best.metrics)}
 
 
 def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
@@ -220,13 +246,14 @@ def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _reason(traceback: str) -> str:
-    """What ended a trial, from the traceback that Tune wrote."""
-    if "OutOfMemoryError" in traceback:
+def _reason(failures: str) -> str:
+    """What ended a trial, from the tracebacks of all its failures, as Tune wrote them."""
+    _, _, last = failures.rpartition("Failure # ")
+    if any(sign in last for sign in _SIGNS_OF_FULL_MEMORY):
         return "out of memory; give each trial more, by fewer at once or a smaller batch_size"
-    if any(sign in traceback for sign in _SIGNS_OF_DEATH):
+    if "creation task" not in last and any(sign in last for sign in _SIGNS_OF_DEATH):
         return "its process or its node was lost"
-    return traceback.strip().splitlines()[-1]
+    return last.strip().splitlines()[-1]
 
 
 class _End(tune.Stopper):

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from lstmfcn import storage
+from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
+from lstmfcn.record import Record
 from lstmfcn.report import write_report
 from lstmfcn.storage import Location
-from lstmfcn.sweep import Record
 from lstmfcn.trials import METRICS, Status, Trial, Trials
 
 SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 0.1]}, "batch_size": 32}
@@ -273,3 +274,10 @@ def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
 
 def test_it_lies_where_the_sweep_lies(place: Location) -> None:
     assert "Best trial" in page_of(place, some(2)).text
+
+
+def test_a_sweep_without_a_trial_has_no_report(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [])
+
+    with pytest.raises(OutputError, match="holds a sweep without a trial; there is nothing to show"):
+        write_report(tmp_path)

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.search_space import DEFAULT_RANGES, Choice, Range, SearchSpace
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.search_space import DEFAULT_RANGES, Choice, Range, SearchSpace, read_points
 
 
 def test_every_kind_of_domain_is_read_from_yaml(tmp_path: Path) -> None:
@@ -88,3 +89,13 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(HyperparameterError, match="is not YAML: "):
         SearchSpace.read(tmp_path / "space.yaml")
+
+
+def test_points_are_like_the_whole_space_in_what_they_leave_out(tmp_path: Path) -> None:
+    (tmp_path / "points.yaml").write_text("[{lr: 0.01}, {batch-size: 16, epochs: 7}]")
+    space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "batch_size": 64, "epochs": 5})
+
+    assert read_points(tmp_path / "points.yaml", space) == [
+        Hyperparameters(lr=0.01, batch_size=64, epochs=5),
+        Hyperparameters(batch_size=16, epochs=7),
+    ]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
-from lstmfcn.errors import CheckpointError
+from lstmfcn import storage
+from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger
 from lstmfcn.metrics import Objective
@@ -71,6 +73,26 @@ def test_a_leaderboard_tells_later_sweeps_what_usable_trials_led_to(tmp_path: Pa
     write_leaderboard(tmp_path, [good, ended(2, 0.9, 0.1, status="failed", error="a, b")])
 
     assert read_leaderboard(tmp_path) == [(good.hyperparameters, good.best_metrics)]
+
+
+def test_a_leaderboard_of_an_earlier_version_has_defaults_for_what_was_not_there_yet(tmp_path: Path) -> None:
+    good = ended(1, 0.8, 0.2)
+    write_leaderboard(tmp_path, [good])
+    rows = list(csv.DictReader((tmp_path / "leaderboard.csv").read_text().splitlines()))
+    storage.write_table(
+        tmp_path / "leaderboard.csv",
+        [{name: row[name] for name in row if name != "attention"} for row in rows],
+    )
+
+    assert read_leaderboard(tmp_path) == [(good.hyperparameters, good.best_metrics)]
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n"])
+def test_another_table_is_no_leaderboard(content: str, tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.csv").write_text(content)
+
+    with pytest.raises(DataError, match=r"is no sweep's leaderboard: it has no column status$"):
+        read_leaderboard(tmp_path)
 
 
 def ledger(folder: Path, num_trials: int, **known: object) -> Ledger:

@@ -11,8 +11,9 @@ import ray
 import torch
 
 from lstmfcn.plan import Plan
+from lstmfcn.record import Record
 from lstmfcn.search_space import SearchSpace
-from lstmfcn.sweep import Record, sweep
+from lstmfcn.sweep import sweep
 from tests.samples import TINY, make_dataset
 
 pytestmark = [

@@ -1,0 +1,83 @@
+"""sweep.json: what a sweep computed from what."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lstmfcn import storage
+from lstmfcn.dataset import Dataset
+from lstmfcn.errors import DataError, OutputError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.plan import Plan
+from lstmfcn.storage import Location
+
+RECORD = "sweep.json"
+
+_MAY_CHANGE = {
+    "num_trials",
+    "target",
+    "time_budget",
+    "max_concurrent_trials",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "max_failures",
+    "ensemble",
+}
+"""Of a plan, when its sweep goes on."""
+
+
+class Record(BaseModel):
+    """What a sweep is, and what came of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    plan: Plan
+    search_space: dict[str, Any]
+    points: list[Hyperparameters] = []
+    """Tried first."""
+    data: str
+    """Digest of the training and the validation set."""
+    description: str
+    """Of the training set, in words."""
+    versions: dict[str, str]
+    seconds: float = 0.0
+    """From the call to the results, of all runs of the sweep together."""
+    best_trial: int | None = None
+
+    @classmethod
+    def read(cls, output: Location) -> Self:
+        """Raises OutputError where there is no sweep."""
+        try:
+            return cls.model_validate_json(storage.read_bytes(output / RECORD))
+        except (DataError, ValidationError):
+            raise OutputError(f"{output} holds no {RECORD} of a sweep") from None
+
+    @staticmethod
+    def digest(*datasets: Dataset) -> str:
+        """The same for the same data."""
+        content = hashlib.sha256()
+        for dataset in datasets:
+            content.update("\n".join(dataset.classes.names).encode())
+            content.update(dataset.series.tobytes())
+            content.update(dataset.targets.tobytes())
+        return content.hexdigest()
+
+    def write(self, output: Location) -> None:
+        """Write sweep.json."""
+        storage.write_bytes(output / RECORD, self.model_dump_json(indent=2).encode() + b"\n")
+
+    def refuse_other(self, other: Record) -> None:
+        """Raise OutputError if a sweep that goes on is to be another one."""
+        before, now = (record.plan.model_dump(exclude=_MAY_CHANGE) for record in (self, other))
+        before["search_space"], now["search_space"] = self.search_space, other.search_space
+        for name, value in before.items():
+            if now[name] != value:
+                changed = f"{name} has changed: it was {value}, now it is {now[name]}"
+                raise OutputError(f"--resume: the sweep's {changed}")
+        if self.points != other.points:
+            raise OutputError("--resume: the points that the sweep tries first have changed")
+        if self.data != other.data:
+            raise OutputError("--resume: the sweep's training or validation data has changed")

@@ -1,0 +1,61 @@
+"""What a sweep leaves for its user, as up to date as a killed sweep should have it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import save_best
+from lstmfcn.errors import CheckpointError
+from lstmfcn.metrics import Objective
+from lstmfcn.record import Record
+from lstmfcn.storage import Location
+from lstmfcn.trials import Trial, Trials, ranked, write_leaderboard
+
+BEST = "best"
+
+_SECONDS_BETWEEN_WRITES = 10.0
+
+
+class Results:
+    """leaderboard.csv, best/ and sweep.json, which follow the trials."""
+
+    def __init__(self, record: Record, objective: Objective, output: Location, started: float) -> None:
+        """With the monotonic clock's time at which the sweep, or its resumption, `started`."""
+        self._record, self._objective, self._output, self._started = record, objective, output, started
+        self._trials: dict[int, Trial] = {}
+        self._kept: list[tuple[int, int]] = []
+        self._earlier_seconds = record.seconds
+        self._written = time.monotonic()
+
+    def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
+        """What is known of a sweep that goes on."""
+        self._trials = {trial.number: trial for trial in trials}
+
+    def update(self, trial: Trial) -> None:
+        """What is known of a trial now."""
+        self._trials[trial.number] = trial
+        if time.monotonic() >= self._written + _SECONDS_BETWEEN_WRITES:
+            with suppress(CheckpointError):  # a process may be writing a better one
+                self.write()
+
+    def write(self) -> None:
+        """Write them. What best/ held stays whole until the new checkpoint is."""
+        self._written = time.monotonic()
+        best_first = ranked(self._trials.values(), self._objective)
+        if best_first:
+            write_leaderboard(self._output, best_first)
+        self._keep([trial for trial in best_first[: self._record.plan.ensemble] if trial.is_usable])
+        self._record.seconds = self._earlier_seconds + self._written - self._started
+        self._record.write(self._output)
+
+    def _keep(self, best: Sequence[Trial]) -> None:
+        wanted = [(trial.number, trial.best_epoch) for trial in best]
+        if wanted in ([], self._kept):
+            return
+        folders = [Trials(self._output).folder(trial.number) for trial in best]
+        save_best([Checkpoint.load(folder) for folder in folders], self._output / BEST)
+        self._kept = wanted
+        self._record.best_trial = best[0].number

@@ -1,0 +1,114 @@
+"""Trials that fail: what is tried again, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lstmfcn import tuning
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import TrainingError
+from lstmfcn.plan import Plan
+from lstmfcn.sweep import sweep
+from lstmfcn.trial_process import TrialProcess
+from lstmfcn.trial_run import TrialRun
+from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, read_rows, results, space
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+class Failing(TrialProcess):
+    """Trials that fail, each by its learning rate in its own ways."""
+
+    def running(self) -> TrialRun:
+        if self.config["lr"] == 0.003 and not self._has_failed():
+            raise RuntimeError("it could not be built")
+        return super().running()
+
+    def step(self) -> dict[str, Any]:
+        rate = self.config["lr"]
+        if rate == 0.001:
+            raise RuntimeError("there is no such thing")
+        if rate == 0.002 or (rate == 0.004 and not self._has_failed()):
+            os._exit(1)
+        if rate == 0.004:
+            raise RuntimeError("something else")
+        if rate == 0.005:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().step()
+
+    def _has_failed(self) -> bool:
+        mark = Path(str(self._trials.folder(self.config["number"]))) / "failed"
+        had = mark.exists()
+        mark.touch()
+        return had
+
+
+def test_a_failed_trial_is_tried_again_then_listed_with_its_last_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "TrialProcess", Failing)
+    ranges = space(lr={"categorical": [0.01, 0.001, 0.002, 0.003, 0.004, 0.005]}, epochs=2)
+    plan = Plan(search="grid", max_failures=1, scheduler="none")
+
+    ranked = sweep(TRAIN, VALID, ranges, plan, tmp_path)
+
+    by_rate = sorted(ranked, key=lambda trial: trial.hyperparameters.lr)
+    memory = "out of memory; give each trial more, by fewer at once or a smaller batch_size"
+    assert [(trial.hyperparameters.lr, trial.status, trial.failures, trial.error) for trial in by_rate] == [
+        (0.001, "failed", 1, "RuntimeError: there is no such thing"),
+        (0.002, "failed", 1, "its process or its node was lost"),
+        (0.003, "completed", 1, ""),
+        (0.004, "failed", 1, "RuntimeError: something else"),
+        (0.005, "failed", 1, memory),
+        (0.01, "completed", 0, ""),
+    ]
+    assert [row["error"] for row in read_rows(tmp_path)] == [trial.error for trial in ranked]
+    assert Checkpoint.load(tmp_path / "best").hyperparameters == ranked[0].hyperparameters
+
+
+class Dying(TrialProcess):
+    """Each trial's process dies once, after two reports."""
+
+    def step(self) -> dict[str, Any]:
+        mark = Path(str(self._trials.folder(self.config["number"]))) / "died"
+        report = super().step()
+        if report["epoch"] >= 4 and not mark.exists():
+            self.running().leave()
+            mark.touch()
+            os._exit(1)
+        return report
+
+
+def test_a_trial_whose_process_dies_goes_on_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = space(lr=LEARNING_RATES, epochs=20)
+    plan = Plan(num_trials=2, scheduler="median")
+    undisturbed = sweep(TRAIN, VALID, ranges, plan, tmp_path / "undisturbed")
+    monkeypatch.setattr(tuning, "TrialProcess", Dying)
+
+    disturbed = sweep(TRAIN, VALID, ranges, plan, tmp_path / "disturbed")
+
+    assert results(disturbed) == results(undisturbed)
+    assert [trial.failures for trial in disturbed] == [1, 1]
+
+
+def test_a_sweep_in_which_all_trials_diverge_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    broken = replace(TRAIN, series=np.full_like(TRAIN.series, np.nan))
+
+    with pytest.raises(TrainingError) as failed:
+        sweep(broken, VALID, space(lr=0.001), Plan(num_trials=2), tmp_path)
+
+    assert str(failed.value) == (
+        "none of 2 trials succeeded; the first failed with: "
+        "train_loss became nan in epoch 1; try an lr below 0.001"
+    )
+    assert [row["status"] for row in read_rows(tmp_path)] == ["failed", "failed"]
+    assert not (tmp_path / "best").exists()

@@ -1,0 +1,69 @@
+"""Trials that are judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import HyperparameterError
+from lstmfcn.plan import Plan, SchedulerName
+from lstmfcn.sweep import sweep
+from lstmfcn.trials import Trials
+from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, space
+from tests.samples import TINY
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband", "pbt", "none"])
+def test_every_scheduler_ends_every_trial(scheduler: SchedulerName, tmp_path: Path) -> None:
+    plan = Plan(num_trials=6, scheduler=scheduler)
+
+    trials = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=20), plan, tmp_path)
+
+    assert len(trials) == 6
+    statuses = {trial.status for trial in trials}
+    if scheduler != "hyperband":  # whose brackets are larger than this sweep
+        assert statuses == {"completed", *(["stopped early"] if scheduler in ("asha", "median") else [])}
+    assert statuses <= {"completed", "stopped early"}
+    assert all(trial.epoch == 20 for trial in trials if trial.status == "completed")
+    assert all(trial.epoch % 2 == 0 for trial in trials)  # judged ten times
+
+
+def test_in_a_population_the_worst_goes_on_as_a_copy_of_the_best(tmp_path: Path) -> None:
+    rates = {"categorical": [1e-9, 0.01]}
+    points = [TINY.model_copy(update={"lr": lr, "epochs": 40}) for lr in (0.01, 0.01, 0.01, 1e-9)]
+    plan = Plan(num_trials=4, scheduler="pbt", metric="valid_loss")
+
+    trials = sweep(TRAIN, VALID, space(lr=rates, epochs=40), plan, tmp_path, points=points)
+
+    assert {trial.status for trial in trials} == {"completed"}
+    assert all(trial.best_metrics["valid_loss"] < 0.5 for trial in trials)  # at chance it is 0.69
+    for trial in trials:
+        kept = Checkpoint.load(Trials(tmp_path).folder(trial.number))
+        assert kept.epoch == trial.best_epoch
+        assert kept.metrics["valid_loss"] == trial.best_metrics["valid_loss"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        (
+            {"hidden_size": {"integer": [2, 3]}, "lr": LEARNING_RATES},
+            "scheduler pbt changes lr, dropout, batch_size while networks train; the search space also varies"
+            " hidden_size",
+        ),
+        ({}, "scheduler pbt needs a search space that varies one of lr, dropout, batch_size"),
+    ],
+)
+def test_a_population_needs_a_space_of_what_can_change(
+    ranges: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(HyperparameterError) as refused:
+        sweep(TRAIN, VALID, space(**ranges), Plan(scheduler="pbt"), tmp_path)
+
+    assert str(refused.value) == sentence
+    assert list(tmp_path.iterdir()) == []

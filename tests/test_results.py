@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lstmfcn import results
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.errors import CheckpointError
+from lstmfcn.plan import Plan
+from lstmfcn.record import Record
+from lstmfcn.results import Results
+from lstmfcn.trials import Trial, Trials
+
+
+def make(output: Path, **plan: int) -> Results:
+    record = Record(plan=Plan(**plan), search_space={}, data="", description="", versions={})
+    return Results(record, Plan().objective, output, started=0.0)
+
+
+def trained_trial(output: Path, trained: Checkpoint, number: int, accuracy: float) -> Trial:
+    """One with a checkpoint, whose epoch is its number."""
+    replace(trained, epoch=number).save(Trials(output).folder(number))
+    return Trial(
+        number=number,
+        hyperparameters=trained.hyperparameters,
+        best_epoch=number,
+        best_metrics={"valid_accuracy": accuracy, "valid_loss": 1.0},
+    )
+
+
+def test_the_best_follows_the_trials_now_and_then(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = make(tmp_path)
+    kept.update(trained_trial(tmp_path, trained, 1, 0.5))
+    assert not (tmp_path / "best").exists()
+    monkeypatch.setattr(results, "_SECONDS_BETWEEN_WRITES", 0.0)
+
+    epochs = []
+    for number, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25)):
+        kept.update(trained_trial(tmp_path, trained, number, accuracy))
+        epochs.append(Checkpoint.load(tmp_path / "best").epoch)
+
+    assert epochs == [1, 2, 2]
+    assert Record.read(tmp_path).best_trial == 2
+    assert len((tmp_path / "leaderboard.csv").read_text().splitlines()) == 4
+
+
+def test_a_checkpoint_that_is_being_replaced_is_left_for_later(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_SECONDS_BETWEEN_WRITES", 0.0)
+    kept = make(tmp_path)
+    trial = trained_trial(tmp_path, trained, 1, 0.5)
+    kept.update(trial)
+    better = trained_trial(tmp_path, trained, 2, 0.75)
+    (weights,) = Trials(tmp_path).folder(2).glob("weights-*")
+    content = Path(str(weights)).read_bytes()
+    Path(str(weights)).unlink()
+
+    kept.update(better)
+    assert Checkpoint.load(tmp_path / "best").epoch == 1
+    with pytest.raises(CheckpointError, match="is missing"):
+        kept.write()
+
+    Path(str(weights)).write_bytes(content)
+    kept.update(better)
+    assert Checkpoint.load(tmp_path / "best").epoch == 2
+
+
+def test_an_ensemble_takes_the_place_of_one_network_and_the_other_way_round(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    trials = [trained_trial(tmp_path, trained, number, 0.25 * number) for number in (1, 2, 3)]
+    for ensemble, expected in ((1, [3]), (3, [3, 2, 1]), (2, [3, 2]), (1, [3])):
+        kept = make(tmp_path, ensemble=ensemble)
+        kept.begin(trials, 3)
+        kept.write()
+
+        best = load_checkpoint(tmp_path / "best")
+        members = best.members if isinstance(best, Ensemble) else (best,)
+        assert [member.epoch for member in members] == expected
+        names = {path.name for path in (tmp_path / "best").iterdir()}
+        assert len(names) == (2 if ensemble == 1 else 1 + ensemble)
