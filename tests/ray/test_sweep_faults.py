@@ -30,23 +30,24 @@ from tests.samples import TINY, make_dataset, write_csv
 pytestmark = pytest.mark.long
 
 NUM_TRIALS = 12
-TRAINING_SECONDS = 15
-"""That the trials of a sweep take here, together, on two cores."""
+TRAINING_SECONDS = 45
+"""That the trials of a sweep take here, together, on two cores; each takes longer than its state is old."""
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> list[str]:
-    """A sweep of a dozen trials that take some seconds each; the output's flag is left to add."""
-    ranges = {**TINY.model_dump(), "lr": {"log_uniform": [0.0003, 0.01]}, "epochs": {"integer": [200, 600]}}
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(ranges))
-    write_csv(tmp_path / "train.csv", make_dataset(40), labelled=True)
-    write_csv(tmp_path / "valid.csv", make_dataset(20, seed=1), labelled=True)
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A sweep of a dozen trials; the output's flag is left to add."""
+    folder = tmp_path_factory.mktemp("inputs")
+    ranges = {**TINY.model_dump(), "lr": {"log_uniform": [0.0003, 0.01]}, "epochs": {"integer": [1000, 2000]}}
+    (folder / "space.yaml").write_text(yaml.safe_dump(ranges))
+    write_csv(folder / "train.csv", make_dataset(40), labelled=True)
+    write_csv(folder / "valid.csv", make_dataset(20, seed=1), labelled=True)
     return [
         sys.executable,
         "-m",
         "jobs.tune",
-        *("--training", str(tmp_path / "train.csv"), "--validation", str(tmp_path / "valid.csv")),
-        *("--search-space", str(tmp_path / "space.yaml"), "--num-trials", str(NUM_TRIALS)),
+        *("--training", str(folder / "train.csv"), "--validation", str(folder / "valid.csv")),
+        *("--search-space", str(folder / "space.yaml"), "--num-trials", str(NUM_TRIALS)),
         "--output",
     ]
 
@@ -63,9 +64,9 @@ def ended(output: Path) -> dict[int, Trial]:
 
 
 def kill_driver(command: list[str], output: Path, seconds: float) -> None:
-    """Start a sweep and kill it so many seconds after its first trial's first report."""
+    """Start a sweep and kill it so many seconds after a trial's first checkpoint."""
     with subprocess.Popen(command) as driver:
-        while not list(output.glob("trials/*/metrics.csv")):
+        while not list(output.glob("trials/*/checkpoint.json")):
             assert driver.poll() is None
             time.sleep(0.05)
         time.sleep(seconds)
@@ -75,11 +76,12 @@ def kill_driver(command: list[str], output: Path, seconds: float) -> None:
 PLAIN = ["--scheduler", "none"]
 
 
-@pytest.fixture
-def undisturbed(command: list[str], tmp_path: Path) -> dict[str, tuple[str, ...]]:
+@pytest.fixture(scope="module")
+def undisturbed(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
     """What the sweep leads to when nothing is killed."""
-    subprocess.run([*command, str(tmp_path / "undisturbed"), *PLAIN], check=True)
-    return results(tmp_path / "undisturbed")
+    output = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run([*command, str(output), *PLAIN], check=True)
+    return results(output)
 
 
 def test_a_sweep_whose_driver_is_killed_goes_on_to_the_same_leaderboard(
@@ -133,7 +135,7 @@ def test_a_sweep_whose_trials_processes_are_killed_ends_with_the_same_leaderboar
     with subprocess.Popen([*command, str(output), *PLAIN]) as driver:
         while driver.poll() is None and num_killed < 3:
             time.sleep(moments.uniform(3, 6))
-            num_killed += list(output.glob("trials/*/metrics.csv")) != [] and kill_a_trial(
+            num_killed += list(output.glob("trials/*/checkpoint.json")) != [] and kill_a_trial(
                 psutil.Process(driver.pid)
             )
         assert driver.wait(timeout=120) == 0
