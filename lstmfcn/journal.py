@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
 
@@ -75,8 +76,13 @@ class Journal:
         return (self._work_folder / _PLAN).exists()
 
     def begin(self, plan: dict[str, Any]) -> None:
-        """Remove what earlier transforms have left, and record what is going to be computed."""
-        inputs = {name for name, *_ in plan["input"]} | set(self._earlier_inputs())
+        """Remove what earlier transforms have left, and record what is going to be computed.
+
+        Raises OutputError when an output would lie where another one needs a folder.
+        """
+        own = {name for name, *_ in plan["input"]}
+        self._refuse_clashes(own)
+        inputs = own | set(self._earlier_inputs())
         self._run = uuid4().hex
         self.take_over()
         self._write_plan({"input": [[name] for name in inputs]})  # for the next, if this one ends here
@@ -86,6 +92,15 @@ class Journal:
         for name in set(storage.names(self._work_folder)) - {_OWNER, _PLAN}:
             with suppress(OSError):  # where an earlier run still writes
                 storage.remove(self._work_folder, name)
+
+    def _refuse_clashes(self, inputs: set[str]) -> None:
+        folders = {str(folder) for name in inputs for folder in PurePosixPath(name).parents}
+        files = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
+        for name in sorted(folders & (files | {_SUMMARY, _WORK_FOLDER})):
+            raise OutputError(
+                f"the input's folder {name} has the name of a file or folder that a transform writes to"
+                f" {self.output}; rename it"
+            )
 
     def _earlier_inputs(self) -> Iterator[str]:
         """Paths, below the input folder, of the files that an earlier transform to this folder has read."""

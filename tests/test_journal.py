@@ -149,6 +149,19 @@ def test_starting_over_removes_what_earlier_transforms_wrote_and_nothing_else(pl
     assert sorted(storage.names(output)) == [".transform", "nohup.out"]
 
 
+@pytest.mark.parametrize("folder", ["a.csv.out", "a.csv.rejects.csv", "transform.json", ".transform"])
+def test_a_folder_of_the_input_with_the_name_of_a_result_is_refused_before_anything_changes(
+    folder: str, tmp_path: Path
+) -> None:
+    storage.write_bytes(tmp_path / "transform.json", b"{}")
+    clash = [["a.csv", 10, 1], [f"{folder}/b.csv", 10, 1]]
+
+    with pytest.raises(OutputError, match=f"^the input's folder {folder} has the name of a file or folder"):
+        Journal(tmp_path).begin({**PLAN, "input": clash})
+
+    assert storage.names(tmp_path) == ["transform.json"]
+
+
 def test_another_programs_transform_json_is_replaced(tmp_path: Path) -> None:
     storage.write_bytes(tmp_path / "transform.json", b"[1]")
 
