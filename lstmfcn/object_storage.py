@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -106,6 +107,12 @@ class ObjectPath:
         selector = fs.FileSelector(str(self.key), allow_not_found=True, recursive=recursive)
         return list(self._filesystem().get_file_info(selector))
 
+    def names(self) -> set[str]:
+        """Of the objects and folders in this one."""
+        # In Google's store pyarrow lists no folder, unless an object stands for it, but what is in it.
+        infos = self.below(recursive=self.scheme == "gs")
+        return {PurePosixPath(info.path).relative_to(self.key).parts[0] for info in infos}
+
     def upload(self, file: Path) -> None:
         """Let the content of a local file appear here, whole."""
         # In a thread, which Ctrl-C can't end half-way: a stream left open completes its upload all the same.
@@ -128,7 +135,8 @@ class ObjectPath:
             case fs.FileType.File:
                 self._filesystem().delete_file(str(self.key))
             case fs.FileType.Directory:
-                self._filesystem().delete_dir(str(self.key))
+                with suppress(FileNotFoundError):  # in Google's store, by the object that isn't there for it
+                    self._filesystem().delete_dir(str(self.key))
 
     def _info(self) -> fs.FileInfo:
         return self._filesystem().get_file_info(str(self.key))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +12,13 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
+from lstmfcn import object_storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 from lstmfcn.training import fit
 from tests.samples import TINY, make_dataset
+from tests.servers import free_port, wait_for_port
 
 # One thread: with several, tests crawl on a machine whose cores are busy.
 torch.set_num_threads(1)
@@ -48,10 +52,40 @@ def bucket() -> Iterator[ObjectPath]:
     server.stop()
 
 
-@pytest.fixture(params=["disk", "object storage"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, bucket: ObjectPath) -> Location:
-    """An empty folder on a disk and one in object storage."""
-    return tmp_path if request.param == "disk" else bucket / tmp_path.name
+@pytest.fixture(scope="session")
+def google_bucket() -> Iterator[ObjectPath]:
+    """Of a server on this machine that speaks the protocol of Google's store, for this process only."""
+    port = free_port()
+    options = ("--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", "bucket")
+    # Not in a thread: pyarrow holds the interpreter's lock while it opens a file of this store.
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gcp_storage_emulator", "start", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_port(port)
+    with pytest.MonkeyPatch.context() as m:
+        store = fs.GcsFileSystem(anonymous=True, scheme="http", endpoint_override=f"127.0.0.1:{port}")
+        elsewhere = object_storage._filesystem
+        m.setattr(
+            object_storage, "_filesystem", lambda name: store if name == "gs://bucket" else elsewhere(name)
+        )
+        yield ObjectPath.parse("gs://bucket")
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(params=["disk", "s3", "gs"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, bucket: ObjectPath, google_bucket: ObjectPath
+) -> Location:
+    """An empty folder on a disk and in each kind of object storage."""
+    places: dict[str, Location] = {
+        "disk": tmp_path,
+        "s3": bucket / tmp_path.name,
+        "gs": google_bucket / tmp_path.name,
+    }
+    return places[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,15 +27,9 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
+from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

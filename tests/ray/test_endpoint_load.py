@@ -24,8 +24,9 @@ import pytest
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.training import fit
-from tests.ray.test_endpoint import CSV, free_port
+from tests.ray.test_endpoint import CSV
 from tests.samples import LENGTH, TINY, make_dataset
+from tests.servers import free_port
 
 pytestmark = pytest.mark.long
 

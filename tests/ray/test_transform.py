@@ -167,6 +167,7 @@ def test_all_faults_that_were_read_are_told_with_the_files_rows_and_columns(
 
 
 @needs_ray
+@pytest.mark.parametrize("place", ["disk", "s3"], indirect=True)  # Ray's processes reach no other
 @pytest.mark.usefixtures("small_ranges")
 def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
     series_csv: Path, trained: Checkpoint, place: Location
