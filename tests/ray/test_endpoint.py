@@ -20,10 +20,13 @@ import psutil
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
@@ -269,6 +272,37 @@ def mutated(body: bytes, random: Random) -> bytes:
         )
         changed[at : at + random.randint(0, 3)] = piece
     return bytes(changed)
+
+
+CELLS = st.one_of(
+    st.floats(width=32).map(str),
+    st.sampled_from(["", "1", ".5", "-0", '"2"', " 3 ", "1e39", "1_0", "0x1F", "nan", "x", '"', "\ufeff"]),
+)
+ROWS = st.lists(CELLS, min_size=LENGTH - 1, max_size=LENGTH + 1).map(",".join)
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    st.lists(ROWS, max_size=3).flatmap(
+        lambda rows: st.sampled_from(["\n", "\r\n", "\r", "\n\n"]).map(lambda end: end.join(rows).encode())
+    ),
+    st.lists(st.lists(st.floats(-1e30, 1e30), min_size=LENGTH, max_size=LENGTH), min_size=1, max_size=3).map(
+        lambda rows: "\n".join(",".join(map(str, row)) for row in rows).encode()
+    ),
+)
+
+
+@given(body=BODIES)
+def test_any_body_gets_the_predictors_bytes_or_its_sentence(
+    launched: tuple[httpx.Client, psutil.Process], trained: Checkpoint, body: bytes
+) -> None:
+    client, _ = launched
+    try:
+        expected = (200, Predictor(trained).predict_csv(body, source="body").decode())
+    except DataError as error:
+        expected = (400, f"{error}\n")
+
+    response = client.post("/invocations", content=body, headers=CSV)
+
+    assert (response.status_code, response.text) == expected
 
 
 HEADERS: dict[bytes, list[bytes]] = {
