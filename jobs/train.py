@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lstmfcn import history, storage
+from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import FILE_NAME, Checkpoint
 from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
+from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.progress import Progress
 from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import ScalingMethod
-from lstmfcn.training import Epoch, TrainingPrecision, fit
+from lstmfcn.training import ClassWeight, Epoch, TrainingPrecision, fit
 
 
 def train(
@@ -23,6 +25,8 @@ def train(
     output: LocationFlag,
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
     recipe: RecipeName = "reference",
+    class_weight: ClassWeight = "none",
+    calibrate: bool = False,
     scaling: ScalingMethod = "series",
     patience: Count | None = None,
     seed: Seed = 0,
@@ -48,6 +52,8 @@ def train(
         recipe: How it is trained: reference, with a fixed learning rate; paper, as the paper's code, which
             keeps the epoch of the lowest train_loss; fast, in a tenth of the epochs. What a recipe chooses of
             lr, batch_size and epochs gives way to what is given here.
+        class_weight: balanced lets every class weigh alike in the training loss, however rare it is.
+        calibrate: Scale the probabilities to fit the validation data; labels stay the same.
         scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.
@@ -56,6 +62,8 @@ def train(
         overwrite: Replace the result that the output folder holds.
     """
     storage.check_output(output, FILE_NAME, overwrite=overwrite)
+    if calibrate and validation is None:
+        raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)
     train_set = read_training(training)
     valid_set = None
@@ -72,6 +80,7 @@ def train(
                 valid_set,
                 hyperparameters,
                 recipe=recipe,
+                class_weight=class_weight,
                 scaling=scaling,
                 seed=seed,
                 patience=patience,
@@ -83,6 +92,8 @@ def train(
                 epochs.append(replace(epoch, checkpoint=None))
     finally:
         if best is not None:
+            if calibrate and valid_set is not None:
+                best = calibrated(best, valid_set)
             best.save(output)
             history.write_history(output, epochs, best.epoch)
             print(f"best epoch: {best.epoch} of {len(epochs)}, checkpoint in {output}")

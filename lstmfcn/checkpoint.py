@@ -48,6 +48,7 @@ class _Document(BaseModel):
     scaling: Scaling
     epoch: int
     metrics: dict[str, float]
+    temperature: float = Field(1.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Checkpoint:
     """Of that epoch: train_loss, train_accuracy, and with validation valid_loss, valid_accuracy."""
     weights: Mapping[str, Tensor]
     """On the CPU, with the names of LSTMFCN's parameters and buffers."""
+    temperature: float = 1.0
+    """By which logits are divided before the softmax."""
 
     def build_model(self) -> LSTMFCN:
         """The network with these weights, on the CPU, in evaluation mode."""
@@ -77,6 +80,7 @@ class Checkpoint:
             self.hyperparameters.model_dump_json(),
             *self.classes.names,
             self.scaling.model_dump_json(),
+            str(self.temperature),
         ]
         content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
         content.update("\n".join(described).encode())
@@ -103,6 +107,7 @@ class Checkpoint:
             scaling=self.scaling,
             epoch=self.epoch,
             metrics=dict(self.metrics),
+            temperature=self.temperature,
         )
         storage.write_bytes(directory / name, content)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
@@ -126,6 +131,7 @@ class Checkpoint:
             document.epoch,
             document.metrics,
             weights,
+            document.temperature,
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from sklearn import metrics
 
 from lstmfcn import plots, storage
+from lstmfcn.calibration import expected_calibration_error
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.predictor import Predictor
 from lstmfcn.storage import Location
@@ -33,7 +34,8 @@ class Evaluation:
     confusion: NDArray[np.int64]
     """(true class, predicted class): counts."""
     summary: dict[str, Any]
-    """accuracy, num_cases, macro averages, for each label its scores; and the confusion."""
+    """accuracy, num_cases, log_loss (in nats), expected_calibration_error, macro averages, for each label its
+    scores; and the confusion."""
 
     def table(self) -> str:
         """Accuracy and a line for each class, to read."""
@@ -42,7 +44,11 @@ class Evaluation:
         for label, scores in self.summary["classes"].items():
             numbers = "{precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:6d}".format(**scores)
             lines.append(f"{label:>{width}}  {numbers}")
-        head = f"accuracy: {self.summary['accuracy']:.8f} in {self.summary['precision']}"
+        head = (
+            f"accuracy: {self.summary['accuracy']:.8f} in {self.summary['precision']};"
+            f" log-loss: {self.summary['log_loss']:.4f},"
+            f" expected calibration error: {self.summary['expected_calibration_error']:.4f}"
+        )
         return "\n".join([head, *lines])
 
     def save(self, output: Location) -> None:
@@ -56,7 +62,9 @@ class Evaluation:
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     """Score a predictor on labelled series."""
-    predicted = predictor.positions(dataset.series)
+    probabilities = predictor.probabilities(dataset.series).astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 sums to 1 less exactly
+    predicted = probabilities.argmax(axis=1)
     positions = range(len(dataset.classes))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         dataset.targets, predicted, labels=list(positions), zero_division=0
@@ -75,6 +83,8 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         "accuracy": float(metrics.accuracy_score(dataset.targets, predicted)),
         "num_cases": len(dataset),
         "precision": predictor.precision,
+        "log_loss": float(metrics.log_loss(dataset.targets, probabilities, labels=list(positions))),
+        "expected_calibration_error": expected_calibration_error(probabilities, dataset.targets),
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),

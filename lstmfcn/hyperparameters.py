@@ -26,9 +26,6 @@ class Hyperparameters(BaseModel):
 
     num_layers: int = _limited(1, "LSTM layers, each followed by dropout", at_most=64)
     hidden_size: int = _limited(8, "Units of each LSTM layer", at_most=8192)
-    attention: int = Field(
-        0, ge=0, le=1, description="1 for attention LSTM layers (ALSTM-FCN); see below what they amount to"
-    )
     dropout: float = Field(0.8, ge=0, lt=1, description="Share of LSTM outputs dropped in training")
     filters_1: int = _limited(128, "Filters of the first convolution", at_most=8192)
     filters_2: int = _limited(256, "Filters of the second convolution", at_most=8192)
@@ -39,6 +36,9 @@ class Hyperparameters(BaseModel):
     lr: float = Field(0.001, gt=0, le=10, description="Learning rate of Adam")
     batch_size: int = _limited(128, "Series per optimiser step", at_most=1_000_000)
     epochs: int = _limited(2000, "Passes over the training set", at_most=1_000_000)
+    attention: int = Field(
+        0, ge=0, le=1, description="1 for attention LSTM layers (ALSTM-FCN); see below what they amount to"
+    )
 
     if not TYPE_CHECKING:  # type checkers see the constructor that pydantic makes from the fields
 

@@ -38,7 +38,8 @@ class InferenceNetwork:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: LSTMFCN, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: LSTMFCN, dtype: torch.dtype = torch.float32, temperature: float = 1.0) -> None:
+        self._temperature = temperature
         self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, OneStepLSTM)]
         self._weight = _aligned(model.linear.weight, model.linear.out_features)
         self._bias = model.linear.bias.clone()
@@ -76,7 +77,7 @@ class InferenceNetwork:
     @torch.inference_mode()
     def __call__(self, series: Tensor) -> Tensor:
         """Scaled series (batch, length) -> probabilities (batch, classes)."""
-        return torch.softmax(self.logits(series), dim=1)
+        return torch.softmax(self.logits(series) / self._temperature, dim=1)
 
 
 class _LSTMStep:

@@ -10,7 +10,7 @@ from lstmfcn.metrics import MetricName, Mode, Objective
 from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search import SearchName
-from lstmfcn.training import TrainingPrecision
+from lstmfcn.training import ClassWeight, TrainingPrecision
 
 SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
 
@@ -59,6 +59,12 @@ class Plan(BaseModel):
         "reference",
         description="How networks are trained: reference, paper or fast; what a recipe chooses of lr,"
         " batch_size and epochs gives way to the search space",
+    )
+    class_weight: ClassWeight = Field(
+        "none", description="balanced lets every class weigh alike in the training loss, however rare"
+    )
+    calibrate: bool = Field(
+        False, description="Scale the best's probabilities to fit the validation data; labels stay the same"
     )
     scaling: ScalingMethod = Field(
         "series",

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -52,6 +54,28 @@ def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> b
         for row, column in np.ndindex(counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
+    return _png(figure)
+
+
+def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], title: str) -> bytes:
+    """A series, (length,), coloured by what each of its time steps speaks for, (length,): red for, blue
+    against.
+    """
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(1, len(values) + 1)
+    most = float(np.abs(shares).max()) or 1.0
+    points = np.stack([steps, values], axis=1)
+    segments = np.stack([points[:-1], points[1:]], axis=1)
+    axes.plot(steps, values, color="0.85", linewidth=4)
+    line = LineCollection(list(segments), cmap="coolwarm", norm=Normalize(-most, most), linewidth=2.5)
+    line.set_array((shares[:-1] + shares[1:]) / 2)
+    axes.add_collection(line)
+    figure.colorbar(line, ax=axes, label="contribution to the logit")
+    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_xlabel("time step")
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.3)
     return _png(figure)
 
 

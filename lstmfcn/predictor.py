@@ -115,7 +115,7 @@ class _Member:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self._scaling = checkpoint.scaling
         self._device = device
-        self._network = InferenceNetwork(checkpoint.build_model().to(device), dtype)
+        self._network = InferenceNetwork(checkpoint.build_model().to(device), dtype, checkpoint.temperature)
 
     @property
     def fills_up_to(self) -> int:

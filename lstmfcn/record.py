@@ -25,6 +25,7 @@ _MAY_CHANGE = {
     "gpus_per_trial",
     "max_failures",
     "ensemble",
+    "calibrate",
 }
 """Of a plan, when its sweep goes on."""
 

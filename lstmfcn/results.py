@@ -6,7 +6,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import save_best
 from lstmfcn.errors import CheckpointError
 from lstmfcn.metrics import Objective
@@ -41,21 +43,26 @@ class Results:
             with suppress(CheckpointError):  # a process may be writing a better one
                 self.write()
 
-    def write(self) -> None:
+    def write(self, calibrate_on: Dataset | None = None) -> None:
         """Write them. What best/ held stays whole until the new checkpoint is."""
         self._written = time.monotonic()
         best_first = ranked(self._trials.values(), self._objective)
         if best_first:
             write_leaderboard(self._output, best_first)
-        self._keep([trial for trial in best_first[: self._record.plan.ensemble] if trial.is_usable])
+        self._keep(
+            [trial for trial in best_first[: self._record.plan.ensemble] if trial.is_usable], calibrate_on
+        )
         self._record.seconds = self._earlier_seconds + self._written - self._started
         self._record.write(self._output)
 
-    def _keep(self, best: Sequence[Trial]) -> None:
+    def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
         wanted = [(trial.number, trial.best_epoch) for trial in best]
-        if wanted in ([], self._kept):
+        if not wanted or (wanted == self._kept and calibrate_on is None):
             return
         folders = [Trials(self._output).folder(trial.number) for trial in best]
-        save_best([Checkpoint.load(folder) for folder in folders], self._output / BEST)
+        checkpoints = [Checkpoint.load(folder) for folder in folders]
+        if calibrate_on is not None:
+            checkpoints = [calibrated(checkpoint, calibrate_on) for checkpoint in checkpoints]
+        save_best(checkpoints, self._output / BEST)
         self._kept = wanted
         self._record.best_trial = best[0].number

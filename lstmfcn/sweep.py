@@ -109,7 +109,7 @@ def sweep(
         if ledger.num_left:
             run_trials(data, plan, space, gpus_per_trial, ledger, output)
     finally:
-        results.write()
+        results.write(calibrate_on=validation if plan.calibrate else None)
         for trial in ledger.trials.values():
             if trial.has_ended:
                 storage.remove(trials.folder(trial.number), STATE)

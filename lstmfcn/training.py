@@ -7,8 +7,9 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,10 @@ from lstmfcn.scaling import Scaling, ScalingMethod
 from lstmfcn.training_state import TrainingState
 
 TrainingPrecision = Literal["fp32", "bf16"]
+ClassWeight = Literal["none", "balanced"]
+"""In the training loss, and so in train_loss: balanced weighs a class's series by the inverse of its
+share of them."""
+CLASS_WEIGHTS: tuple[ClassWeight, ...] = get_args(ClassWeight)
 
 _EVALUATION_BATCH = 256
 _SHARE_OF_FREE_GPU_MEMORY = 0.5
@@ -75,6 +80,7 @@ class Trainer:
         *,
         objective: Objective | None = None,
         recipe: RecipeName = "reference",
+        class_weight: ClassWeight = "none",
         seed: int = 0,
         devices: Sequence[torch.device] = (CPU,),
         precision: TrainingPrecision = "fp32",
@@ -99,6 +105,7 @@ class Trainer:
         self._network = network
         self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, self._recipe.weight_decay)
         self._train_set = _on_device(train, self._device)
+        self._class_weights = None if class_weight == "none" else _balanced(train).to(self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
 
     @property
@@ -158,7 +165,7 @@ class Trainer:
             batch_targets = targets[chosen].to(self._device)
             self._optimiser.zero_grad()
             logits = self._network(series[chosen].to(self._device))
-            loss = nn.functional.cross_entropy(logits, batch_targets)
+            loss = nn.functional.cross_entropy(logits, batch_targets, self._class_weights)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.lr = self._recipe.learning_rate(
                 self.hyperparameters, losses, number / len(bounds)
@@ -198,6 +205,7 @@ def fit(
     *,
     scaling: ScalingMethod = "series",
     recipe: RecipeName = "reference",
+    class_weight: ClassWeight = "none",
     seed: int = 0,
     patience: int | None = None,
     devices: Sequence[torch.device] = (CPU,),
@@ -213,6 +221,7 @@ def fit(
         TrainingData.scaled(training, validation, scaling),
         hyperparameters or Hyperparameters(),
         recipe=recipe,
+        class_weight=class_weight,
         seed=seed,
         devices=devices,
         precision=precision,
@@ -258,6 +267,13 @@ def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
         if series.nbytes > _SHARE_OF_FREE_GPU_MEMORY * free_bytes:
             return series.pin_memory(), targets.pin_memory()
     return series.to(device), targets.to(device)
+
+
+def _balanced(dataset: Dataset) -> Tensor:
+    """(classes,): as scikit-learn has it, num_cases / (num_classes * cases of the class)."""
+    counts = np.bincount(dataset.targets, minlength=len(dataset.classes))
+    weights = len(dataset) / (len(dataset.classes) * np.maximum(counts, 1))
+    return torch.from_numpy(weights.astype(np.float32))
 
 
 def _validate(network: nn.Module, valid_set: tuple[Tensor, Tensor], device: torch.device) -> dict[str, float]:

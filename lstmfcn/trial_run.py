@@ -19,7 +19,7 @@ from lstmfcn.metrics import Objective
 from lstmfcn.recipe import RecipeName
 from lstmfcn.storage import Location
 from lstmfcn.tensorboard import write_events
-from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_state import TrainingState
 from lstmfcn.trials import METRICS
 
@@ -35,6 +35,7 @@ class TrialSettings:
 
     objective: Objective
     recipe: RecipeName
+    class_weight: ClassWeight
     seed: int
     precision: TrainingPrecision
     judged_every: int | None
@@ -60,6 +61,7 @@ class TrialRun:
             hyperparameters,
             objective=settings.objective,
             recipe=settings.recipe,
+            class_weight=settings.class_weight,
             seed=settings.seed,
             devices=devices,
             precision=settings.precision,

@@ -77,7 +77,14 @@ def run_trials(
     asked = (plan.cpus_per_trial, gpus_per_trial)
     watcher = _Watcher(ledger, plan, trials, asked)
     judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
-    settings = TrialSettings(plan.objective, plan.recipe, plan.seed, plan.precision, judged_every)
+    settings = TrialSettings(
+        objective=plan.objective,
+        recipe=plan.recipe,
+        class_weight=plan.class_weight,
+        seed=plan.seed,
+        precision=plan.precision,
+        judged_every=judged_every,
+    )
     trainable = tune.with_parameters(TrialProcess, data=data, trials=trials, settings=settings)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": gpus_per_trial}),

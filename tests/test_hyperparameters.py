@@ -8,7 +8,6 @@ def test_defaults_are_those_of_the_reference_algorithm_without_attention() -> No
     assert Hyperparameters().model_dump() == {
         "num_layers": 1,
         "hidden_size": 8,
-        "attention": 0,
         "dropout": 0.8,
         "filters_1": 128,
         "filters_2": 256,
@@ -19,6 +18,7 @@ def test_defaults_are_those_of_the_reference_algorithm_without_attention() -> No
         "lr": 0.001,
         "batch_size": 128,
         "epochs": 2000,
+        "attention": 0,
     }
 
 
@@ -35,9 +35,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         Hyperparameters.from_mapping({"learning_rate": 0.1})
 
     assert str(refused.value) == (
-        "unknown hyperparameter 'learning_rate'; the hyperparameters are num_layers, hidden_size, attention, "
-        "dropout, filters_1, filters_2, filters_3, kernel_size_1, kernel_size_2, kernel_size_3, lr, "
-        "batch_size, epochs"
+        "unknown hyperparameter 'learning_rate'; the hyperparameters are num_layers, hidden_size, dropout, "
+        "filters_1, filters_2, filters_3, kernel_size_1, kernel_size_2, kernel_size_3, lr, batch_size, "
+        "epochs, attention"
     )
 
 

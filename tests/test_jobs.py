@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluate import evaluate
+from jobs.explain import explain
 from jobs.train import train
 from jobs.tune import tune
 from lstmfcn import command, storage
+from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.training import Epoch, Trainer
-from tests.samples import BROKEN_FOR_ANY_JOB, LENGTH, broken_input, make_dataset, write_csv
+from tests.samples import BROKEN_FOR_ANY_JOB, BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
 
 SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
 
@@ -156,6 +158,79 @@ def test_training_and_evaluation_read_and_write_object_storage(
     assert status_of(evaluate, *flags) == 0
 
     assert set(storage.names(place / "evaluation")) == {"evaluation.json", "confusion-matrix.png"}
+
+
+def test_train_calibrates_on_the_validation_data(train_csv: Path, valid_csv: Path, tmp_path: Path) -> None:
+    flags = ("--training", train_csv, "--validation", valid_csv, "--epochs", 2, *SMALL)
+    assert status_of(train, *flags, "--output", tmp_path / "plain") == 0
+    assert status_of(train, *flags, "--output", tmp_path / "calibrated", "--calibrate") == 0
+
+    plain, warm = Checkpoint.load(tmp_path / "plain"), Checkpoint.load(tmp_path / "calibrated")
+    assert plain.temperature == 1.0
+    assert warm.temperature == calibrated(plain, make_dataset(10, seed=1)).temperature
+
+
+def test_calibration_without_validation_data_is_refused(
+    train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(capsys, tmp_path / "output", train, "--training", train_csv, "--calibrate")
+
+    assert told == "--calibrate needs validation data; add --validation\n"
+
+
+@pytest.fixture
+def data_csv(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "data.csv", make_dataset(5, seed=2), labelled=False)
+
+
+def test_explain_writes_a_picture_of_each_row_and_the_values(
+    data_csv: Path, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "explanation"
+    flags = ("--checkpoint", checkpoint_folder, "--data", data_csv, "--output", output)
+
+    assert status_of(explain, *flags, "--rows", "5,1") == 0
+
+    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-1.png", "row-5.png"}
+    rows = list(csv.DictReader((output / "explanation.csv").read_text().splitlines()))
+    assert [(row["row"], row["label"]) for row in rows] == [("1", "down"), ("5", "down")]
+    assert list(rows[0])[2:] == ["recurrent", *(f"step_{step}" for step in range(1, LENGTH + 1))]
+    assert status_of(explain, *flags, "--rows", "2") == 2
+    assert status_of(explain, *flags, "--rows", "2", "--overwrite") == 0
+    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-2.png"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("6", "--rows names row 6; {data} has 5 rows"),
+        ("0", "--rows is '0'; it must be numbers from 1, separated by commas"),
+        ("1,two", "--rows is '1,two'; it must be numbers from 1, separated by commas"),
+    ],
+)
+def test_rows_that_are_not_there_are_refused(
+    rows: str,
+    sentence: str,
+    data_csv: Path,
+    checkpoint_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ("--checkpoint", checkpoint_folder, "--data", data_csv, "--rows", rows)
+
+    told = refused(capsys, tmp_path / "output", explain, *flags)
+
+    assert told == sentence.format(data=data_csv) + "\n"
+
+
+@pytest.mark.parametrize("kind", [*BROKEN_IN_A_FILE, "missing file", "wrong length"])
+def test_broken_data_to_explain_is_refused_in_one_sentence(
+    kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = broken_input(kind, tmp_path / "input", labelled=False)
+    flags = ("--checkpoint", checkpoint_folder, "--data", path)
+
+    assert str(path) in refused(capsys, tmp_path / "output", explain, *flags)
 
 
 def refused(

@@ -13,6 +13,13 @@ def test_a_confusion_matrix_of_any_size_is_drawn(num_classes: int) -> None:
     assert plots.confusion_matrix(np.eye(num_classes, dtype=np.int64), names).startswith(PNG)
 
 
+@pytest.mark.parametrize("shares", [[0.0, 0.0], [-1.0, 0.5], [0.25, 0.5]])
+def test_contributions_of_any_sign_are_drawn(shares: list[float]) -> None:
+    values = np.array([1.0, 2.0], np.float32)
+
+    assert plots.contributions(values, np.array(shares, np.float32), "row $1$").startswith(PNG)
+
+
 @pytest.mark.parametrize("num_epochs", [1, 5])
 def test_a_learning_curve_of_any_length_is_drawn(num_epochs: int) -> None:
     epochs = [{"train_loss": 1.0, "train_accuracy": 0.5}] * num_epochs

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn import results
+from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import CheckpointError
@@ -13,6 +14,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.results import Results
 from lstmfcn.trials import Trial, Trials
+from tests.samples import make_dataset
 
 
 def make(output: Path, **plan: int) -> Results:
@@ -85,3 +87,14 @@ def test_an_ensemble_takes_the_place_of_one_network_and_the_other_way_round(
         assert [member.epoch for member in members] == expected
         names = {path.name for path in (tmp_path / "best").iterdir()}
         assert len(names) == (2 if ensemble == 1 else 1 + ensemble)
+
+
+def test_the_best_is_calibrated_when_the_sweep_ends(trained: Checkpoint, tmp_path: Path) -> None:
+    kept = make(tmp_path)
+    kept.begin([trained_trial(tmp_path, trained, 1, 0.5)], 1)
+    validation = make_dataset(40, seed=8)
+
+    kept.write()
+    assert Checkpoint.load(tmp_path / "best").temperature == 1.0
+    kept.write(calibrate_on=validation)
+    assert Checkpoint.load(tmp_path / "best").temperature == calibrated(trained, validation).temperature

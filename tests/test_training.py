@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lstmfcn import training
+from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training import Epoch, TrainingPrecision, batch_bounds, fit
+from lstmfcn.predictor import Predictor
+from lstmfcn.training import CLASS_WEIGHTS, Epoch, TrainingPrecision, batch_bounds, fit
 from tests.samples import LENGTH, TINY, make_dataset
 
 
@@ -107,6 +109,32 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
 
     with pytest.raises(TrainingError, match=r"^train_loss became nan in epoch 1; try an lr below 0.01$"):
         list(fit(broken, hyperparameters=with_epochs(2)))
+
+
+def test_balanced_classes_train_alike_with_and_without_weights() -> None:
+    plain, balanced = (
+        outcome(list(fit(make_dataset(30), hyperparameters=with_epochs(2), class_weight=class_weight)))
+        for class_weight in CLASS_WEIGHTS
+    )
+
+    assert balanced == plain
+
+
+def test_balanced_weights_find_a_rare_class_among_others_that_look_alike() -> None:
+    random = np.random.default_rng(0)
+    targets = (np.arange(400) % 10 == 0).astype(np.int64)
+    noise = random.normal(0, 1, (400, LENGTH))
+    noise[:, 0] += 1.5 * targets
+    dataset = Dataset(noise.astype(np.float32), targets, ClassLabels(["common", "rare"]))
+
+    found = {}
+    for class_weight in CLASS_WEIGHTS:
+        *_, last = fit(dataset, hyperparameters=with_epochs(15), recipe="fast", class_weight=class_weight)
+        assert last.checkpoint is not None
+        is_rare = Predictor(last.checkpoint).positions(dataset.series) == 1
+        found[class_weight] = is_rare[targets == 1].mean()
+
+    assert found["balanced"] > found["none"] + 0.2
 
 
 def test_bf16_trains_as_well_and_keeps_weights_in_float32() -> None:

@@ -22,7 +22,14 @@ DATA = TrainingData.scaled(make_dataset(20), make_dataset(11, seed=1), "series")
 def begin(
     folder: Path, *, judged_every: int | None = None, hyperparameters: Hyperparameters = TINY
 ) -> TrialRun:
-    settings = TrialSettings(Plan().objective, "reference", 0, "fp32", judged_every)
+    settings = TrialSettings(
+        objective=Plan().objective,
+        recipe="reference",
+        class_weight="none",
+        seed=0,
+        precision="fp32",
+        judged_every=judged_every,
+    )
     return TrialRun(DATA, hyperparameters, folder, settings, [CPU])
 
 

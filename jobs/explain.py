@@ -1,0 +1,78 @@
+"""Show what in a series speaks for its predicted class: `python -m jobs.explain --help`."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from lstmfcn import plots, storage
+from lstmfcn.command import LocationFlag, run
+from lstmfcn.ensemble import load_checkpoint
+from lstmfcn.errors import DataError
+from lstmfcn.explanation import explain as explained
+from lstmfcn.series import parse_series
+
+_TABLE = "explanation.csv"
+
+
+def explain(
+    *,
+    checkpoint: LocationFlag,
+    data: LocationFlag,
+    rows: str = "1",
+    output: LocationFlag,
+    overwrite: bool = False,
+) -> None:
+    """Show what in a series speaks for its predicted class, by a class activation map.
+
+    Writes a picture of each series (row-1.png for row 1), red where a time step speaks for the class and blue
+    where it speaks against it, and explanation.csv with the values: how much each step adds to the class's
+    logit, more than to the mean of all classes. The recurrent block, which sees the whole series at once, is
+    one number. Of an ensemble, the values are the mean over its networks.
+
+    ```
+    python -m jobs.explain --checkpoint sweep/best --data data.csv --rows 1,5,9 --output explanation
+    ```
+
+    Args:
+        checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
+        data: CSV file of series, without labels and without a header.
+        rows: Which rows to show, from 1, separated by commas.
+        output: Folder for the pictures and explanation.csv.
+        overwrite: Replace the result that the output folder holds.
+    """
+    storage.check_output(output, _TABLE, overwrite=overwrite)
+    numbers = _row_numbers(rows)
+    network = load_checkpoint(checkpoint)
+    series = parse_series(storage.read_bytes(data), source=str(data), length=network.length)
+    if max(numbers) > len(series):
+        raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
+    chosen = series[[number - 1 for number in numbers]]
+    explanation = explained(network, chosen)
+    storage.remove(output, _TABLE, *fnmatch.filter(storage.names(output), "row-*.png"))
+    table = []
+    for place, number in enumerate(numbers):
+        label = network.classes.names[explanation.predicted[place]]
+        contributions = explanation.contributions[place]
+        steps = {f"step_{step}": float(value) for step, value in enumerate(contributions, 1)}
+        table.append(
+            {"row": number, "label": label, "recurrent": float(explanation.recurrent[place]), **steps}
+        )
+        picture = plots.contributions(chosen[place], contributions, f"row {number}: class {label}")
+        storage.write_bytes(output / f"row-{number}.png", picture)
+    storage.write_table(output / _TABLE, table)
+    print(f"{len(numbers)} series explained in {output}")
+
+
+def _row_numbers(text: str) -> list[int]:
+    """In order, each once."""
+    try:
+        numbers = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        numbers = [0]
+    if numbers[0] < 1:
+        raise DataError(f"--rows is {text!r}; it must be numbers from 1, separated by commas")
+    return numbers
+
+
+if __name__ == "__main__":
+    run(explain, "python -m jobs.explain")

@@ -1,0 +1,50 @@
+"""Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599): logits are
+divided by one number, found on validation data, so that probabilities say how often the network is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import Dataset
+from lstmfcn.predictor import Predictor
+
+_LOWEST, _HIGHEST = 0.05, 20.0
+"""A network that is always right on the validation data would have the temperature 0."""
+_LEAST_PROBABILITY = 1e-38
+"""Of float32; less is 0."""
+_NUM_BINS = 15
+"""As in the paper."""
+
+
+def calibrated(checkpoint: Checkpoint, validation: Dataset) -> Checkpoint:
+    """The checkpoint with the temperature of the least log-loss on labelled series; labels stay the same."""
+    probabilities = Predictor(replace(checkpoint, temperature=1.0)).probabilities(validation.series)
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY))
+    positions = range(len(validation.classes))
+
+    def loss_at(logarithm: float) -> float:
+        scaled = softmax(logits / np.exp(logarithm), axis=1)
+        return float(log_loss(validation.targets, scaled, labels=positions))
+
+    found = minimize_scalar(loss_at, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded")
+    return replace(checkpoint, temperature=float(np.exp(found.x)))
+
+
+def expected_calibration_error(probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> float:
+    """How far the probability of the predicted class is from the share of right predictions, on average over
+    bins of equal width, weighted by their cases: section 2 of the paper. (cases, classes) and (cases,).
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    is_right = probabilities.argmax(axis=1) == targets
+    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - is_right, minlength=_NUM_BINS)
+    return float(np.abs(gaps).sum() / len(targets))

@@ -1,0 +1,58 @@
+"""What in a series speaks for a class: class activation maps (Zhou et al., "Learning Deep Features for
+Discriminative Localization", arXiv 1512.04150), from the last convolution.
+
+The convolutional block ends in a mean over time and a linear layer, so its share of a class's logit is a sum
+over time steps. The recurrent block sees the whole series as one step and has no share of any one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import AnyCheckpoint, Ensemble
+from lstmfcn.predictor import Predictor
+from lstmfcn.series import Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Of some series. What a part adds to a logit is counted from the mean of what it adds to all classes,
+    since the softmax sees only differences.
+    """
+
+    predicted: NDArray[np.int64]
+    """(cases,): the position of the predicted class."""
+    contributions: NDArray[np.float32]
+    """(cases, length): what the convolutions add to its logit around each time step."""
+    recurrent: NDArray[np.float32]
+    """(cases,): what the recurrent block adds to it."""
+
+
+def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
+    """Series as read, (cases, length). Of an ensemble, the mean over its networks."""
+    predicted = Predictor(checkpoint).positions(series)
+    members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
+    parts = [_added(member, series, torch.from_numpy(predicted)) for member in members]
+    contributions, recurrent = (torch.stack(part).mean(dim=0).numpy() for part in zip(*parts, strict=True))
+    return Explanation(predicted, contributions, recurrent)
+
+
+@torch.inference_mode()
+def _added(checkpoint: Checkpoint, series: Matrix, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """To the logits of the given classes, (cases,): by the convolutions at each time step, (cases, length),
+    and by the recurrent block, (cases,).
+    """
+    model = checkpoint.build_model()
+    scaled = torch.from_numpy(checkpoint.scaling(series))
+    hidden = model.recurrent(scaled)
+    features = model.convolutional.layers(scaled.unsqueeze(1))  # (cases, filters, length)
+    weights = (model.linear.weight - model.linear.weight.mean(dim=0))[classes]
+    of_hidden, of_features = weights[:, : hidden.shape[1]], weights[:, hidden.shape[1] :]
+    contributions = torch.einsum("cf,cft->ct", of_features, features) / features.shape[2]
+    return contributions, (of_hidden * hidden).sum(dim=1)

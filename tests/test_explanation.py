@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.ensemble import Ensemble
+from lstmfcn.explanation import explain
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.predictor import Predictor
+from lstmfcn.training import fit
+from tests.samples import make_dataset
+
+WINDOW = slice(60, 85)
+
+
+def with_wave(num_cases: int, seed: int) -> Dataset:
+    """Noise, in the known window of which there is one wave, upside down in one of the classes.
+
+    A wave has no mean, so that normalising a series leaves no trace of its class outside the window.
+    """
+    random = np.random.default_rng(seed)
+    targets = np.arange(num_cases) % 2
+    series = random.normal(0, 0.3, (num_cases, 120))
+    series[:, WINDOW] += np.where(targets == 1, 2.0, -2.0)[:, None] * np.sin(np.linspace(0, 2 * np.pi, 25))
+    return Dataset(series.astype(np.float32), targets, ClassLabels(["down", "up"]))
+
+
+def test_the_map_lies_in_the_window_that_tells_the_classes_apart() -> None:
+    hyperparameters = Hyperparameters(filters_1=16, filters_2=32, filters_3=16, batch_size=16, epochs=30)
+    epochs = fit(with_wave(120, seed=0), hyperparameters=hyperparameters, recipe="fast")
+    checkpoint = [epoch.checkpoint for epoch in epochs][-1]
+    assert checkpoint is not None
+    unseen = with_wave(40, seed=1)
+
+    explanation = explain(checkpoint, unseen.series)
+
+    assert (explanation.predicted == unseen.targets).all()
+    speaking_for = np.maximum(explanation.contributions, 0)
+    shares = speaking_for[:, WINDOW].sum(axis=1) / speaking_for.sum(axis=1)
+    assert shares.mean() >= 0.7
+
+
+def test_what_all_parts_add_is_the_logit_beyond_the_mean_of_the_classes(trained: Checkpoint) -> None:
+    series = make_dataset(10, seed=3).series
+    model = trained.build_model()
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(trained.scaling(series)))
+        beyond = logits - model.linear.bias - (logits - model.linear.bias).mean(dim=1, keepdim=True)
+
+    explanation = explain(trained, series)
+
+    of_predicted = beyond[torch.arange(10), torch.from_numpy(explanation.predicted)]
+    added = explanation.contributions.sum(axis=1) + explanation.recurrent
+    np.testing.assert_allclose(added, of_predicted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_ensemble_is_explained_by_the_mean_of_its_networks(
+    trained: Checkpoint, retrained: Checkpoint
+) -> None:
+    series = make_dataset(6, seed=4).series
+    ensemble = Ensemble((trained, retrained))
+
+    explanation = explain(ensemble, series)
+
+    assert (explanation.predicted == Predictor(ensemble).positions(series)).all()
+    alone = [explain(member, series).contributions for member in (trained, retrained)]
+    np.testing.assert_allclose(explanation.contributions, np.mean(alone, axis=0), rtol=1e-5, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def retrained() -> Checkpoint:
+    """Another network that predicts make_dataset as `trained` does."""
+    hyperparameters = Hyperparameters(filters_1=4, filters_2=4, filters_3=4, batch_size=8, lr=0.01, epochs=60)
+    epochs = fit(make_dataset(40), hyperparameters=hyperparameters, seed=1)
+    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
