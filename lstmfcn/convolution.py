@@ -23,12 +23,14 @@ class Convolution(nn.Conv1d):
         super().__init__(channels, filters, taps)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(batch, channels, length) -> (batch, filters, length - taps + 1)."""
+        """(batch, channels, length) -> (batch, filters, length - taps + 1).
+
+        Under autocast on a CPU, images of height 1: (batch, channels, 1, length).
+        """
         if input.device.type != "cpu":
             return super().forward(input)
-        if torch.is_autocast_enabled("cpu"):  # bfloat16 is fastest channels-last
-            image = input.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-            return functional.conv2d(image, self.weight.unsqueeze(2), self.bias).squeeze(2)
+        if in_bfloat16_on_cpu(input):
+            return _channels_last(input, self.weight, self.bias)
         filters, channels, taps = self.weight.shape
         if input.dtype == torch.float32 and len(input) > 0 and input.shape[2] >= taps:
             if winograd.pays(channels, filters, taps):
@@ -36,6 +38,21 @@ class Convolution(nn.Conv1d):
             if channels * taps <= _LARGEST_UNFOLDED:
                 return _convolved(_Unfolded, input, self.weight, self.bias)
         return super().forward(input)
+
+
+def in_bfloat16_on_cpu(tensor: Tensor) -> bool:
+    """Whether operations on it run under autocast on a CPU."""
+    return tensor.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def _channels_last(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    _, channels, taps = weight.shape
+    if channels * taps > _LARGEST_UNFOLDED:
+        return functional.conv2d(image, weight.unsqueeze(2), bias)
+    windows = (
+        image.unfold(3, taps, 1).permute(0, 2, 3, 1, 4).flatten(3)
+    )  # (batch, 1, length, channels * taps)
+    return functional.linear(windows, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 def _convolved(function: type[torch.autograd.Function], *operands: Tensor | None) -> Tensor:

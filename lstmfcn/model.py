@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lstmfcn.convolution import Convolution
+from lstmfcn.convolution import Convolution, in_bfloat16_on_cpu
 from lstmfcn.hyperparameters import Hyperparameters
 
 
@@ -111,8 +111,22 @@ class ConvolutionalBlock(nn.Module):
 
     def forward(self, series: Tensor) -> Tensor:
         """(batch, length) -> (batch, filters_3)."""
-        features: Tensor = self.layers(series.unsqueeze(1))  # (batch, filters_3, length)
-        return features.mean(dim=2)
+        channels = series.unsqueeze(1)
+        if in_bfloat16_on_cpu(series):
+            # As images of height 1, channels last: batch normalisation takes five times as long on series,
+            # and oneDNN copies them.
+            channels = channels.unsqueeze(2)
+        features: Tensor = self.layers(
+            channels
+        )  # (batch, filters_3, length), or (batch, filters_3, 1, length)
+        return features.mean(dim=-1).flatten(1)
+
+
+class BatchNormalisation(nn.BatchNorm1d):
+    """nn.BatchNorm1d, which takes images too."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions will do."""
 
 
 class LSTMFCN(nn.Module):
@@ -144,6 +158,6 @@ def _convolution(channels: int, filters: int, kernel_size: int) -> nn.Sequential
         nn.ConstantPad1d(((kernel_size - 1) // 2, kernel_size // 2), 0.0),
         convolution,
         # Keras's momentum 0.99 is the share of the old mean that is kept; PyTorch's is what is replaced.
-        nn.BatchNorm1d(filters, eps=1e-3, momentum=0.01),
+        BatchNormalisation(filters, eps=1e-3, momentum=0.01),
         nn.ReLU(),
     )

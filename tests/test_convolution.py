@@ -46,16 +46,17 @@ def test_values_and_gradients_are_those_of_a_plain_convolution(
 
 
 @pytest.mark.parametrize(("channels", "taps"), [(1, 8), (40, 5), (40, 9)])
-def test_autocast_computes_in_bfloat16(channels: int, taps: int) -> None:
+def test_under_autocast_images_are_convolved_in_bfloat16_channels_last(channels: int, taps: int) -> None:
     torch.manual_seed(0)
     convolution = Convolution(channels, 33, taps)
     series = torch.randn(3, channels, 20)
 
     with torch.autocast("cpu", torch.bfloat16):
-        output = convolution(series)
+        output = convolution(series.unsqueeze(2).contiguous(memory_format=torch.channels_last))
     output.sum().backward()
 
     assert output.dtype == torch.bfloat16
-    assert torch.allclose(output.float(), convolution(series), atol=0.05)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(output.squeeze(2).float(), convolution(series), atol=0.05)
     assert convolution.weight.grad is not None
     assert convolution.weight.grad.dtype == torch.float32
