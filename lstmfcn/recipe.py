@@ -3,8 +3,10 @@
 - reference: a fixed learning rate, as the reference algorithm.
 - paper: the paper's published code, github.com/titu1994/LSTM-FCN at 0f258c7: the learning rate falls when the
   training loss no longer does, and the epoch with the lowest one is kept.
-- fast: a tenth of the epochs, in small batches, under one cycle of the learning rate with decoupled weight
-  decay; the last epoch is kept where there is no validation data.
+- fast: fewer epochs the more series there are, in small batches, under one cycle of the learning rate with
+  decoupled weight decay; the last epoch is kept where there is no validation data.
+
+benchmarks/RESULTS.md says how the fast one was found, and what did not help.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ _PLATEAU_PATIENCE = 100
 _PLATEAU_DELTA = 1e-4
 _PLATEAU_LOWEST = 1e-4
 
+_EPOCHS_OF_ONE = 4000
+"""That fast would train a single series; of n, by the square root of n fewer."""
+
 _WARM_UP = 0.3
 """Share of the training in which the learning rate rises; as in "Super-Convergence" (Smith and Topin, arXiv
 1708.07120), where the cycle comes from."""
@@ -41,7 +46,8 @@ class Recipe:
         """Hyperparameters that it chooses where the user gives none, for so many training series."""
         if self.name != "fast":
             return {}
-        return {"lr": 0.002, "batch_size": 16 if num_cases < 1000 else 64, "epochs": 200}
+        epochs = max(1, round(_EPOCHS_OF_ONE / math.sqrt(num_cases)))
+        return {"lr": 0.002, "batch_size": 16 if num_cases < 1000 else 64, "epochs": epochs}
 
     def completed(self, hyperparameters: Hyperparameters, num_cases: int) -> Hyperparameters:
         """What was given, and what it chooses for the rest."""
@@ -63,6 +69,13 @@ class Recipe:
     def weight_decay(self) -> float:
         """Decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101)."""
         return 0.01 if self.name == "fast" else 0.0
+
+    @property
+    def batch_norm_momentum(self) -> float:
+        """Share of a step's statistics in those that batch normalisation predicts with: Keras's, which takes
+        hundreds of steps to forget the untrained network, or of the last ten or so.
+        """
+        return 0.1 if self.name == "fast" else 0.01
 
     def learning_rate(
         self, hyperparameters: Hyperparameters, train_losses: Sequence[float], share_of_epoch: float

@@ -99,6 +99,9 @@ class Trainer:
         torch.manual_seed(seed)
         train = data.train
         self._model = LSTMFCN(len(train.classes), train.length, hyperparameters).to(self._device)
+        for module in self._model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = self._recipe.batch_norm_momentum
         network: nn.Module = _InBfloat16(self._model) if precision == "bf16" else self._model
         if len(devices) > 1:
             network = nn.DataParallel(network, device_ids=list(devices))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.recipe import Recipe
+from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.training import fit
 from tests.samples import TINY, make_dataset
 
@@ -64,6 +64,23 @@ def test_the_fast_rate_is_one_cycle() -> None:
     assert cycle[:top] == sorted(cycle[:top])
     assert cycle[top:] == sorted(cycle[top:], reverse=True)
     assert cycle[-1] < 1e-5
+
+
+@pytest.mark.parametrize(("num_cases", "epochs"), [(25, 800), (400, 200), (10_000, 40), (10**9, 1)])
+def test_the_fast_recipe_trains_fewer_epochs_the_more_series_there_are(num_cases: int, epochs: int) -> None:
+    assert Recipe("fast").completed(Hyperparameters(), num_cases).epochs == epochs
+
+
+def test_the_fast_recipes_batch_normalisation_forgets_the_untrained_network_sooner() -> None:
+    def variances_after_one_step(recipe: RecipeName) -> torch.Tensor:
+        hyperparameters = Hyperparameters(**{**TINY.model_dump(), "batch_size": 20, "epochs": 1})
+        (epoch,) = fit(make_dataset(20), hyperparameters=hyperparameters, recipe=recipe)
+        assert epoch.checkpoint is not None
+        return epoch.checkpoint.weights["convolutional.layers.0.2.running_var"]
+
+    of_the_step = (variances_after_one_step("paper") - 0.99) / 0.01
+
+    assert torch.allclose(variances_after_one_step("fast"), 0.9 + 0.1 * of_the_step, atol=1e-5)
 
 
 def test_what_is_given_wins_over_what_a_recipe_chooses() -> None:
