@@ -50,8 +50,8 @@ def train(
         output: Folder for the results.
         hyperparameters: The network and how it is trained.
         recipe: How it is trained: reference, with a fixed learning rate; paper, as the paper's code, which
-            keeps the epoch of the lowest train_loss; fast, in a fraction of the time. What a recipe chooses of
-            lr, batch_size and epochs gives way to what is given here.
+            keeps the epoch of the lowest train_loss; fast, in a fraction of the time. What a recipe chooses
+            of lr, batch_size and epochs gives way to what is given here.
         class_weight: balanced lets every class weigh alike in the training loss, however rare it is.
         calibrate: Scale the probabilities to fit the validation data; labels stay the same.
         scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
