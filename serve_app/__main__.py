@@ -15,7 +15,7 @@ from cyclopts import Parameter, validators
 from ray import serve
 
 from lstmfcn.cluster import connection, refuse_unsatisfiable
-from lstmfcn.command import run
+from lstmfcn.command import Count, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import ResourceError
 from lstmfcn.storage import location
@@ -24,7 +24,7 @@ from serve_app.app import application
 from serve_app.settings import Settings
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
-HeaderSeconds = Annotated[int, Parameter(validator=validators.Number(gte=1), env_var=ingress.HEADER_SECONDS)]
+HeaderSeconds = Annotated[Count, Parameter(env_var=ingress.HEADER_SECONDS)]
 # HAProxy itself ends at 4096 with everything.
 Connections = Annotated[
     int, Parameter(validator=validators.Number(gte=1, lte=4000), env_var=ingress.CONNECTIONS)

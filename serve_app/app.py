@@ -132,13 +132,13 @@ class Endpoint:
                 return self._describe(route), 0, ""
             lines, rows = await self._invoke(request)
             return contract.predictions(lines, route, request.headers, request_id), rows, ""
-        except RequestError as error:
-            refused = error
+        except RequestError as error:  # not kept: its traceback keeps the body
+            reason = error.reason or HTTPStatus(error.status).phrase
+            return contract.refusal(error, route, request.headers, request_id), 0, reason
         except Exception:
             logger.exception("request %s failed", request_id)
-            refused = RequestError(500, "the endpoint failed; its log says why, under this request's id")
-        reason = refused.reason or HTTPStatus(refused.status).phrase
-        return contract.refusal(refused, route, request.headers, request_id), 0, reason
+            failed = RequestError(500, "the endpoint failed; its log says why, under this request's id")
+            return contract.refusal(failed, route, request.headers, request_id), 0, "fault"
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
