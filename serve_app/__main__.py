@@ -6,6 +6,7 @@ from serve_app import ingress
 
 ingress.choose()  # before Ray Serve is imported
 # isort: split
+import os
 import signal
 import socket
 from typing import Annotated
@@ -14,15 +15,20 @@ from cyclopts import Parameter, validators
 from ray import serve
 
 from lstmfcn.cluster import connection, refuse_unsatisfiable
-from lstmfcn.command import run
+from lstmfcn.command import Count, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import ResourceError
 from lstmfcn.storage import location
 from serve_app.access import ApiKeys
-from serve_app.app import build_app
+from serve_app.app import application
 from serve_app.settings import Settings
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
+HeaderSeconds = Annotated[Count, Parameter(env_var=ingress.HEADER_SECONDS)]
+# HAProxy itself ends at 4096 with everything.
+Connections = Annotated[
+    int, Parameter(validator=validators.Number(gte=1, lte=4000), env_var=ingress.CONNECTIONS)
+]
 
 
 def serve_checkpoint(
@@ -30,6 +36,8 @@ def serve_checkpoint(
     settings: Annotated[Settings, Parameter(name="*")],
     host: str = "127.0.0.1",
     port: Port = 8080,
+    header_seconds: HeaderSeconds = ingress.LIMITS[ingress.HEADER_SECONDS],
+    max_connections: Connections = ingress.LIMITS[ingress.CONNECTIONS],
 ) -> None:
     """Serve a checkpoint over HTTP on this machine until Ctrl-C.
 
@@ -44,8 +52,14 @@ def serve_checkpoint(
         settings: Of the endpoint.
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
+        header_seconds: For a request's headers to arrive, on Linux.
+        max_connections: Open connections, beyond which requests are refused at once, on Linux.
     """
-    app = build_app(settings)
+    os.environ[ingress.HEADER_SECONDS] = str(header_seconds)
+    os.environ[ingress.CONNECTIONS] = str(max_connections)
+    keys = ApiKeys.read(settings.api_keys)
+    checkpoint = load_checkpoint(location(settings.checkpoint))
+    app = application(settings, keys, checkpoint)
     _refuse_taken(host, port)
     with connection():
         if serve.status().proxies:
@@ -59,7 +73,8 @@ def serve_checkpoint(
         try:
             serve.start(http_options={"host": host, "port": port})
             serve.run(app, name="lstmfcn")
-            print(_greeting(settings, host, port), flush=True)
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            print(_greeting(settings.checkpoint, url, checkpoint.length, with_key=len(keys) > 0), flush=True)
             signal.pause()
         except KeyboardInterrupt:
             print("stopping", flush=True)
@@ -67,13 +82,11 @@ def serve_checkpoint(
             serve.delete("lstmfcn")
 
 
-def _greeting(settings: Settings, host: str, port: int) -> str:
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    length = load_checkpoint(location(settings.checkpoint)).length
-    key = "-H 'X-Api-Key: <key>' " if ApiKeys.read(settings.api_keys) else ""
+def _greeting(path: str, url: str, length: int, *, with_key: bool) -> str:
+    key = "-H 'X-Api-Key: <key>' " if with_key else ""
     row = f"seq -s, {length} | sed 's/,$//'"  # macOS ends the row with a comma
     lines = [
-        f"serving {settings.checkpoint} on {url}; Ctrl-C ends it",
+        f"serving {path} on {url}; Ctrl-C ends it",
         f"try: {row} | curl --data-binary @- -H 'Content-Type: text/csv' {key}{url}/invocations",
     ]
     if ports := ingress.open_ports():

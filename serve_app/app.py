@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 import lstmfcn
 from lstmfcn import cluster
-from lstmfcn.ensemble import load_checkpoint
+from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
@@ -56,7 +56,10 @@ class Endpoint:
         self._model: Model | None = None
         self._refused = ""
         most, body_seconds, seconds = settings.max_requests, settings.body_seconds, settings.timeout_seconds
-        late = RequestError(408, f"the body did not arrive within {body_seconds:g} s")
+        # It closes the connection, for the body that is left may be as slow.
+        late = RequestError(
+            408, f"the body did not arrive within {body_seconds:g} s", {"Connection": "close"}
+        )
         self._arriving = Stage("sending their bodies", most, body_seconds, late)
         late = RequestError(504, f"the predictions were not done within {seconds:g} s")
         self._answering = Stage("being answered", most, seconds, late)
@@ -129,13 +132,13 @@ class Endpoint:
                 return self._describe(route), 0, ""
             lines, rows = await self._invoke(request)
             return contract.predictions(lines, route, request.headers, request_id), rows, ""
-        except RequestError as error:
-            refused = error
+        except RequestError as error:  # not kept: its traceback keeps the body
+            reason = error.reason or HTTPStatus(error.status).phrase
+            return contract.refusal(error, route, request.headers, request_id), 0, reason
         except Exception:
             logger.exception("request %s failed", request_id)
-            refused = RequestError(500, "the endpoint failed; its log says why, under this request's id")
-        reason = refused.reason or HTTPStatus(refused.status).phrase
-        return contract.refusal(refused, route, request.headers, request_id), 0, reason
+            failed = RequestError(500, "the endpoint failed; its log says why, under this request's id")
+            return contract.refusal(failed, route, request.headers, request_id), 0, "fault"
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
@@ -199,17 +202,25 @@ class Endpoint:
 
 
 def build_app(settings: Settings) -> serve.Application:
-    """The application for `serve run` and for `python -m serve_app`. Raises CheckpointError and DataError."""
-    keys = ApiKeys.read(settings.api_keys)  # here, for a replica's node may have neither file nor environment
-    path = location(settings.checkpoint).resolve()
-    checkpoint = load_checkpoint(path)
-    serving = Serving(checkpoint=str(path), digest=checkpoint.digest())
+    """The application for `serve deploy` and `serve run`. Raises CheckpointError and DataError."""
+    return application(
+        settings, ApiKeys.read(settings.api_keys), load_checkpoint(location(settings.checkpoint))
+    )
+
+
+def application(settings: Settings, keys: ApiKeys, checkpoint: AnyCheckpoint) -> serve.Application:
+    """The application for a checkpoint and keys that are read already, for a replica's node may have neither
+    the keys' file nor their environment.
+    """
+    path = str(location(settings.checkpoint).resolve())
+    serving = Serving(checkpoint=path, digest=checkpoint.digest())
     most = settings.max_replicas or settings.replicas
     deployment = serve.deployment(
         name="endpoint",
         user_config=serving.model_dump(),
-        # Requests beyond max_requests are refused by the endpoint itself, in words.
-        max_ongoing_requests=2 * settings.max_requests,
+        # Twice max_requests are answered or send their bodies; others are refused by the endpoint itself, in
+        # words, and /ping is answered. Serve's own queue is for what comes faster than that.
+        max_ongoing_requests=4 * settings.max_requests,
         max_queued_requests=4 * settings.max_requests,
         backpressure_config=BackpressureConfig(retry_after_s=contract.OVERLOADED_RETRY_SECONDS),
         autoscaling_config=AutoscalingConfig(
@@ -223,4 +234,4 @@ def build_app(settings: Settings) -> serve.Application:
         logging_config={"enable_access_log": False},  # the endpoint writes its own
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
-    return deployment.bind(settings.model_copy(update={"checkpoint": str(path)}), keys, checkpoint.length)
+    return deployment.bind(settings.model_copy(update={"checkpoint": path}), keys, checkpoint.length)

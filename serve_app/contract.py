@@ -83,7 +83,7 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise RequestError(415, f"Content-Encoding is {encoding}; this endpoint takes plain text/csv")
-    accepted = headers.get("accept", "*/*")
+    accepted = ", ".join(headers.getlist("accept"))
     if not _accepts_csv(accepted):
         raise RequestError(406, f"Accept is {accepted}; this endpoint answers text/csv")
     length = headers.get("content-length", "")

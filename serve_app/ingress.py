@@ -1,13 +1,23 @@
 """How requests reach the replicas on one machine: by HAProxy, straight to the replica's own server.
 
 Ray Serve reads all of it from the environment when it is imported, as do the processes of a Ray that is
-started here. A cluster has it in the environment of `ray start`.
+started here. A cluster has it in the environment of `ray start`, by `eval "$(python -m serve_app.ingress)"`.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
+from pathlib import Path
+
+COMMAND = "lstmfcn-haproxy"
+BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+HEADER_SECONDS = "LSTMFCN_HEADER_SECONDS"
+CONNECTIONS = "LSTMFCN_CONNECTIONS"
+LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000}
+"""What serve_app/haproxy.py limits where the environment says nothing else."""
 
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -24,19 +34,31 @@ _HAPROXY = {
 }
 
 
+def variables() -> dict[str, str]:
+    """Names and values, for HAProxy where Ray brings it, on Linux."""
+    if sys.platform != "linux":
+        return {}
+    stricter = shutil.which(COMMAND, path=str(Path(sys.executable).parent))
+    return {**_HAPROXY, **({BINARY: stricter} if stricter else {})}
+
+
 def choose() -> None:
-    """HAProxy where Ray brings it, on Linux, unless the environment says otherwise."""
-    if sys.platform == "linux":
-        for name, value in _HAPROXY.items():
-            os.environ.setdefault(name, value)
+    """Set the variables that the environment doesn't set already."""
+    for name, value in variables().items():
+        os.environ.setdefault(name, value)
 
 
 def open_ports() -> str:
-    """What listens beside the endpoint, on all addresses of the machine, if anything does."""
+    """What listens beside the endpoint, if anything does."""
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         return ""
     metrics, stats = (os.environ[f"RAY_SERVE_HAPROXY_{name}_PORT"] for name in ("METRICS", "STATS"))
-    return (
-        f"HAProxy shows metrics on port {metrics} and statistics on {stats}, on all addresses of this"
-        " machine: keep a firewall before them; RAY_SERVE_ENABLE_HA_PROXY=0 does without"
-    )
+    ports = f"HAProxy shows metrics on port {metrics} and statistics on {stats}"
+    if os.environ.get(BINARY, "").endswith(COMMAND):
+        return f"{ports}, to this machine only"
+    return f"{ports}, on all addresses of this machine: keep a firewall before them"
+
+
+if __name__ == "__main__":
+    for name, value in variables().items():
+        print(f"export {name}={shlex.quote(value)}")

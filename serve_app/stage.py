@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,6 @@ class Stage:
             async with asyncio.timeout(self._seconds):
                 yield
         except TimeoutError:
-            raise self._late from None
+            raise dataclasses.replace(self._late) from None  # one object would collect all tracebacks
         finally:
             self._num_inside -= 1

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
+import io
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import httpx
@@ -21,7 +26,6 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from hypothesis import given
-from hypothesis import strategies as st
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
@@ -29,53 +33,102 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
+from tests.mutations import BODIES, HEADERS, mutated
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
 from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
+WEBSOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version": "13",
+}
+HEADER_SECONDS = 2
+CONNECTIONS = 200
+
+
+class Launched(NamedTuple):
+    """An endpoint that was started by its launcher."""
+
+    client: httpx.Client
+    launcher: psutil.Process
+    statuses_before: set[int]
+    """That /ping answered until it answered 200."""
+    curl: str
+    """The line to try that it prints."""
 
 
 @pytest.fixture(scope="module")
-def launched(checkpoint_folder: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
-    """A client of an endpoint, and the endpoint's launcher."""
+def launched(checkpoint_folder: Path) -> Iterator[Launched]:
     port = free_port()
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
+    limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
     ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
     with (
-        subprocess.Popen(command, env={**os.environ, **ports}) as process,
+        subprocess.Popen(
+            [*command, *limits], env={**os.environ, **ports}, stdout=subprocess.PIPE, text=True
+        ) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
+        statuses = set()
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            try:
-                if client.get("/ping").status_code == 200:
+            with contextlib.suppress(httpx.TransportError):
+                if (status := client.get("/ping").status_code) == 200:
                     break
-            except httpx.TransportError:
-                time.sleep(0.3)
-        yield client, psutil.Process(process.pid)
+                statuses.add(status)
+            time.sleep(0.3)
+        assert process.stdout is not None
+        (curl,) = (
+            line for _, line in zip(range(2), process.stdout, strict=False) if line.startswith("try: ")
+        )
+        yield Launched(client, psutil.Process(process.pid), statuses, curl.removeprefix("try: "))
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
 
 
 @pytest.fixture
-def endpoint(launched: tuple[httpx.Client, psutil.Process]) -> httpx.Client:
-    client, _ = launched
-    return client
+def endpoint(launched: Launched) -> httpx.Client:
+    return launched.client
+
+
+def processes(launched: Launched, name: str) -> list[psutil.Process]:
+    """Those whose command line holds a name."""
+    started = launched.launcher.children(recursive=True)
+    return [process for process in started if name in " ".join(process.cmdline())]
 
 
 @pytest.fixture
-def replica(launched: tuple[httpx.Client, psutil.Process]) -> psutil.Process:
-    _, launcher = launched
-    [process] = [
-        one for one in launcher.children(recursive=True) if "ServeReplica" in " ".join(one.cmdline())
-    ]
+def replica(launched: Launched) -> psutil.Process:
+    [process] = processes(launched, "ServeReplica")
     return process
+
+
+@pytest.fixture
+def connection(endpoint: httpx.Client) -> Iterator[socket.socket]:
+    address = (endpoint.base_url.host, endpoint.base_url.port or 80)
+    with socket.create_connection(address, timeout=10 * HEADER_SECONDS) as connected:
+        yield connected
+
+
+def test_until_it_is_ready_ping_answers_503(launched: Launched) -> None:
+    assert launched.statuses_before == {503}
 
 
 def test_ping_answers_200_with_an_empty_body(endpoint: httpx.Client) -> None:
     response = endpoint.get("/ping")
 
     assert (response.status_code, response.content) == (200, b"")
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl isn't installed")
+def test_the_line_that_it_prints_works_when_pasted(launched: Launched, checkpoint_folder: Path) -> None:
+    row = ",".join(str(number) for number in range(1, LENGTH + 1)).encode()
+
+    answer = subprocess.run(["bash", "-c", launched.curl], capture_output=True, check=True).stdout
+
+    assert answer == Predictor.load(checkpoint_folder).predict_csv(row, source="row")
 
 
 def test_invocations_answer_the_bytes_of_the_predictor(
@@ -112,6 +165,7 @@ def test_a_broken_body_is_refused_with_the_parsers_sentence(
     [
         ("GET", "/invocations", {}, b"", 405, "the path takes POST, not GET"),
         ("POST", "/ping", {}, b"", 405, "the path takes GET, not POST"),
+        ("GET", "/invocations", WEBSOCKET, b"", 405, "the path takes POST, not GET"),
         (
             "POST",
             "/invocations",
@@ -119,6 +173,14 @@ def test_a_broken_body_is_refused_with_the_parsers_sentence(
             b"[]",
             415,
             "Content-Type is application/json; this endpoint takes text/csv",
+        ),
+        (
+            "POST",
+            "/invocations",
+            {"Accept": "application/json"},
+            b"1,2",
+            406,
+            "Accept is application/json; this endpoint answers text/csv",
         ),
         (
             "POST",
@@ -145,11 +207,11 @@ def test_a_wrong_request_is_told_what_would_be_right(
     assert (response.status_code, response.text) == (status, sentence + "\n")
 
 
-def boto3_client(endpoint: httpx.Client, *, signed: bool) -> Any:
+def boto3_client(endpoint: httpx.Client, *, signed: bool, prefix: str = "") -> Any:
     unsigned = Config(signature_version=UNSIGNED)
     return boto3.client(
         "sagemaker-runtime",
-        endpoint_url=str(endpoint.base_url),
+        endpoint_url=f"{endpoint.base_url}{prefix}",
         region_name="us-east-1",
         aws_access_key_id="anyone",
         aws_secret_access_key="anything",
@@ -157,15 +219,15 @@ def boto3_client(endpoint: httpx.Client, *, signed: bool) -> Any:
     )
 
 
-@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(("signed", "prefix"), [(True, ""), (False, ""), (True, "/behind/a/prefix")])
 def test_boto3_invokes_it_by_another_endpoint_url(
-    signed: bool, endpoint: httpx.Client, checkpoint_folder: Path
+    signed: bool, prefix: str, endpoint: httpx.Client, checkpoint_folder: Path
 ) -> None:
     series = make_dataset(5, seed=3).series
     body = "".join(",".join(map(str, row)) + "\n" for row in series)
     predictor = Predictor.load(checkpoint_folder)
 
-    answer = boto3_client(endpoint, signed=signed).invoke_endpoint(
+    answer = boto3_client(endpoint, signed=signed, prefix=prefix).invoke_endpoint(
         EndpointName="any-name",
         ContentType="text/csv",
         Accept="text/csv",
@@ -213,19 +275,26 @@ def test_boto3_raises_validation_errors(changed: dict[str, Any], status: int, en
     assert refused.value.response["Error"]["Message"]
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
 def test_the_sdks_serializer_and_deserializer_are_understood(
-    endpoint: httpx.Client, checkpoint_folder: Path
+    end: str, endpoint: httpx.Client, checkpoint_folder: Path
 ) -> None:
-    """What sagemaker 2.257's Predictor with CSVSerializer and CSVDeserializer sends, and reads."""
+    """What sagemaker 2.257.7's Predictor sends by boto3 with CSVSerializer, of an array without a last line
+    end and of a DataFrame with one, and how its CSVDeserializer reads the answer.
+    """
     series = make_dataset(4, seed=3).series
-    body = "\n".join(",".join(map(str, row)) for row in series)
+    rows = io.StringIO()
+    csv.writer(rows, lineterminator="\n").writerows(series)
 
-    response = endpoint.post(
-        "/endpoints/any-name/invocations", content=body, headers={**CSV, "Accept": "text/csv"}
+    answer = boto3_client(endpoint, signed=True).invoke_endpoint(
+        EndpointName="any-name",
+        ContentType="text/csv",
+        Accept="text/csv",
+        Body=rows.getvalue().removesuffix("\n") + end,
     )
 
-    rows = list(csv.reader(response.text.splitlines()))
-    assert rows == [[label] for label in Predictor.load(checkpoint_folder).labels(series)]
+    read = list(csv.reader(codecs.getreader("utf-8")(answer["Body"])))
+    assert read == [[label] for label in Predictor.load(checkpoint_folder).labels(series)]
 
 
 def test_it_describes_what_it_serves(endpoint: httpx.Client, trained: Checkpoint) -> None:
@@ -235,6 +304,7 @@ def test_it_describes_what_it_serves(endpoint: httpx.Client, trained: Checkpoint
     assert described["classes"] == list(trained.classes.names)
     assert described["length"] == LENGTH
     assert described["checkpoint"] == trained.digest()
+    assert described["versions"].keys() == {"lstmfcn", "ray", "torch"}
     assert described["hyperparameters"] == trained.hyperparameters.model_dump()
     assert endpoint.get("/execution-parameters").json() == {
         "MaxConcurrentTransforms": 8,
@@ -262,66 +332,18 @@ def test_eight_clients_at_once_get_the_transforms_bytes(
     assert answers == b"".join(line + b"\n" for line in cells)
 
 
-def mutated(body: bytes, random: Random) -> bytes:
-    """A body with a few bytes changed, taken out or put in."""
-    changed = bytearray(body)
-    for _ in range(random.randint(1, 4)):
-        at = random.randrange(len(changed))
-        piece = random.choice(
-            [b"", b"\0", b'"', b",", b"\r", b"\n\n", b"nan", b"1e999", b"\xff\xfe", b"-", b"\x1f\x8b"]
-        )
-        changed[at : at + random.randint(0, 3)] = piece
-    return bytes(changed)
-
-
-CELLS = st.one_of(
-    st.floats(width=32).map(str),
-    st.sampled_from(["", "1", ".5", "-0", '"2"', " 3 ", "1e39", "1_0", "0x1F", "nan", "x", '"', "\ufeff"]),
-)
-ROWS = st.lists(CELLS, min_size=LENGTH - 1, max_size=LENGTH + 1).map(",".join)
-BODIES = st.one_of(
-    st.binary(max_size=200),
-    st.lists(ROWS, max_size=3).flatmap(
-        lambda rows: st.sampled_from(["\n", "\r\n", "\r", "\n\n"]).map(lambda end: end.join(rows).encode())
-    ),
-    st.lists(st.lists(st.floats(-1e30, 1e30), min_size=LENGTH, max_size=LENGTH), min_size=1, max_size=3).map(
-        lambda rows: "\n".join(",".join(map(str, row)) for row in rows).encode()
-    ),
-)
-
-
 @given(body=BODIES)
 def test_any_body_gets_the_predictors_bytes_or_its_sentence(
-    launched: tuple[httpx.Client, psutil.Process], trained: Checkpoint, body: bytes
+    launched: Launched, trained: Checkpoint, body: bytes
 ) -> None:
-    client, _ = launched
     try:
         expected = (200, Predictor(trained).predict_csv(body, source="body").decode())
     except DataError as error:
         expected = (400, f"{error}\n")
 
-    response = client.post("/invocations", content=body, headers=CSV)
+    response = launched.client.post("/invocations", content=body, headers=CSV)
 
     assert (response.status_code, response.text) == expected
-
-
-HEADERS: dict[bytes, list[bytes]] = {
-    b"Content-Type": [b"text/csv; charset=\xff", b"", b"application/json", b"text/csv, text/csv", b";"],
-    b"Content-Encoding": [b"identity", b"gzip", b"\xff", b""],
-    b"Accept": [b"text/csv;q=0", b"*/*;q=x", b",,;", b"application/json", b"\xff/\xff", b"text/*"],
-    b"X-Amzn-SageMaker-Custom-Attributes": [
-        b"columns=",
-        b"columns=\xff",
-        b";=;",
-        b"columns=label",
-        b"a" * 2000,
-    ],
-    b"X-Amzn-SageMaker-Inference-Id": [b"", b"\xe9", b"=" * 500],
-    b"X-Request-Id": [b"", b"x" * 500],
-    b"Authorization": [b"", b"Bearer", b"AWS4-HMAC-SHA256 Credential=\xff"],
-    b"Range": [b"bytes=5-", b"-"],
-    b"Expect": [b"100-continue"],
-}
 
 
 def test_thousands_of_broken_requests_get_answers_or_sentences(
@@ -348,6 +370,37 @@ def test_thousands_of_broken_requests_get_answers_or_sentences(
     assert {status for status, _ in answers} == {200, 400, 406, 415, 424}
     assert all(text.strip() for _, text in answers)
     assert replica.memory_info().rss - memory < 20e6
+
+
+def test_headers_that_take_too_long_end_the_connection(connection: socket.socket) -> None:
+    connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+
+    assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert connection.recv(1000) == b""
+
+
+def test_more_connections_than_may_be_open_are_refused_at_once(endpoint: httpx.Client) -> None:
+    address = (endpoint.base_url.host, endpoint.base_url.port or 80)
+    with contextlib.ExitStack() as opened:
+        for _ in range(CONNECTIONS):
+            opened.enter_context(socket.create_connection(address))
+        refused = httpx.get(f"{endpoint.base_url}/ping")
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.text == f"more than {CONNECTIONS} connections are open; try again"
+
+
+def test_headers_that_are_too_long_are_refused(endpoint: httpx.Client) -> None:
+    assert endpoint.get("/ping", headers={"X-Long": "x" * 20_000}).status_code == 400
+
+
+def test_haproxy_listens_on_this_machine_only(launched: Launched) -> None:
+    [haproxy, *_] = processes(launched, "haproxy.cfg")
+
+    listening = [one.laddr for one in haproxy.net_connections() if one.status == psutil.CONN_LISTEN]
+
+    assert len(listening) == 3
+    assert {address.ip for address in listening} == {"127.0.0.1"}
 
 
 def test_serve_run_can_build_the_application_from_its_arguments(checkpoint_folder: Path) -> None:

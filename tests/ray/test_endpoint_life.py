@@ -28,7 +28,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
 from lstmfcn.training import fit
 from serve_app.access import VARIABLE, ApiKeys
-from serve_app.app import Endpoint
+from serve_app.app import Endpoint, build_app
 from serve_app.settings import Settings
 from tests.samples import LENGTH, TINY, make_dataset
 
@@ -262,6 +262,7 @@ def test_what_takes_too_long_is_given_up_with_a_sentence(
     late, predicted_late = asyncio.run(ask())
 
     assert (late.status_code, late.text) == (408, "the body did not arrive within 0.1 s\n")
+    assert late.headers["connection"] == "close"
     assert (predicted_late.status_code, predicted_late.text) == (
         504,
         "the predictions were not done within 0.1 s\n",
@@ -363,23 +364,55 @@ def test_a_route_prefix_comes_before_the_paths(checkpoint_folder: Path) -> None:
     assert asyncio.run(ask()) == 200
 
 
-def test_every_request_is_in_the_access_log(
+def test_every_request_is_in_the_access_log_without_its_body_and_its_key(
     checkpoint_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wrong = KEY[::-1]
+
     async def ask() -> None:
         async with replica(checkpoint_folder) as (endpoint, client):
-            await client.post("/invocations", content=ROW * 3)
-            await client.post("/invocations", content="secret")
+            requests = [(ROW * 3, {"X-Api-Key": KEY}), ("secret", {"Authorization": f"Bearer {KEY}"})]
+            requests += [(ROW, {"X-Api-Key": wrong}), (ROW, {"Authorization": f"Bearer {wrong}"})]
+            for number, (body, headers) in enumerate(requests):
+                request_id = {"X-Request-Id": str(number)}
+                await client.post("/invocations?columns=label", content=body, headers=headers | request_id)
+            assert endpoint._model is not None
+            monkeypatch.setattr(endpoint._model.batcher, "_predict", None)  # for a fault's traceback
+            await client.post("/invocations", content=ROW, headers={"X-Api-Key": KEY, "X-Request-Id": "4"})
             endpoint._observer.write_log()
 
+    monkeypatch.setenv(VARIABLE, KEY)
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
-    with caplog.at_level(logging.INFO, "ray.serve"):
+    with caplog.at_level(logging.DEBUG):
         asyncio.run(ask())
 
     _, *lines = caplog.messages[-1].splitlines()
     logged = [json.loads(line) for line in lines]
-    assert [(line["path"], line["status"], line["reason"], line["rows"]) for line in logged] == [
-        ("/invocations", 200, "", 3),
-        ("/invocations", 400, "Bad Request", 0),
+    names = ("request_id", "method", "path", "status", "reason", "rows")
+    assert [tuple(line[name] for name in names) for line in logged] == [
+        ("0", "POST", "/invocations", 200, "", 3),
+        ("1", "POST", "/invocations", 400, "Bad Request", 0),
+        ("2", "POST", "/invocations", 401, "Unauthorized", 0),
+        ("3", "POST", "/invocations", 401, "Unauthorized", 0),
+        ("4", "POST", "/invocations", 500, "Internal Server Error", 0),
     ]
-    assert "secret" not in caplog.text
+    assert "request 4 failed" in caplog.text
+    for hidden in (KEY, wrong, "secret", ROW.strip()):
+        assert hidden not in caplog.text
+
+
+def test_settings_become_serves_configuration(checkpoint_folder: Path, trained: Checkpoint) -> None:
+    read = Settings(
+        checkpoint=str(checkpoint_folder), gpus_per_replica=0.25, replicas=2, max_replicas=5, max_requests=10
+    )
+
+    deployment = build_app(read)._bound_deployment
+
+    config = deployment._deployment_config
+    assert config.autoscaling_config is not None
+    assert (config.autoscaling_config.min_replicas, config.autoscaling_config.max_replicas) == (2, 5)
+    assert (config.max_ongoing_requests, config.max_queued_requests) == (40, 40)
+    assert config.max_surge_percent == 100
+    assert config.user_config == {"checkpoint": str(checkpoint_folder), "digest": trained.digest()}
+    assert deployment.ray_actor_options is not None
+    assert deployment.ray_actor_options["num_gpus"] == 0.25

