@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-long check bench clean
+.PHONY: help install demo test test-long check wheel bench clean
 
 help:  ## what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ check: install  ## formatting, lint, types, import layers and the tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
 
+wheel: install  ## a wheel in dist/, which brings the command lstmfcn along
+	rm -rf build dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
 bench: install  ## the benchmarks, each ending in one line of JSON
 	$(BIN)/python -m benchmarks.parser
 	$(BIN)/python -m benchmarks.predictor
@@ -41,4 +45,4 @@ bench: install  ## the benchmarks, each ending in one line of JSON
 	$(BIN)/python -m benchmarks.endpoint
 
 clean:  ## remove what the other targets made
-	rm -rf .venv demo-results .*_cache .hypothesis *.egg-info
+	rm -rf .venv build dist demo-results .*_cache .hypothesis *.egg-info

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lstmfcn import history, storage
-from lstmfcn.calibration import calibrated
-from lstmfcn.checkpoint import FILE_NAME, Checkpoint
 from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.progress import Progress
-from lstmfcn.recipe import Recipe, RecipeName
+from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
-from lstmfcn.training import ClassWeight, Epoch, TrainingPrecision, fit
+from lstmfcn.start import Start
+from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training_run import RESULT_NAMES, TrainingRecord, TrainingRun
 
 
 def train(
@@ -23,11 +21,14 @@ def train(
     training: LocationFlag,
     validation: LocationFlag | None = None,
     output: LocationFlag,
+    checkpoint: LocationFlag | None = None,
+    new_classes: bool = False,
+    resume: bool = False,
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
     recipe: RecipeName = "reference",
     class_weight: ClassWeight = "none",
     calibrate: bool = False,
-    scaling: ScalingMethod = "series",
+    scaling: ScalingMethod | None = None,
     patience: Count | None = None,
     seed: Seed = 0,
     num_gpus: int | None = None,
@@ -36,9 +37,10 @@ def train(
 ) -> None:
     """Train one LSTM-FCN network and keep its best epoch.
 
-    Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png.
+    Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png, and what
+    the training would go on from.
     The best epoch has the highest valid_accuracy; without validation data, the lowest train_loss.
-    Ctrl-C ends training early and keeps the best epoch so far.
+    Ctrl-C ends training early and keeps the best epoch so far; the same command with --resume goes on.
 
     ```
     python -m jobs.train --training train.csv --validation valid.csv --output model --epochs 200
@@ -48,55 +50,72 @@ def train(
         training: CSV file, or folder of CSV files: the label first, then the series. No header.
         validation: The same, for choosing the best epoch.
         output: Folder for the results.
+        checkpoint: Start from the weights of this checkpoint, with its network and scaling and a fresh
+            optimiser, on the same or other data; only lr, batch_size and epochs can be chosen.
+        new_classes: Add classes that the training data has and the checkpoint doesn't know.
+        resume: Go on with the training in the output folder, after a crash or an interruption, or for more
+            epochs.
         hyperparameters: The network and how it is trained.
         recipe: How it is trained: reference, with a fixed learning rate; paper, as the paper's code, which
             keeps the epoch of the lowest train_loss; fast, in a fraction of the time. What a recipe chooses
             of lr, batch_size and epochs gives way to what is given here.
         class_weight: balanced lets every class weigh alike in the training loss, however rare it is.
         calibrate: Scale the probabilities to fit the validation data; labels stay the same.
-        scaling: Normalise each series by itself, or all by the mean and deviation of the training set.
+        scaling: Normalise each series by itself (series, the default), or all by the mean and deviation of
+            the training set.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.
         num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default.
         precision: fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16.
         overwrite: Replace the result that the output folder holds.
     """
-    storage.check_output(output, FILE_NAME, overwrite=overwrite)
+    if not resume:
+        storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     if calibrate and validation is None:
         raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)
-    train_set = read_training(training)
+    start = None if checkpoint is None else Start.load(checkpoint)
+    if start is None:
+        train_set = read_training(training)
+    else:
+        start.refuse_other_scaling(scaling)
+        train_set = start.read_training(training, new_classes=new_classes)
     valid_set = None
     if validation is not None:
         valid_set = read_labelled(validation, train_set.classes, train_set.length)
-    hyperparameters = Recipe(recipe).completed(hyperparameters, len(train_set))
+    data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
+    trainer = Trainer(
+        data,
+        hyperparameters,
+        recipe=recipe,
+        class_weight=class_weight,
+        seed=seed,
+        patience=patience,
+        devices=devices,
+        precision=precision,
+    )
+    record = TrainingRecord.of(
+        data,
+        trainer.hyperparameters,
+        recipe=recipe,
+        class_weight=class_weight,
+        seed=seed,
+        precision=precision,
+    )
+    training_run = TrainingRun(trainer, record, output)
+    if resume:
+        training_run.resume()
     print(f"training: {train_set}", flush=True)
-    epochs: list[Epoch] = []
-    best: Checkpoint | None = None
     try:
-        with Progress("training", hyperparameters.epochs, "epochs") as progress:
-            for epoch in fit(
-                train_set,
-                valid_set,
-                hyperparameters,
-                recipe=recipe,
-                class_weight=class_weight,
-                scaling=scaling,
-                seed=seed,
-                patience=patience,
-                devices=devices,
-                precision=precision,
-            ):
+        with Progress("training", trainer.hyperparameters.epochs, "epochs") as progress:
+            progress.skip(trainer.number)
+            for epoch in training_run.epochs():
                 progress.advance(history.epoch_line(epoch))
-                best = epoch.checkpoint or best
-                epochs.append(replace(epoch, checkpoint=None))
     finally:
+        best = training_run.finish(calibrate_on=valid_set if calibrate else None)
         if best is not None:
-            if calibrate and valid_set is not None:
-                best = calibrated(best, valid_set)
-            best.save(output)
-            history.write_history(output, epochs, best.epoch)
-            print(f"best epoch: {best.epoch} of {len(epochs)}, checkpoint in {output}")
+            print(f"best epoch: {best.epoch} of {trainer.number}, checkpoint in {output}")
+            print(history.closing_lines(best.metrics), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.report import write_report
 from lstmfcn.results import BEST
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
+from lstmfcn.start import CHOSEN, Start
 from lstmfcn.storage import Location
 from lstmfcn.sweep import EVALUATION, REPORT, RESULT_NAMES, sweep
 from lstmfcn.sweep_view import SweepView
@@ -31,6 +32,8 @@ def tune(
     training: LocationFlag | None = None,
     validation: LocationFlag | None = None,
     output: LocationFlag | None = None,
+    checkpoint: LocationFlag | None = None,
+    new_classes: bool = False,
     search_space: LocationFlag | None = None,
     points: LocationFlag | None = None,
     warm_start: tuple[LocationFlag, ...] = (),
@@ -56,6 +59,9 @@ def tune(
         training: CSV file, or folder of CSV files: the label first, then the series. No header.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
+        checkpoint: Let every trial start from the weights of this checkpoint, with its network and scaling
+            and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
+        new_classes: Add classes that the training data has and the checkpoint doesn't know.
         search_space: YAML file of what to try; README.md describes it.
         points: YAML file with a list of hyperparameters to try first.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
@@ -65,9 +71,14 @@ def tune(
         print_search_space: Print what would be tried, as YAML to begin from, and end.
         report: Draw report.html again in this output folder of a sweep, and end.
     """
-    space = (
-        SearchSpace.from_mapping(DEFAULT_RANGES) if search_space is None else SearchSpace.read(search_space)
-    )
+    start = None if checkpoint is None else Start.load(checkpoint)
+    if search_space is not None:
+        space = SearchSpace.read(search_space)
+    else:
+        names = DEFAULT_RANGES if start is None else CHOSEN
+        space = SearchSpace.from_mapping({name: DEFAULT_RANGES[name] for name in names})
+    if start is not None:
+        space = start.search_space(space)
     if print_search_space:
         print(space.as_yaml(), end="")
         return
@@ -76,12 +87,16 @@ def tune(
         print(f"report: {report / REPORT}")
         return
     if training is None or output is None:
-        raise DataError("--training and --output are needed; python -m jobs.tune --help has an example")
+        raise DataError("--training and --output are needed; --help has an example")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
-    train_set = read_training(training)
+    if start is None:
+        train_set = read_training(training)
+    else:
+        start.refuse_other_scaling(plan.scaling if "scaling" in plan.model_fields_set else None)
+        train_set = start.read_training(training, new_classes=new_classes)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
@@ -95,6 +110,7 @@ def tune(
                 space,
                 plan,
                 output,
+                start=start,
                 points=first,
                 known=known,
                 resume=resume,

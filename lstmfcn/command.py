@@ -45,7 +45,14 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     The status is 0 for success, 2 with a sentence on stderr for what the user can mend,
     130 when interrupted, and 1 for everything else.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    status, sentence = outcome(function, name, sys.argv[1:] if argv is None else argv)
+    if sentence:
+        print(sentence, file=sys.stderr)
+    sys.exit(status)
+
+
+def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tuple[int, str]:
+    """Call the function with what the command line says: exit status and, unless it is 0, sentence."""
     end_on_sigterm()
     app = App(
         name=name,
@@ -59,14 +66,14 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     try:
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        _fail(2, f"{_usage_sentence(error)} ({name} --help lists the flags)")
+        return 2, f"{_usage_sentence(error)} ({name} --help lists the flags)"
     except LSTMFCNError as error:
-        _fail(2, str(error))
+        return 2, str(error)
     except (TrainingError, OSError) as error:
-        _fail(1, str(error))
+        return 1, str(error)
     except KeyboardInterrupt:
-        _fail(130, "interrupted")
-    sys.exit(0)
+        return 130, "interrupted"
+    return 0, ""
 
 
 def end_on_sigterm() -> None:
@@ -84,11 +91,6 @@ def _interrupt(_signal: int, frame: FrameType | None) -> None:
         handler(signal.SIGINT, frame)
     else:
         raise KeyboardInterrupt
-
-
-def _fail(status: int, sentence: str) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    sys.exit(status)
 
 
 def _usage_sentence(error: CycloptsError) -> str:

@@ -41,6 +41,9 @@ class ClassLabels:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __str__(self) -> str:
+        return ", ".join(self.names[:20]) + (", ..." if len(self) > 20 else "")
+
     def positions(self, labels: Sequence[str], source: str) -> NDArray[np.int64]:
         """The position of each label in the class order. Raises DataError for a label of no class."""
         try:
@@ -49,11 +52,14 @@ class ClassLabels:
             pass
         for row, label in enumerate(labels, 1):
             if self._key(label) not in self._positions:
-                known = ", ".join(self.names[:20]) + (", ..." if len(self) > 20 else "")
                 raise DataError(
-                    f"{source}: row {row}, column 1: label {label!r} is none of the classes {known}"
+                    f"{source}: row {row}, column 1: label {label!r} is none of the classes {self}"
                 )
         raise AssertionError("one of the labels is unknown")
+
+    def unknown(self, labels: Sequence[str]) -> list[str]:
+        """The labels of no class, each once, as first spelt."""
+        return [label for label in dict.fromkeys(labels) if self._key(label) not in self._positions]
 
     def _key(self, label: str) -> Decimal | str:
         return Decimal(label) if self._numeric and is_number(label) else label
@@ -110,6 +116,20 @@ def read_training(path: Location) -> Dataset:
             f"{path} holds only the class {classes.names[0]!r}; training needs at least two classes"
         )
     return _dataset(files, classes)
+
+
+def read_further(path: Location, classes: ClassLabels, length: int, *, new_classes: bool) -> Dataset:
+    """The training channel for a network that knows classes and a length already, to which it adds classes
+    or not. Raises DataError.
+    """
+    files = _read_channel(path, length)
+    unknown = classes.unknown([label for _, file in files for label in file.labels])
+    if unknown and not new_classes:
+        raise DataError(
+            f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
+            " --new-classes adds it"
+        )
+    return _dataset(files, ClassLabels.of([*classes.names, *unknown]) if unknown else classes)
 
 
 def read_labelled(path: Location, classes: ClassLabels, length: int) -> Dataset:

@@ -41,6 +41,8 @@ class Record(BaseModel):
     """Tried first."""
     data: str
     """Digest of the training and the validation set."""
+    checkpoint: str = ""
+    """Digest of the checkpoint that trials start from; empty for random weights."""
     description: str
     """Of the training set, in words."""
     versions: dict[str, str]
@@ -82,3 +84,5 @@ class Record(BaseModel):
             raise OutputError("--resume: the points that the sweep tries first have changed")
         if self.data != other.data:
             raise OutputError("--resume: the sweep's training or validation data has changed")
+        if self.checkpoint != other.checkpoint:
+            raise OutputError("--resume: the checkpoint that the sweep's trials start from has changed")

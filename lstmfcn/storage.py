@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shutil
+import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,18 @@ def _read_ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
         while (block := pending.result()) is not None:
             pending = reader.submit(next, blocks, None)
             yield block
+
+
+@contextmanager
+def unpacked(archive: Path) -> Iterator[Path]:
+    """A folder with what a tar.gz archive holds, as long as it is needed. Raises DataError."""
+    with TemporaryDirectory() as folder:
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder, filter="data")  # files within the folder, no devices, no links out
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{archive} is no archive that can be unpacked: {error}") from None
+        yield Path(folder)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from lstmfcn.record import RECORD, Record
 from lstmfcn.results import BEST, Results
 from lstmfcn.search import BayesianSearch, GridSearch, RandomSearch, Search
 from lstmfcn.search_space import SearchSpace
+from lstmfcn.start import Start
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.training_state import FILE_NAME as STATE
@@ -42,6 +43,7 @@ def sweep(
     plan: Plan,
     output: Location,
     *,
+    start: Start | None = None,
     points: Sequence[Hyperparameters] = (),
     known: Sequence[tuple[Hyperparameters, dict[str, float]]] = (),
     resume: bool = False,
@@ -50,19 +52,25 @@ def sweep(
 ) -> list[Trial]:
     """Train networks of the search space in parallel and rank them, best first.
 
-    `points` are tried first; the search learns from what is `known` of others, by the metrics of their best
-    epochs. With `resume` a sweep in the output folder goes on: what has ended is kept, what was running goes
-    on from its last state. With `overwrite` it is replaced. The `view` is told of every trial.
+    With a `start` all trials start from its weights, with its network and scaling. `points` are tried first;
+    the search learns from what is `known` of others, by the metrics of their best epochs. With `resume` a
+    sweep in the output folder goes on: what has ended is kept, what was running goes on from its last state.
+    With `overwrite` it is replaced. The `view` is told of every trial.
 
-    Raises HyperparameterError when the search or the scheduler doesn't suit the space, ResourceError when a
-    trial fits no node, OutputError when another sweep would go on or be replaced unasked, TrainingError
-    when all trials fail, and, after it has written what there is, KeyboardInterrupt when it was interrupted.
+    Raises HyperparameterError when the search, the scheduler or the start doesn't suit the space,
+    ResourceError when a trial fits no node, OutputError when another sweep would go on or be replaced
+    unasked, TrainingError when all trials fail, and, after it has written what there is, KeyboardInterrupt
+    when it was interrupted.
     """
     started = time.monotonic()
     output = output.resolve()
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     recipe = Recipe(plan.recipe)
+    if start is not None:
+        space = start.search_space(space)
+        points = [start.hyperparameters(point) for point in points]
+        plan = plan.model_copy(update={"scaling": start.checkpoint.scaling.method})
     space = space.completed(recipe.chosen(len(training)))
     points = [recipe.completed(point, len(training)) for point in points]
     trials = Trials(output)
@@ -71,6 +79,7 @@ def sweep(
         search_space=space.described(),
         points=points,
         data=Record.digest(training, validation),
+        checkpoint="" if start is None else start.checkpoint.digest(),
         description=str(training),
         versions={"lstmfcn": lstmfcn.__version__, **{name: version(name) for name in ("torch", "ray")}},
     )
@@ -86,7 +95,7 @@ def sweep(
         raise HyperparameterError(f"a {plan.search} search learns nothing from earlier sweeps; bayesian does")
     for hyperparameters, metrics in known:
         search.learn(hyperparameters, plan.objective.score(metrics)[0])
-    data = TrainingData.scaled(training, validation, plan.scaling)
+    data = TrainingData.scaled(training, validation, plan.scaling, start)
     gpus_per_trial = plan.gpus_per_trial
     if gpus_per_trial == "auto":
         gpus_per_trial = memory_probe.gpus_per_trial(data, space.largest, plan.precision, plan.cpus_per_trial)

@@ -23,6 +23,7 @@ from lstmfcn.metrics import Metrics, Objective
 from lstmfcn.model import LSTMFCN
 from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import Scaling, ScalingMethod
+from lstmfcn.start import Start
 from lstmfcn.training_state import TrainingState
 
 TrainingPrecision = Literal["fp32", "bf16"]
@@ -57,13 +58,23 @@ class TrainingData:
     train: Dataset
     valid: Dataset | None
     scale: Scaling
+    start: Start | None = None
+    """What a network starts from instead of random weights."""
 
     @classmethod
-    def scaled(cls, training: Dataset, validation: Dataset | None, scaling: ScalingMethod) -> Self:
-        """From data as read; a scaling that is fitted is fitted to the training set."""
-        scale = Scaling.fitted(scaling, training.series)
+    def scaled(
+        cls,
+        training: Dataset,
+        validation: Dataset | None,
+        scaling: ScalingMethod,
+        start: Start | None = None,
+    ) -> Self:
+        """From data as read; a scaling that is fitted is fitted to the training set, unless the start brings
+        one along.
+        """
+        scale = Scaling.fitted(scaling, training.series) if start is None else start.checkpoint.scaling
         valid = None if validation is None else replace(validation, series=scale(validation.series))
-        return cls(replace(training, series=scale(training.series)), valid, scale)
+        return cls(replace(training, series=scale(training.series)), valid, scale, start)
 
 
 class Trainer:
@@ -82,13 +93,20 @@ class Trainer:
         recipe: RecipeName = "reference",
         class_weight: ClassWeight = "none",
         seed: int = 0,
+        patience: int | None = None,
         devices: Sequence[torch.device] = (CPU,),
         precision: TrainingPrecision = "fp32",
     ) -> None:
-        """With several devices the network is replicated by DataParallel. With bf16 the training step runs
-        under PyTorch's autocast; weights and validation stay fp32.
+        """`patience` ends training after so many epochs without a better one. With several devices the
+        network is replicated by DataParallel. With bf16 the training step runs under PyTorch's autocast;
+        weights and validation stay fp32.
+
+        Raises HyperparameterError for another network than that of the checkpoint that training starts from.
         """
         self._recipe = Recipe(recipe)
+        self._patience = patience
+        if data.start is not None:
+            hyperparameters = data.start.hyperparameters(hyperparameters)
         self.hyperparameters = hyperparameters = self._recipe.completed(hyperparameters, len(data.train))
         self.history: list[dict[str, float]] = []
         """Of every epoch its metrics and its seconds."""
@@ -98,10 +116,13 @@ class Trainer:
         self._device = devices[0]
         torch.manual_seed(seed)
         train = data.train
-        self._model = LSTMFCN(len(train.classes), train.length, hyperparameters).to(self._device)
+        self._model = LSTMFCN(len(train.classes), train.length, hyperparameters)
+        if data.start is not None:
+            self._model.load_state_dict(data.start.weights(self._model.state_dict(), train.classes))
         for module in self._model.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = self._recipe.batch_norm_momentum
+        self._model.to(self._device)
         network: nn.Module = _InBfloat16(self._model) if precision == "bf16" else self._model
         if len(devices) > 1:
             network = nn.DataParallel(network, device_ids=list(devices))
@@ -123,7 +144,9 @@ class Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are done."""
+        """Whether all epochs are done, or too many since the best."""
+        if self._patience is not None and self.number - self.best_epoch >= self._patience:
+            return True
         return self.number >= self.hyperparameters.epochs
 
     def step(self) -> Epoch:
@@ -207,6 +230,7 @@ def fit(
     hyperparameters: Hyperparameters | None = None,
     *,
     scaling: ScalingMethod = "series",
+    start: Start | None = None,
     recipe: RecipeName = "reference",
     class_weight: ClassWeight = "none",
     seed: int = 0,
@@ -218,21 +242,21 @@ def fit(
 
     The best epoch is the one with the higher valid_accuracy, then the lower valid_loss, then the earlier;
     without validation the one with the lower train_loss, then the earlier. `patience` ends training after
-    so many epochs without a better one. Raises TrainingError when the loss is no longer finite.
+    so many epochs without a better one. A `start` brings its scaling and its network along. Raises
+    TrainingError when the loss is no longer finite.
     """
     trainer = Trainer(
-        TrainingData.scaled(training, validation, scaling),
+        TrainingData.scaled(training, validation, scaling, start),
         hyperparameters or Hyperparameters(),
         recipe=recipe,
         class_weight=class_weight,
         seed=seed,
+        patience=patience,
         devices=devices,
         precision=precision,
     )
     while not trainer.is_done:
         yield trainer.step()
-        if patience is not None and trainer.number - trainer.best_epoch >= patience:
-            return
 
 
 class _InBfloat16(nn.Module):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.evaluate import evaluate
 from jobs.explain import explain
@@ -23,8 +24,17 @@ from lstmfcn import command, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
+from lstmfcn.search_space import SearchSpace
 from lstmfcn.training import Epoch, Trainer
-from tests.samples import BROKEN_FOR_ANY_JOB, BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
+from tests.samples import (
+    BROKEN_FOR_ANY_JOB,
+    BROKEN_IN_A_FILE,
+    LENGTH,
+    TINY,
+    broken_input,
+    make_dataset,
+    write_csv,
+)
 
 SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
 
@@ -59,6 +69,8 @@ def test_train_writes_checkpoint_metrics_and_picture(
         "checkpoint.json",
         "learning-curve.png",
         "metrics.csv",
+        "state.safetensors",
+        "training.json",
         next(output.glob("weights-*")).name,
     }
     assert (checkpoint.classes.names, checkpoint.length) == (("down", "up"), LENGTH)
@@ -69,6 +81,60 @@ def test_train_writes_checkpoint_metrics_and_picture(
     for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy"):
         logged = re.findall(rf"{name}: ([0-9\.]+)", log)  # as a SageMaker metric definition reads it
         assert logged == [f"{float(row[name]):.8f}" for row in rows]
+        closing = re.findall(rf"{name.replace('_', ':').replace('accuracy', 'acc')} ([0-9\.]+)", log)
+        assert closing == [logged[checkpoint.epoch - 1]]
+
+
+def test_train_resumes_with_more_epochs(train_csv: Path, tmp_path: Path) -> None:
+    flags = ("--training", train_csv, "--output", tmp_path / "model", *SMALL)
+    assert status_of(train, *flags, "--epochs", 2) == 0
+
+    assert status_of(train, *flags, "--epochs", 3, "--resume") == 0
+
+    assert len((tmp_path / "model" / "metrics.csv").read_text().splitlines()) == 1 + 3
+    assert Checkpoint.load(tmp_path / "model").hyperparameters.epochs == 3
+
+
+def test_train_starts_from_a_checkpoint_and_adds_its_new_classes(
+    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_csv.write_text(train_csv.read_text() + "flat," + ",".join(["1"] * LENGTH) + "\n")
+    output = tmp_path / "model"
+    flags = ("--training", train_csv, "--checkpoint", checkpoint_folder, "--epochs", 1)
+
+    assert "--new-classes adds it" in refused(capsys, output, train, *flags)
+    assert "hidden_size is 3" in refused(capsys, output, train, *flags, "--new-classes", "--hidden-size", 4)
+    assert "scaling is series" in refused(
+        capsys, output, train, *flags, "--new-classes", "--scaling=training-set"
+    )
+    assert status_of(train, *flags, "--new-classes", "--output", output) == 0
+
+    checkpoint = Checkpoint.load(output)
+    assert checkpoint.classes.names == ("down", "flat", "up")
+    assert checkpoint.hyperparameters.hidden_size == 3
+
+
+def test_tune_refuses_new_classes_and_another_network_than_the_checkpoints(
+    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--training", train_csv, "--checkpoint", checkpoint_folder)
+    (tmp_path / "space.yaml").write_text("hidden_size: {categorical: [8, 64]}\n")
+    output = tmp_path / "output"
+
+    told = refused(capsys, output, tune, *flags, "--search-space", tmp_path / "space.yaml")
+    assert "hyperparameter hidden_size is 3 in the checkpoint" in told
+    train_csv.write_text(train_csv.read_text() + "flat," + ",".join(["1"] * LENGTH) + "\n")
+    assert "--new-classes adds it" in refused(capsys, output, tune, *flags)
+
+
+def test_the_default_search_from_a_checkpoint_varies_what_can_be_chosen(
+    checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(tune, "--checkpoint", checkpoint_folder, "--print-search-space") == 0
+
+    space = SearchSpace.from_mapping(yaml.safe_load(capsys.readouterr().out))
+    assert list(space.varied) == ["lr", "batch_size"]
+    assert space.constants == {**TINY.model_dump(exclude={"lr", "batch_size"}), "epochs": 300}
 
 
 def test_train_refuses_an_output_folder_with_a_checkpoint(

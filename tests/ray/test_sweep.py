@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.report import write_report
+from lstmfcn.scaling import Scaling
+from lstmfcn.search_space import SearchSpace
+from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.trials import Trials
@@ -70,6 +74,31 @@ def test_a_trial_leaves_the_same_as_the_same_training_alone(tmp_path: Path) -> N
         assert [float(row["valid_loss"]) for row in metrics] == [
             epoch.metrics["valid_loss"] for epoch in epochs
         ]
+
+
+def test_trials_start_from_a_checkpoint(trained: Checkpoint, tmp_path: Path) -> None:
+    start = Start(replace(trained, scaling=Scaling(method="training-set", mean=0.1, deviation=0.6)))
+    ranges = SearchSpace.from_mapping({"lr": LEARNING_RATES, "epochs": 2})
+
+    trials = sweep(TRAIN, VALID, ranges, Plan(num_trials=2, scheduler="none"), tmp_path, start=start)
+
+    for trial in trials:
+        *_, last = fit(TRAIN, VALID, Hyperparameters(lr=trial.hyperparameters.lr, epochs=2), start=start)
+        assert trial.metrics == last.metrics
+    assert Checkpoint.load(tmp_path / "best").scaling == start.checkpoint.scaling
+    assert Record.read(tmp_path).plan.scaling == "training-set"
+    with pytest.raises(
+        OutputError, match=r"^--resume: the checkpoint that the sweep's trials start from has"
+    ):
+        sweep(
+            TRAIN,
+            VALID,
+            ranges,
+            Plan(num_trials=2, scheduler="none"),
+            tmp_path,
+            resume=True,
+            start=replace(start, checkpoint=replace(start.checkpoint, temperature=2.0)),
+        )
 
 
 def test_points_come_first_and_a_grid_is_tried_whole(tmp_path: Path) -> None:

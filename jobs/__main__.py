@@ -1,0 +1,71 @@
+"""The command `lstmfcn`, which an installation brings along: all jobs and the endpoint by one name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from lstmfcn import __version__
+from lstmfcn.command import run
+
+COMMANDS = {
+    "train": ("jobs.train", "train"),
+    "tune": ("jobs.tune", "tune"),
+    "evaluate": ("jobs.evaluate", "evaluate"),
+    "explain": ("jobs.explain", "explain"),
+    "transform": ("jobs.transform", "transform"),
+    "serve": ("serve_app.__main__", "serve_checkpoint"),
+}
+"""Module and function of each, imported when it is called: some take seconds."""
+
+HELP = """\
+Classify time series at scale with LSTM-FCN networks, on Ray.
+
+  lstmfcn tune       train networks in parallel and keep the best
+  lstmfcn train      train one network, or go on with one
+  lstmfcn evaluate   score a checkpoint on labelled data
+  lstmfcn explain    show what in a series speaks for its class
+  lstmfcn transform  predict CSV files of any size
+  lstmfcn serve      answer over HTTP
+
+From data to predictions, where train.csv has a series in each row, its label first, and no header:
+
+  lstmfcn tune --training train.csv --output sweep --num-trials 8
+  lstmfcn evaluate --checkpoint sweep/best --data test.csv
+  lstmfcn transform --checkpoint sweep/best --input data.csv --output predictions
+  lstmfcn serve --checkpoint sweep/best
+
+`lstmfcn train --help` explains the flags of train, and so on; `lstmfcn --version` says which version it is.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command that the first argument names, then exit with its status."""
+    match sys.argv[1:] if argv is None else argv:
+        case [] | ["--help" | "-h" | "help", *_]:
+            print(HELP, end="")
+            sys.exit(0)
+        case ["--version"]:
+            print(__version__)
+            sys.exit(0)
+        case [name, *flags] if name in COMMANDS:
+            run(_function(name), f"lstmfcn {name}", flags)
+        case [name, *_]:
+            print(f"lstmfcn has no command {name!r}; it has {', '.join(COMMANDS)}", file=sys.stderr)
+            sys.exit(2)
+    raise AssertionError("one of the cases holds")
+
+
+def _function(name: str) -> Callable[..., None]:
+    module, attribute = COMMANDS[name]
+    function: Callable[..., None] = getattr(importlib.import_module(module), attribute)
+    # The example in its help is to be what was typed.
+    as_module = f"python -m {module.removesuffix('.__main__')}"
+    function.__doc__ = (function.__doc__ or "").replace(as_module, f"lstmfcn {name}")
+    return function
+
+
+if __name__ == "__main__":
+    main()

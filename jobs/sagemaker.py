@@ -1,0 +1,139 @@
+"""SageMaker's contract with a container: `python -m jobs.sagemaker train` and `serve`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+from jobs.train import train
+from lstmfcn import storage
+from lstmfcn.checkpoint import FILE_NAME
+from lstmfcn.command import outcome, run
+from lstmfcn.errors import DataError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.start import CHOSEN
+from lstmfcn.training_run import RECORD
+
+Port = Annotated[
+    int, Parameter(validator=validators.Number(gte=1, lte=65535), env_var="SAGEMAKER_BIND_TO_PORT")
+]
+
+_OF_THE_PLATFORM = ("_", "sagemaker_")
+"""What the names of hyperparameters begin with that a tuner or the SDK adds."""
+
+
+def sagemaker(
+    what: Literal["train", "serve"],
+    /,
+    *,
+    root: Path = Path("/opt/ml"),
+    host: str = "0.0.0.0",  # noqa: S104 (the platform calls from outside the container)
+    port: Port = 8080,
+) -> None:
+    """Do in a container what SageMaker starts it for.
+
+    train reads input/config/hyperparameters.json, whose names are the flags of jobs.train, and the channels
+    training, validation and model (a checkpoint to start from) below input/data. It writes model/, and
+    output/failure when it can't. Where there is a folder checkpoints, it goes on from what that holds.
+
+    serve answers /ping and /invocations with the checkpoint in model/.
+
+    ```
+    python -m jobs.sagemaker train --root /opt/ml
+    ```
+
+    Args:
+        what: What the platform starts the container for.
+        root: Folder of the platform's layout.
+        host: Address to listen on.
+        port: Port to listen on.
+    """
+    if what == "serve":
+        _serve(root / "model", host, port)
+        return
+    try:
+        status, sentence = _train(root)
+    except Exception as error:
+        _tell(root, f"{type(error).__name__}: {error}")
+        raise
+    if status:
+        _tell(root, sentence)
+        print(sentence, file=sys.stderr)
+        sys.exit(status)
+
+
+def _serve(checkpoint: Path, host: str, port: int) -> None:
+    from serve_app.__main__ import serve_checkpoint  # noqa: PLC0415 (Ray Serve, which training doesn't need)
+    from serve_app.settings import Settings  # noqa: PLC0415
+
+    serve_checkpoint(settings=Settings(checkpoint=str(checkpoint)), host=host, port=port)
+
+
+def _tell(root: Path, sentence: str) -> None:
+    """What the platform shows as the reason of the failure."""
+    storage.write_bytes(root / "output" / "failure", sentence.encode())
+
+
+def _train(root: Path) -> tuple[int, str]:
+    """Exit status and sentence."""
+    model, kept, channels = root / "model", root / "checkpoints", root / "input" / "data"
+    output = kept if kept.is_dir() else model
+    try:
+        with ExitStack() as stack:
+            start = _checkpoint(channels / "model", stack)
+            flags = _flags(root / "input" / "config" / "hyperparameters.json", starts=start is not None)
+            flags += ["--training", str(channels / "training"), "--output", str(output)]
+            if (channels / "validation").is_dir():
+                flags += ["--validation", str(channels / "validation")]
+            if start is not None:
+                flags += ["--checkpoint", str(start)]
+            # The platform starts an interrupted job again, with the folder that it kept.
+            goes_on = output is kept and (kept / RECORD).is_file()
+            flags.append("--resume" if goes_on else "--overwrite")
+            ended = outcome(train, "python -m jobs.train", flags)
+    except DataError as error:
+        return 2, str(error)
+    if output is kept and (kept / FILE_NAME).is_file():
+        shutil.copytree(kept, model, dirs_exist_ok=True)
+    return ended
+
+
+def _checkpoint(channel: Path, stack: ExitStack) -> Path | None:
+    """The folder of the checkpoint to start from, in the channel or in an archive there."""
+    if not channel.is_dir():
+        return None
+    archive = channel / "model.tar.gz"
+    return stack.enter_context(storage.unpacked(archive)) if archive.is_file() else channel
+
+
+def _flags(path: Path, *, starts: bool) -> list[str]:
+    """Of jobs.train, from hyperparameters.json: text by names. As in the reference product, a training that
+    starts from a checkpoint takes no notice of the others than lr, batch-size and epochs.
+    """
+    content = storage.read_bytes(path)
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise DataError(f'{path} must map names to text, as in {{"batch-size": "64"}}')
+    flags = []
+    for given, value in values.items():
+        name = given.replace("-", "_")
+        if name.startswith(_OF_THE_PLATFORM):
+            continue
+        if starts and name in Hyperparameters.model_fields and name not in CHOSEN:
+            print(f"{given} {value} is not used: the checkpoint in the channel model has its own", flush=True)
+            continue
+        flags.append(f"--{name.replace('_', '-')}={value}")
+    return flags
+
+
+if __name__ == "__main__":
+    run(sagemaker, "python -m jobs.sagemaker")

@@ -1,0 +1,96 @@
+"""A checkpoint that training starts from: its best weights, its network and its scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn, Self
+
+import torch
+from torch import Tensor
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import ClassLabels, Dataset, read_further
+from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.errors import CheckpointError, HyperparameterError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.scaling import ScalingMethod
+from lstmfcn.search_space import Choice, SearchSpace
+from lstmfcn.storage import Location
+
+CHOSEN = ("lr", "batch_size", "epochs")
+"""Hyperparameters that a training chooses for itself, as in the reference product; the others are the
+checkpoint's."""
+
+_BY_CLASS = ("linear.weight", "linear.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Of a training; the optimiser starts afresh."""
+
+    checkpoint: Checkpoint
+
+    @classmethod
+    def load(cls, directory: Location) -> Self:
+        """From a checkpoint of one network. Raises CheckpointError."""
+        checkpoint = load_checkpoint(directory)
+        if isinstance(checkpoint, Ensemble):
+            raise CheckpointError(
+                f"{directory} is an ensemble of {len(checkpoint.members)} networks; training starts from one,"
+                f" for example {directory / '1'}"
+            )
+        return cls(checkpoint)
+
+    def read_training(self, path: Location, *, new_classes: bool) -> Dataset:
+        """The training channel, in the checkpoint's classes. Raises DataError, for a label of none of them
+        too, unless new classes are to be added.
+        """
+        return read_further(path, self.checkpoint.classes, self.checkpoint.length, new_classes=new_classes)
+
+    def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
+        """What is given for lr, batch_size and epochs, with the checkpoint's network.
+
+        Raises HyperparameterError when another network is given.
+        """
+        for name, own in self._network.items():
+            if name in given.model_fields_set and (value := getattr(given, name)) != own:
+                _refuse(name, own, f"{value:g}")
+        return given.model_copy(update=self._network)
+
+    def search_space(self, space: SearchSpace) -> SearchSpace:
+        """The space with the checkpoint's network. Raises HyperparameterError when it has another one."""
+        for name, own in self._network.items():
+            domain = space.domains.get(name, Choice((own,)))
+            if domain != Choice((own,)):
+                _refuse(name, own, str(domain.described()))
+        return space.completed(self._network)
+
+    def refuse_other_scaling(self, given: ScalingMethod | None) -> None:
+        """Raise HyperparameterError when another one than the checkpoint's is given."""
+        own = self.checkpoint.scaling.method
+        if given not in (None, own):
+            raise HyperparameterError(
+                f"scaling is {own} in the checkpoint that training starts from, got {given}"
+            )
+
+    @property
+    def _network(self) -> dict[str, float]:
+        return self.checkpoint.hyperparameters.model_dump(exclude=set(CHOSEN))
+
+    def weights(self, fresh: Mapping[str, Tensor], classes: ClassLabels) -> dict[str, Tensor]:
+        """The checkpoint's for a network of these classes, among which are its own; `fresh` weights for what
+        else there is, that is the rows of new classes in the linear layer.
+        """
+        weights = dict(self.checkpoint.weights)
+        rows = torch.tensor([classes.names.index(name) for name in self.checkpoint.classes.names])
+        for name in _BY_CLASS:
+            weights[name] = fresh[name].index_copy(0, rows, weights[name])
+        return weights
+
+
+def _refuse(name: str, own: float, value: str) -> NoReturn:
+    raise HyperparameterError(
+        f"hyperparameter {name} is {own:g} in the checkpoint that training starts from, got {value};"
+        f" only {', '.join(CHOSEN)} can be chosen"
+    )

@@ -1,0 +1,178 @@
+"""A training at work in a folder: what it leaves there, and what it would go on from.
+
+In the folder: the checkpoint of the best epoch, metrics.csv, learning-curve.png, training.json (what was
+trained from what) and the state of the last epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lstmfcn import __version__, history, storage
+from lstmfcn.calibration import calibrated
+from lstmfcn.checkpoint import FILE_NAME, Checkpoint
+from lstmfcn.dataset import Dataset
+from lstmfcn.errors import DataError, OutputError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.recipe import RecipeName
+from lstmfcn.record import Record
+from lstmfcn.scaling import ScalingMethod
+from lstmfcn.storage import Location
+from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training_state import FILE_NAME as STATE
+from lstmfcn.training_state import TrainingState
+
+RECORD = "training.json"
+RESULT_NAMES = (FILE_NAME, RECORD)
+
+_SECONDS_BETWEEN_WRITES = 5.0
+
+
+class TrainingRecord(BaseModel):
+    """What is trained from what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hyperparameters: Hyperparameters
+    recipe: RecipeName
+    class_weight: ClassWeight
+    scaling: ScalingMethod
+    seed: int
+    precision: TrainingPrecision
+    data: str
+    """Digest of the scaled training and validation set."""
+    checkpoint: str
+    """Digest of the checkpoint that it started from; empty for random weights."""
+    versions: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        data: TrainingData,
+        hyperparameters: Hyperparameters,
+        *,
+        recipe: RecipeName,
+        class_weight: ClassWeight,
+        seed: int,
+        precision: TrainingPrecision,
+    ) -> Self:
+        """A training of these hyperparameters, completed by the recipe."""
+        return cls(
+            hyperparameters=hyperparameters,
+            recipe=recipe,
+            class_weight=class_weight,
+            scaling=data.scale.method,
+            seed=seed,
+            precision=precision,
+            data=Record.digest(data.train, *([] if data.valid is None else [data.valid])),
+            checkpoint="" if data.start is None else data.start.checkpoint.digest(),
+            versions={"lstmfcn": __version__, "torch": torch.__version__},
+        )
+
+    @classmethod
+    def read(cls, output: Location) -> Self:
+        """Raises OutputError where there is no training."""
+        try:
+            return cls.model_validate_json(storage.read_bytes(output / RECORD))
+        except (DataError, ValidationError):
+            raise OutputError(f"--resume: {output} holds no {RECORD} of a training") from None
+
+    def write(self, output: Location) -> None:
+        """Write training.json."""
+        storage.write_bytes(output / RECORD, self.model_dump_json(indent=2).encode() + b"\n")
+
+    def refuse_other(self, other: TrainingRecord) -> None:
+        """Raise OutputError if a training that goes on is to be another one, but for its epochs."""
+        before, now = (
+            {**record.hyperparameters.model_dump(exclude={"epochs"}), **record._settings}
+            for record in (self, other)
+        )
+        for name, value in before.items():
+            if now[name] != value:
+                raise OutputError(f"--resume: {name} has changed: it was {value}, now it is {now[name]}")
+        if self.data != other.data:
+            raise OutputError("--resume: the training or validation data has changed")
+        if self.checkpoint != other.checkpoint:
+            raise OutputError("--resume: the checkpoint that the training started from has changed")
+
+    @property
+    def _settings(self) -> dict[str, object]:
+        return self.model_dump(exclude={"hyperparameters", "data", "checkpoint", "versions"})
+
+
+class TrainingRun:
+    """Of one trainer."""
+
+    def __init__(self, trainer: Trainer, record: TrainingRecord, output: Location) -> None:
+        """`record` is of the trainer's."""
+        self._trainer, self._record, self._output = trainer, record, output
+        self._best: Checkpoint | None = None
+        self._is_recorded = False
+        self._is_between_epochs = True
+        self._written = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from what the folder holds.
+
+        Raises OutputError when that is no training, another one, or one of more epochs.
+        """
+        TrainingRecord.read(self._output).refuse_other(self._record)
+        self._record.write(self._output)
+        self._is_recorded = True
+        state = TrainingState.load(self._output)
+        if state is None:
+            return
+        if len(state.history) > self._record.hyperparameters.epochs:
+            raise OutputError(
+                f"--resume: {len(state.history)} epochs are done; epochs is"
+                f" {self._record.hyperparameters.epochs}"
+            )
+        self._trainer.restore(state)
+        self._best = replace(Checkpoint.load(self._output), temperature=1.0)
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train the epochs that are left, one for each item that is taken, and write what a killed training
+        would go on from every five seconds.
+        """
+        while not self._trainer.is_done:
+            self._is_between_epochs = False
+            epoch = self._trainer.step()
+            self._keep(epoch)
+            self._is_between_epochs = True
+            if time.monotonic() >= self._written + _SECONDS_BETWEEN_WRITES:
+                self._write(self._best)
+                self._written = time.monotonic()
+            yield epoch
+
+    def _keep(self, epoch: Epoch) -> None:
+        # An interrupted run may have kept an epoch after its last state; this one gets there again.
+        if epoch.checkpoint and (self._best is None or epoch.number >= self._best.epoch):
+            self._best = epoch.checkpoint
+
+    def _write(self, best: Checkpoint | None) -> None:
+        if not self._is_recorded:
+            storage.remove(self._output, STATE)  # of another training, which is overwritten
+            self._record.write(self._output)
+            self._is_recorded = True
+        if best is not None:
+            best.save(self._output)
+        history.write_metrics(self._output, self._trainer.history)
+        if self._is_between_epochs:
+            self._trainer.state().save(self._output)
+
+    def finish(self, calibrate_on: Dataset | None = None) -> Checkpoint | None:
+        """Write what there is of results, also after an interruption; None if that is nothing."""
+        if self._best is None:
+            return None
+        best = replace(self._best, hyperparameters=self._record.hyperparameters)
+        if calibrate_on is not None:
+            best = calibrated(best, calibrate_on)
+        self._write(best)
+        history.write_history(self._output, self._trainer.history, best.epoch)
+        return best

@@ -1,0 +1,57 @@
+"""A container of the platform from training to answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import boto3
+import httpx
+from botocore import UNSIGNED
+from botocore.config import Config
+
+from lstmfcn.predictor import Predictor
+from tests.container import call, lay_out, pack
+from tests.samples import make_dataset, write_csv
+from tests.servers import free_port
+
+
+def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) -> None:
+    trained, serving = lay_out(tmp_path / "trained"), tmp_path / "serving"
+    assert call("train", trained) == 0
+    pack(trained / "model", serving / "model")
+    unpack = ["tar", "xzf", "model.tar.gz"]
+    subprocess.run(unpack, cwd=serving / "model", check=True)  # as the platform does
+    body = write_csv(tmp_path / "data.csv", make_dataset(5, seed=2), labelled=False).read_bytes()
+    url = f"http://127.0.0.1:{free_port()}"
+    names = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+    ports = {"SAGEMAKER_BIND_TO_PORT": url.rpartition(":")[2], **{name: str(free_port()) for name in names}}
+    command = [sys.executable, "-m", "jobs.sagemaker", "serve", "--root", str(serving), "--host", "127.0.0.1"]
+
+    with subprocess.Popen(command, env={**os.environ, **ports}) as process:
+        deadline = time.monotonic() + 240  # the platform's
+        while process.poll() is None and time.monotonic() < deadline:
+            with suppress(httpx.TransportError):
+                ping = httpx.get(f"{url}/ping")
+                if ping.status_code == 200:
+                    break
+            time.sleep(0.3)
+        answer = httpx.post(f"{url}/invocations", content=body, headers={"Content-Type": "text/csv"})
+        client = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=url,
+            region_name="us-east-1",
+            config=Config(signature_version=UNSIGNED),
+        )
+        by_name = client.invoke_endpoint(EndpointName="any", ContentType="text/csv", Body=body)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0  # then the platform kills
+
+    assert ping.content == b""
+    expected = Predictor.load(trained / "model").predict_csv(body, source="body")
+    assert answer.content == by_name["Body"].read() == expected

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import ClassLabels
+from lstmfcn.ensemble import Ensemble
+from lstmfcn.errors import CheckpointError, DataError, HyperparameterError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.scaling import Scaling
+from lstmfcn.search_space import Choice, SearchSpace
+from lstmfcn.start import Start
+from lstmfcn.training import Trainer, TrainingData, fit
+from tests.samples import LENGTH, TINY, make_dataset, write_csv
+
+
+@pytest.fixture
+def start(trained: Checkpoint) -> Start:
+    return Start(trained)
+
+
+def test_training_starts_from_the_weights_of_the_checkpoint_with_a_fresh_optimiser(start: Start) -> None:
+    data = TrainingData.scaled(make_dataset(20), None, "series", start)
+
+    state = Trainer(data, Hyperparameters(lr=0.5)).state()
+
+    assert all(torch.equal(state.weights[name], own) for name, own in start.checkpoint.weights.items())
+    assert (state.moments, state.history) == ([], [])
+
+
+def test_what_was_learnt_is_still_known_after_an_epoch_of_small_steps(start: Start) -> None:
+    (epoch,) = fit(
+        make_dataset(20), make_dataset(40, seed=1), Hyperparameters(lr=1e-6, epochs=1), start=start
+    )
+
+    assert epoch.metrics["valid_accuracy"] == 1.0
+
+
+def test_the_checkpoint_decides_on_the_network_and_the_training_on_how_it_is_trained(start: Start) -> None:
+    (epoch,) = fit(make_dataset(20), None, Hyperparameters(lr=0.5, epochs=1), start=start)
+
+    assert epoch.checkpoint is not None
+    used = epoch.checkpoint.hyperparameters
+    assert used == TINY.model_copy(update={"lr": 0.5, "batch_size": 128, "epochs": 1})
+
+
+def test_a_recipe_chooses_what_is_not_given(start: Start) -> None:
+    data = TrainingData.scaled(make_dataset(20), None, "series", start)
+
+    used = Trainer(data, Hyperparameters(epochs=7), recipe="fast").hyperparameters
+
+    assert (used.lr, used.batch_size, used.epochs, used.hidden_size) == (0.002, 16, 7, TINY.hidden_size)
+
+
+def test_another_network_is_refused_by_name(start: Start) -> None:
+    assert start.hyperparameters(Hyperparameters(hidden_size=3)).hidden_size == 3
+
+    with pytest.raises(HyperparameterError) as refused:
+        start.hyperparameters(Hyperparameters(hidden_size=64))
+
+    assert str(refused.value) == (
+        "hyperparameter hidden_size is 3 in the checkpoint that training starts from, got 64;"
+        " only lr, batch_size, epochs can be chosen"
+    )
+
+
+def test_a_search_space_has_the_network_of_the_checkpoint(start: Start) -> None:
+    given = SearchSpace.from_mapping({"lr": {"log_uniform": [0.001, 0.01]}, "hidden_size": 3})
+
+    space = start.search_space(given)
+
+    assert list(space.varied) == ["lr"]
+    assert space.domains["filters_1"] == Choice((4,))
+    assert "epochs" not in space.domains
+    with pytest.raises(HyperparameterError, match=r"^hyperparameter dropout is 0.8 in .* got {'uniform': "):
+        start.search_space(SearchSpace.from_mapping({"dropout": {"uniform": [0.5, 0.9]}}))
+
+
+def test_the_scaling_is_that_of_the_checkpoint(trained: Checkpoint) -> None:
+    scaling = Scaling(method="training-set", mean=5.0, deviation=2.0)
+    start = Start(replace(trained, scaling=scaling))
+    dataset = make_dataset(20)
+
+    data = TrainingData.scaled(dataset, dataset, "series", start)
+
+    assert data.scale == scaling
+    assert data.valid is not None
+    np.testing.assert_array_equal(data.valid.series, scaling(dataset.series))
+    start.refuse_other_scaling("training-set")
+    with pytest.raises(HyperparameterError, match=r"^scaling is training-set in .*, got series$"):
+        start.refuse_other_scaling("series")
+
+
+def test_labels_keep_the_positions_that_they_have_in_the_checkpoint(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "up.csv").write_text("up," + ",".join(["1"] * LENGTH) + "\n")
+
+    dataset = start.read_training(tmp_path, new_classes=False)
+
+    assert dataset.classes.names == ("down", "up")
+    assert dataset.targets.tolist() == [1]
+
+
+def test_a_new_class_is_refused_unless_it_is_to_be_added(start: Start, tmp_path: Path) -> None:
+    row = "," + ",".join(["1"] * LENGTH) + "\n"
+    path = tmp_path / "train.csv"
+    path.write_text(f"up{row}flat{row}still{row}")
+
+    with pytest.raises(DataError) as refused:
+        start.read_training(path, new_classes=False)
+
+    assert str(refused.value) == (
+        f"{path} has the label 'flat', which is none of the checkpoint's classes down, up;"
+        " --new-classes adds it"
+    )
+    added = start.read_training(path, new_classes=True)
+    assert added.classes.names == ("down", "flat", "still", "up")
+    assert added.targets.tolist() == [3, 1, 2]
+
+
+def test_classes_keep_their_weights_when_others_come_between_them(start: Start) -> None:
+    classes = ClassLabels(["down", "flat", "up"])
+    data = TrainingData.scaled(replace(make_dataset(20), classes=classes), None, "series", start)
+
+    weights = Trainer(data, Hyperparameters(epochs=1), seed=3).state().weights
+
+    for name in ("linear.weight", "linear.bias"):
+        assert torch.equal(weights[name][[0, 2]], start.checkpoint.weights[name])
+    again = Trainer(data, Hyperparameters(epochs=1), seed=4).state().weights
+    assert not torch.equal(weights["linear.weight"][1], again["linear.weight"][1])
+
+
+def test_numbers_are_the_same_class_however_they_are_spelt(trained: Checkpoint, tmp_path: Path) -> None:
+    start = Start(replace(trained, classes=ClassLabels(["1", "10"])))
+    row = "," + ",".join(["1"] * LENGTH) + "\n"
+    (tmp_path / "train.csv").write_text(f"1.0{row}2{row}10.0{row}")
+
+    dataset = start.read_training(tmp_path, new_classes=True)
+
+    assert dataset.classes.names == ("1", "2", "10")
+    assert dataset.targets.tolist() == [0, 1, 2]
+
+
+def test_another_length_is_refused(start: Start, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "train.csv", make_dataset(4), labelled=True)
+    path.write_text(path.read_text().replace("up,", "up,0,"))
+
+    with pytest.raises(DataError, match=rf"train.csv: row 2 has 14 columns where {LENGTH + 1} are expected$"):
+        start.read_training(path, new_classes=False)
+
+
+def test_an_ensemble_is_refused_with_a_network_to_start_from(trained: Checkpoint, tmp_path: Path) -> None:
+    Ensemble((trained, trained)).save(tmp_path)
+
+    with pytest.raises(CheckpointError) as refused:
+        Start.load(tmp_path)
+
+    assert str(refused.value) == (
+        f"{tmp_path} is an ensemble of 2 networks; training starts from one, for example {tmp_path / '1'}"
+    )
+    assert Start.load(tmp_path / "1").checkpoint.digest() == trained.digest()
