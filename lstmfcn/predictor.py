@@ -42,6 +42,7 @@ class Predictor:
         """Raises ResourceError for a precision that the device can't compute in."""
         self.classes = checkpoint.classes
         self.length = checkpoint.length
+        self.task = checkpoint.task
         device = torch.device(device)
         self.precision = supported_precision(precision, device)
         """What the convolutions compute in: never auto."""
@@ -115,7 +116,8 @@ class _Member:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self._scaling = checkpoint.scaling
         self._device = device
-        self._network = InferenceNetwork(checkpoint.build_model().to(device), dtype, checkpoint.temperature)
+        model = checkpoint.build_model().to(device)
+        self._network = InferenceNetwork(model, dtype, checkpoint.temperature, checkpoint.task)
 
     @property
     def fills_up_to(self) -> int:
