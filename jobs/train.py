@@ -15,6 +15,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.progress import Progress
 from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import ScalingMethod
+from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Epoch, TrainingPrecision, fit
 
 
@@ -23,6 +24,7 @@ def train(
     training: LocationFlag,
     validation: LocationFlag | None = None,
     output: LocationFlag,
+    task: TaskName | None = None,
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
     recipe: RecipeName = "reference",
     class_weight: ClassWeight = "none",
@@ -45,9 +47,13 @@ def train(
     ```
 
     Args:
-        training: CSV file, or folder of CSV files: the label first, then the series. No header.
+        training: CSV file, or folder of CSV files: the label first, then the series; or
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         validation: The same, for choosing the best epoch.
         output: Folder for the results.
+        task: multiclass: one class of several. binary: one of two, from a single y column of 0 and 1 or two
+            labels in the first column. multilabel: any of several y columns of 0 and 1. By default binary
+            for a single y column, multiclass for all else.
         hyperparameters: The network and how it is trained.
         recipe: How it is trained: reference, with a fixed learning rate; paper, as the paper's code, which
             keeps the epoch of the lowest train_loss; fast, in a tenth of the epochs. What a recipe chooses of
@@ -65,10 +71,10 @@ def train(
     if calibrate and validation is None:
         raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)
-    train_set = read_training(training)
+    train_set = read_training(training, task)
     valid_set = None
     if validation is not None:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length)
+        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
     hyperparameters = Recipe(recipe).completed(hyperparameters, len(train_set))
     print(f"training: {train_set}", flush=True)
     epochs: list[Epoch] = []

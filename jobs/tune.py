@@ -53,7 +53,8 @@ def tune(
     ```
 
     Args:
-        training: CSV file, or folder of CSV files: the label first, then the series. No header.
+        training: CSV file, or folder of CSV files: the label first, then the series; or
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
         search_space: YAML file of what to try; README.md describes it.
@@ -81,11 +82,11 @@ def tune(
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
-    train_set = read_training(training)
+    train_set = read_training(training, plan.task)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length)
+        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
     print(f"training: {train_set}; trials of at most {space.largest.epochs} epochs", flush=True)
     try:
         with connection(), SweepView(plan.objective) as view:

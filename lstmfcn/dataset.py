@@ -67,8 +67,8 @@ class Dataset:
     series: Matrix
     """(cases, timepoints), as read: not scaled."""
     targets: NDArray[np.int64]
-    """(cases,): the position of each series' class in `classes`. If the task is multilabel, (cases, labels): 1
-    for each label that a series has, else 0.
+    """(cases,): the position of each series' class in `classes`. If the task is multilabel, (cases, labels):
+    1 for each label that a series has, else 0.
     """
     classes: ClassLabels
     task: TaskName = "multiclass"

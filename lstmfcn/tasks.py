@@ -71,6 +71,18 @@ def predicted(task: TaskName, probabilities: NDArray[np.floating[Any]]) -> NDArr
     return positions
 
 
+def as_choices(
+    task: TaskName, probabilities: NDArray[np.float32], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Probabilities that add up to 1, (choices, alternatives), and targets, (choices,): cases and classes as
+    they are, but each label of each case as a choice between 0 and 1.
+    """
+    if task != "multilabel":
+        return probabilities, targets
+    ones = probabilities.ravel()
+    return np.stack([1 - ones, ones], axis=1), targets.ravel()
+
+
 def balanced_weights(task: TaskName, targets: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
     """Class weights for `loss`, as scikit-learn's balanced ones: num_cases / (num_classes * cases of the
     class); for labels, of each as a class and its opposite.

@@ -65,7 +65,7 @@ def test_an_ensemble_is_explained_by_the_mean_of_its_networks(
 
     explanation = explain(ensemble, series)
 
-    assert (explanation.predicted == Predictor(ensemble).positions(series)).all()
+    assert (explanation.predicted == Predictor(ensemble).predicted(series)).all()
     alone = [explain(member, series).contributions for member in (trained, retrained)]
     np.testing.assert_allclose(explanation.contributions, np.mean(alone, axis=0), rtol=1e-5, atol=1e-7)
 

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 
 from lstmfcn import ranges
+from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.ranges import Range, count_rows, find_inputs, group_ranges, plan_ranges, read_blocks
 from tests.samples import LENGTH, make_dataset, write_csv
 
-PLAIN = PredictionFormat()
+PLAIN = Layout(PredictionFormat(), ("label",))
+
+
+def with_identifier(position: int) -> Layout:
+    return Layout(PredictionFormat(id_columns=(position,)), ("label",))
 
 
 @pytest.mark.parametrize("range_bytes", [1, 7, 100, 1000, 1 << 20])
@@ -33,7 +38,7 @@ def test_ranges_of_any_size_read_every_row_once(
     blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, PLAIN)]
     assert np.array_equal(np.concatenate([block.series for block in blocks]), make_dataset(60, seed=3).series)
     assert sum(block.num_rows for block in blocks) == 60
-    assert sum(count_rows(files[0], one) for one in planned) == 60
+    assert sum(count_rows(files[0], one, PLAIN) for one in planned) == 60
 
 
 def test_gzip_is_one_range(tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def test_a_bad_row_is_kept_as_it_stands_in_the_file(tmp_path: Path) -> None:
     path.write_bytes(b'1,2,"a"\r\n1,x,"b"\r\n')
     files, _ = find_inputs(path, None)
 
-    (block,) = read_blocks(files[0], Range(0, 0, 0, 18), 2, PredictionFormat(id_columns=(3,)))
+    (block,) = read_blocks(files[0], Range(0, 0, 0, 18), 2, with_identifier(3))
 
     assert [fault.line for fault in block.faults] == [b'1,x,"b"']
 
@@ -111,8 +116,6 @@ def test_a_byte_order_mark_is_one_only_where_the_file_begins(tmp_path: Path) -> 
     path.write_bytes(b"\xef\xbb\xbfa,1,2\n\xef\xbb\xbfb,1,2\n")
     files, _ = find_inputs(path, None)
 
-    (block,) = read_blocks(
-        files[0], Range(0, 0, 0, path.stat().st_size), 2, PredictionFormat(id_columns=(1,))
-    )
+    (block,) = read_blocks(files[0], Range(0, 0, 0, path.stat().st_size), 2, with_identifier(1))
 
     assert block.identifiers == [b"a", b"\xef\xbb\xbfb"]

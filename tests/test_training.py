@@ -131,7 +131,7 @@ def test_balanced_weights_find_a_rare_class_among_others_that_look_alike() -> No
     for class_weight in CLASS_WEIGHTS:
         *_, last = fit(dataset, hyperparameters=with_epochs(15), recipe="fast", class_weight=class_weight)
         assert last.checkpoint is not None
-        is_rare = Predictor(last.checkpoint).positions(dataset.series) == 1
+        is_rare = Predictor(last.checkpoint).predicted(dataset.series) == 1
         found[class_weight] = is_rare[targets == 1].mean()
 
     assert found["balanced"] > found["none"] + 0.2
