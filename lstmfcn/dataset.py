@@ -207,7 +207,8 @@ def _targets(file: LabelledSeries, source: str, classes: ClassLabels, task: Task
         return classes.positions(file.labels, source)
     if marks.shape[1] != expected:
         found = f"{marks.shape[1]} y column{'s' * (marks.shape[1] != 1)}"
-        raise DataError(f"{source}: row 1 is a header with {found} where {expected} are expected")
+        verb = "is" if expected == 1 else "are"
+        raise DataError(f"{source}: row 1 is a header with {found} where {expected} {verb} expected")
     if task == "multilabel":
         return marks.astype(np.int64)
     if task == "binary":

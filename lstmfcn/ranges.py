@@ -122,11 +122,14 @@ def read_layouts(
 
     def layout(file: InputFile) -> Layout | str:
         try:
-            first_line = storage.first_line(file.path)
+            first_line, has_more = storage.first_line(file.path)
         except (DataError, OSError):
-            first_line = b""  # who reads the file says what is wrong with it
+            first_line, has_more = b"", False  # who reads the file says what is wrong with it
         try:
-            return Layout.of(first_line, format, length, renderer, file.name)
+            found = Layout.of(first_line, format, length, renderer, file.name)
+            if found.header is not None and not has_more:
+                raise DataError(f"{file.name} holds a header and no series")
+            return found
         except DataError as error:
             return str(error)
 
@@ -154,14 +157,13 @@ def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Ite
 
     Raises DataError for a file that is empty or no whole gzip file.
     """
-    is_empty, begins_file = True, one.start == 0
+    begins_file = one.start == 0
     for read in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
         block = read
         if begins_file and layout.header is not None:
             block, begins_file = read.partition(b"\n")[2], False
         if not block:
             continue
-        is_empty = False
         lines, identifiers = layout.format.take_identifiers(block, begins_file=begins_file)
         series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file, header=layout.header)
         if faults and lines is not block:
@@ -169,9 +171,8 @@ def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Ite
             faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]
         yield Block(len(series) + len(faults), series, identifiers, faults)
         begins_file = False
-    if is_empty and one.start == 0 and one.end == file.size:
-        what = "is empty" if layout.header is None else "holds a header and no series"
-        raise DataError(f"{file.name} {what}")
+    if one.start == 0 and begins_file:
+        raise DataError(f"{file.name} is empty")
 
 
 def count_rows(file: InputFile, one: Range, layout: Layout) -> int:

@@ -63,10 +63,10 @@ def read_bytes(path: Location) -> bytes:
         return file.read()
 
 
-def first_line(path: Location) -> bytes:
-    """Of a file, unzipped if it is gzip, as far as a line can be long. Errors as of read_bytes."""
+def first_line(path: Location) -> tuple[bytes, bool]:
+    """Of a file, unzipped if it is gzip; and whether more follows. Errors as of read_bytes."""
     with _open(path) as file:
-        return file.readline(_LONGEST_LINE_BYTES)
+        return file.readline(_LONGEST_LINE_BYTES), bool(file.read(1))
 
 
 def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
