@@ -250,9 +250,7 @@ def test_files_of_one_channel_are_all_with_a_header_or_none(tmp_path: Path) -> N
     (tmp_path / "a.csv").write_text("y_1,x_1,x_2\n0,1,2\n")
     (tmp_path / "b.csv").write_text("1,1,2\n")
 
-    with pytest.raises(
-        DataError, match=r"b.csv has no header, unlike .*a.csv
-    ):
+    with pytest.raises(DataError, match=r"b.csv has no header, unlike .*a.csv"):
         read_training(tmp_path)
 
 
