@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from lstmfcn.model import LSTMFCN, OneStepLSTM
 from lstmfcn.polyphase import PolyphaseBlock
-from lstmfcn.tasks import TaskName, probabilities
+from lstmfcn.tasks import TaskName, class_logits, probabilities
 
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
@@ -48,8 +48,8 @@ class InferenceNetwork:
     ) -> None:
         self._temperature, self._task = temperature, task
         self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, OneStepLSTM)]
-        self._weight = _aligned(model.linear.weight, model.linear.out_features)
-        self._bias = model.linear.bias.clone()
+        self._weight = _aligned(class_logits(task, model.linear.weight.T).T, 1)
+        self._bias = class_logits(task, model.linear.bias.clone())
         folded = [_folded(layer) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
         length = model.recurrent.length
@@ -73,7 +73,7 @@ class InferenceNetwork:
 
     @torch.inference_mode()
     def logits(self, series: Tensor) -> Tensor:
-        """Scaled series (batch, length) -> logits (batch, outputs)."""
+        """Scaled series (batch, length) -> logits (batch, classes)."""
         batch = len(series)
         hidden = series
         for step in self._steps:

@@ -72,11 +72,11 @@ class PredictionFormat:
             return f", column {position}"
 
         def counts_in_file(match: re.Match[str]) -> str:
-            found, expected = (int(count) + len(set(self.id_columns)) for count in match.groups())
-            return f" has {found} columns where {expected}"
+            found, expected = (int(match[group]) + len(set(self.id_columns)) for group in (1, 3))
+            return f" has {found} columns where {match[2] or ''}{expected}"
 
         reason = re.sub(r"^, column (\d+)", position_in_file, reason)
-        return re.sub(r"^ has (\d+) columns? where (\d+)", counts_in_file, reason)
+        return re.sub(r"^ has (\d+) columns? where (row 1 has )?(\d+)", counts_in_file, reason)
 
 
 def usual_columns(*, with_header: bool) -> tuple[PredictionColumn, ...]:

@@ -27,18 +27,19 @@ def num_outputs(task: TaskName, num_classes: int) -> int:
 
 
 def class_logits(task: TaskName, outputs: Tensor) -> Tensor:
-    """(cases, outputs) -> (cases, classes).
+    """(..., outputs) -> (..., classes).
 
     For two classes the first one's logit is 0: the softmax of (0, z) is the sigmoid of z.
     """
     return functional.pad(outputs, (1, 0)) if task == "binary" else outputs
 
 
-def probabilities(task: TaskName, outputs: Tensor) -> Tensor:
-    """(cases, outputs) -> (cases, classes), which add up to 1 unless the task is multilabel."""
+def probabilities(task: TaskName, logits: Tensor) -> Tensor:
+    """Logits (cases, classes) -> (cases, classes), which add up to 1 unless the task is multilabel."""
     if task == "multilabel":
-        return outputs.sigmoid()
-    return torch.softmax(class_logits(task, outputs), dim=1)
+        # torch.sigmoid rounds a number by its place in memory: the last few of many in another way.
+        return torch.softmax(functional.pad(logits.unsqueeze(2), (1, 0)), dim=2)[:, :, 1]
+    return torch.softmax(logits, dim=1)
 
 
 def loss(task: TaskName, outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:

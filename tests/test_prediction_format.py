@@ -52,6 +52,10 @@ def test_reasons_count_the_identifiers_as_columns() -> None:
     )
 
     assert reason == " has 3 columns where 7 are expected; is the separator a comma?"
+    below_a_header = PredictionFormat(id_columns=(2,)).reason_with_the_files_columns(
+        " has 3 columns where row 1 has 2"
+    )
+    assert below_a_header == " has 4 columns where row 1 has 3"
 
 
 def test_a_row_without_the_identifiers_column_is_a_column_short() -> None:

@@ -23,7 +23,7 @@ def test_a_binary_network_has_a_sigmoid_and_binary_cross_entropy(cases: list[tup
     outputs = torch.tensor([[output] for output, _ in cases], dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([target for _, target in cases])
 
-    probabilities = tasks.probabilities("binary", outputs)
+    probabilities = tasks.probabilities("binary", tasks.class_logits("binary", outputs))
     loss = tasks.loss("binary", outputs, targets)
 
     expected = functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.double())
