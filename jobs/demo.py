@@ -79,7 +79,7 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         f"\n  leaderboard     {output / 'sweep' / 'leaderboard.csv'}"
         f"\n  confusion       {output / 'evaluation' / 'confusion-matrix.png'}"
         f"\n  predictions     {output / 'predictions'}"
-        "\nNext, with your own data (label first, then the series, no header):"
+        "\nNext, with your own data (label first, then the series):"
         "\n  .venv/bin/python -m jobs.tune --training train.csv --output sweep"
         "\n  .venv/bin/python -m jobs.transform --checkpoint sweep/best --input data.csv --output predictions"
         "\n  .venv/bin/python -m serve_app --checkpoint sweep/best"

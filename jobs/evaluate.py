@@ -31,7 +31,8 @@ def evaluate(
 
     Args:
         checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
-        data: CSV file, or folder of CSV files: the label first, then the series. No header.
+        data: CSV file, or folder of CSV files: the label first, then the series; or
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         output: Folder for evaluation.json and confusion-matrix.png.
         json: Print one JSON object and nothing else.
         num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default.
@@ -42,7 +43,9 @@ def evaluate(
     if output is not None:
         storage.check_output(output, "evaluation.json", overwrite=overwrite)
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
-    scores = evaluation.evaluate(predictor, read_labelled(data, predictor.classes, predictor.length))
+    scores = evaluation.evaluate(
+        predictor, read_labelled(data, predictor.classes, predictor.length, predictor.task)
+    )
     if output is not None:
         scores.save(output)
     print(dumps(scores.summary) if json else scores.table())

@@ -12,6 +12,7 @@ from lstmfcn.progress import Progress
 from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.start import Start
+from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_run import RESULT_NAMES, TrainingRecord, TrainingRun
 
@@ -21,6 +22,7 @@ def train(
     training: LocationFlag,
     validation: LocationFlag | None = None,
     output: LocationFlag,
+    task: TaskName | None = None,
     checkpoint: LocationFlag | None = None,
     new_classes: bool = False,
     resume: bool = False,
@@ -47,9 +49,13 @@ def train(
     ```
 
     Args:
-        training: CSV file, or folder of CSV files: the label first, then the series. No header.
+        training: CSV file, or folder of CSV files: the label first, then the series; or
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         validation: The same, for choosing the best epoch.
         output: Folder for the results.
+        task: multiclass: one class of several. binary: one of two, from a single y column of 0 and 1 or two
+            labels in the first column. multilabel: any of several y columns of 0 and 1. By default binary
+            for a single y column, multiclass for all else.
         checkpoint: Start from the weights of this checkpoint, with its network and scaling and a fresh
             optimiser, on the same or other data; only lr, batch_size and epochs can be chosen.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
@@ -76,13 +82,13 @@ def train(
     devices = visible_devices(num_gpus)
     start = None if checkpoint is None else Start.load(checkpoint)
     if start is None:
-        train_set = read_training(training)
+        train_set = read_training(training, task)
     else:
-        start.refuse_other_scaling(scaling)
+        start.refuse_other(scaling=scaling, task=task)
         train_set = start.read_training(training, new_classes=new_classes)
     valid_set = None
     if validation is not None:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length)
+        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
     data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
     trainer = Trainer(
         data,

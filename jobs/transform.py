@@ -12,7 +12,7 @@ from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.journal import RESULT_PATTERNS, Journal
 from lstmfcn.outcome import Summary
-from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_positions
+from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_id_columns
 from lstmfcn.progress import Progress
 from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
 from lstmfcn.ranges import find_inputs
@@ -29,7 +29,7 @@ def transform(
     checkpoint: LocationFlag,
     input: LocationFlag,
     output: LocationFlag | None = None,
-    columns: str = "label",
+    columns: str | None = None,
     id_columns: str = "",
     join: Literal["input"] | None = None,
     bad_rows: BadRows = "fail",
@@ -44,8 +44,9 @@ def transform(
     """Predict the label of every series in CSV files of any size, on Ray.
 
     Writes one file `<relative input path>.out` for each input file, with one line for each row,
-    in the order of the rows, and transform.json with counts and rates. A file with a fault gets no output;
-    the others go on. What was interrupted goes on with --resume.
+    in the order of the rows, and transform.json with counts and rates. The output of a file with a header
+    begins with one too. A file with a fault gets no output; the others go on. What was interrupted goes on
+    with --resume.
 
     ```
     python -m jobs.transform --checkpoint sweep/best --input data.csv --output predictions
@@ -56,9 +57,9 @@ def transform(
         input: CSV file of series without labels, or a folder, of which all *.csv and *.csv.gz are taken.
         output: Folder for the predictions; on a cluster, one that all its nodes share.
         columns: What to write of each prediction: label, probabilities (one for each class, in the order of
-            the classes), or label,probabilities.
-        id_columns: Positions, from 1, of input columns that are no part of the series, such as 1,2; they are
-            copied to the output, before the prediction.
+            the classes), or label,probabilities. By default the label; for a file with a header, both.
+        id_columns: Positions, from 1, of input columns that are no part of the series, such as 1,2, or their
+            names in a header, such as patient,visit; they are copied to the output, before the prediction.
         join: With input, the whole input line is written before the prediction.
         bad_rows: fail, and the file gets no output; or mark: ERROR stands for the prediction, and
             `<relative input path>.rejects.csv` has row number, reason and line.
@@ -71,7 +72,11 @@ def transform(
             hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.
     """
-    line_format = PredictionFormat(parse_columns(columns), parse_positions(id_columns), join == "input")
+    line_format = PredictionFormat(
+        None if columns is None else parse_columns(columns),
+        *parse_id_columns(id_columns),
+        join_input=join == "input",
+    )
     if check:
         output = None
     elif output is None:

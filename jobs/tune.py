@@ -56,7 +56,8 @@ def tune(
     ```
 
     Args:
-        training: CSV file, or folder of CSV files: the label first, then the series. No header.
+        training: CSV file, or folder of CSV files: the label first, then the series; or
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
         checkpoint: Let every trial start from the weights of this checkpoint, with its network and scaling
@@ -93,14 +94,15 @@ def tune(
     first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     if start is None:
-        train_set = read_training(training)
+        train_set = read_training(training, plan.task)
     else:
-        start.refuse_other_scaling(plan.scaling if "scaling" in plan.model_fields_set else None)
+        given = plan.model_fields_set
+        start.refuse_other(scaling=plan.scaling if "scaling" in given else None, task=plan.task)
         train_set = start.read_training(training, new_classes=new_classes)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length)
+        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
     print(f"training: {train_set}; trials of at most {space.largest.epochs} epochs", flush=True)
     try:
         with connection(), SweepView(plan.objective) as view:

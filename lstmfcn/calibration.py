@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
+from lstmfcn import tasks
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.predictor import Predictor
@@ -28,12 +29,13 @@ _NUM_BINS = 15
 def calibrated(checkpoint: Checkpoint, validation: Dataset) -> Checkpoint:
     """The checkpoint with the temperature of the least log-loss on labelled series; labels stay the same."""
     probabilities = Predictor(replace(checkpoint, temperature=1.0)).probabilities(validation.series)
+    probabilities, targets = tasks.as_choices(checkpoint.task, probabilities, validation.targets)
     logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY))
-    positions = range(len(validation.classes))
+    positions = range(probabilities.shape[1])
 
     def loss_at(logarithm: float) -> float:
         scaled = softmax(logits / np.exp(logarithm), axis=1)
-        return float(log_loss(validation.targets, scaled, labels=positions))
+        return float(log_loss(targets, scaled, labels=positions))
 
     found = minimize_scalar(loss_at, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded")
     return replace(checkpoint, temperature=float(np.exp(found.x)))

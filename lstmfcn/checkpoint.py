@@ -25,6 +25,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
 from lstmfcn.storage import Location
+from lstmfcn.tasks import TaskName, num_outputs
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -49,6 +50,7 @@ class _Document(BaseModel):
     epoch: int
     metrics: dict[str, float]
     temperature: float = Field(1.0, gt=0)
+    task: TaskName = "multiclass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     """On the CPU, with the names of LSTMFCN's parameters and buffers."""
     temperature: float = 1.0
-    """By which logits are divided before the softmax."""
+    """By which logits are divided before they become probabilities."""
+    task: TaskName = "multiclass"
 
     def build_model(self) -> LSTMFCN:
         """The network with these weights, on the CPU, in evaluation mode."""
@@ -81,6 +84,7 @@ class Checkpoint:
             *self.classes.names,
             self.scaling.model_dump_json(),
             str(self.temperature),
+            self.task,
         ]
         content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
         content.update("\n".join(described).encode())
@@ -89,7 +93,7 @@ class Checkpoint:
     def _empty_model(self) -> LSTMFCN:
         """Without storage, so that nothing is initialised and no random number is drawn."""
         with torch.device("meta"):
-            return LSTMFCN(len(self.classes), self.length, self.hyperparameters)
+            return LSTMFCN(num_outputs(self.task, len(self.classes)), self.length, self.hyperparameters)
 
     def save(self, directory: Location) -> None:
         """Write the directory; what it held before stays whole until the new checkpoint is."""
@@ -108,6 +112,7 @@ class Checkpoint:
             epoch=self.epoch,
             metrics=dict(self.metrics),
             temperature=self.temperature,
+            task=self.task,
         )
         storage.write_bytes(directory / name, content)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
@@ -132,6 +137,7 @@ class Checkpoint:
             document.metrics,
             weights,
             document.temperature,
+            document.task,
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint

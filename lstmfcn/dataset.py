@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Self
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lstmfcn.errors import DataError
 from lstmfcn.series import LabelledSeries, Matrix, is_number, parse_labelled
 from lstmfcn.storage import Location, csv_files, read_bytes
+from lstmfcn.tasks import TaskName, num_outputs
 
 
 class ClassLabels:
@@ -72,14 +73,26 @@ class Dataset:
     series: Matrix
     """(cases, timepoints), as read: not scaled."""
     targets: NDArray[np.int64]
-    """(cases,): the position of each series' class in `classes`."""
+    """(cases,): the position of each series' class in `classes`. If the task is multilabel, (cases, labels):
+    1 for each label that a series has, else 0.
+    """
     classes: ClassLabels
+    task: TaskName = "multiclass"
+    has_header: bool = False
+    """Whether it was read from files with a header."""
 
     def __len__(self) -> int:
         return len(self.series)
 
     def __str__(self) -> str:
-        return f"{len(self):,} series of length {self.length} in {len(self.classes)} classes"
+        classes = f"{len(self.classes)} {'labels' if self.task == 'multilabel' else 'classes'}"
+        read = f"task {self.task}, {'with' if self.has_header else 'without'} a header"
+        return f"{len(self):,} series of length {self.length} in {classes} ({read})"
+
+    @property
+    def num_outputs(self) -> int:
+        """Of a network that learns it."""
+        return num_outputs(self.task, len(self.classes))
 
     @property
     def length(self) -> int:
@@ -88,13 +101,15 @@ class Dataset:
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
         """The rest, and a held-out share of each class: at least one series of every class that has two.
+        If the task is multilabel, of all series.
 
         Raises DataError when no class has two.
         """
         random = np.random.default_rng(seed)
         held_out = np.zeros(len(self), bool)
+        groups = self.targets if self.task != "multilabel" else np.zeros(len(self), np.int64)
         for position in range(len(self.classes)):
-            cases = random.permutation(np.flatnonzero(self.targets == position))
+            cases = random.permutation(np.flatnonzero(groups == position))
             if len(cases) > 1:
                 held_out[cases[: max(1, round(share * len(cases)))]] = True
         if not held_out.any():
@@ -104,48 +119,140 @@ class Dataset:
         return self._where(~held_out), self._where(held_out)
 
     def _where(self, chosen: NDArray[np.bool_]) -> Dataset:
-        return Dataset(self.series[chosen], self.targets[chosen], self.classes)
+        return replace(self, series=self.series[chosen], targets=self.targets[chosen])
 
 
-def read_training(path: Location) -> Dataset:
-    """The training channel. Raises DataError, also when it holds a single class."""
+def read_training(path: Location, task: TaskName | None = None) -> Dataset:
+    """The training channel. The task, if it isn't given, is binary for a single label column of a header, and
+    multiclass for all else.
+
+    Raises DataError, also when it holds a single class or not what the task takes.
+    """
     files = _read_channel(path, None)
-    classes = ClassLabels.of([label for _, file in files for label in file.labels])
-    if len(classes) < 2:
+    marks = files[0][1].marks
+    if marks is None:
+        classes, task = _classes_of_names(files, path, task)
+    else:
+        classes, task = _classes_of_columns(marks.shape[1], path, task)
+    dataset = _dataset(files, classes, task)
+    if task != "multilabel" and len(occurring := np.unique(dataset.targets)) < 2:
+        only = classes.names[occurring[0]]
+        raise DataError(f"{path} holds only the class {only!r}; training needs at least two classes")
+    return dataset
+
+
+def read_labelled(
+    path: Location, classes: ClassLabels, length: int, task: TaskName = "multiclass"
+) -> Dataset:
+    """A channel for a network that knows its classes, length and task already. Raises DataError."""
+    return _dataset(_read_channel(path, length), classes, task)
+
+
+def _classes_of_names(
+    files: list[tuple[str, LabelledSeries]], path: Location, task: TaskName | None
+) -> tuple[ClassLabels, TaskName]:
+    """Of labels in the first column."""
+    if task == "multilabel":
         raise DataError(
-            f"{path} holds only the class {classes.names[0]!r}; training needs at least two classes"
+            f"{path} has no header; --task multilabel needs columns y_1, y_2, ... that a header names"
         )
-    return _dataset(files, classes)
+    classes = ClassLabels.of([label for _, file in files for label in file.labels])
+    if task == "binary" and len(classes) > 2:
+        raise DataError(f"{path} holds {len(classes)} classes; --task binary takes two")
+    return classes, task or "multiclass"
 
 
-def read_further(path: Location, classes: ClassLabels, length: int, *, new_classes: bool) -> Dataset:
-    """The training channel for a network that knows classes and a length already, to which it adds classes
-    or not. Raises DataError.
+def read_further(
+    path: Location, classes: ClassLabels, length: int, task: TaskName, *, new_classes: bool
+) -> Dataset:
+    """The training channel for a network that knows classes, a length and a task already, to which it adds
+    classes or not. Raises DataError.
     """
     files = _read_channel(path, length)
-    unknown = classes.unknown([label for _, file in files for label in file.labels])
+    marks = files[0][1].marks
+    if task == "binary":
+        return _dataset(files, classes, task)
+    if marks is None:
+        unknown = classes.unknown([label for _, file in files for label in file.labels])
+        known = ClassLabels.of([*classes.names, *unknown])
+    else:
+        columns = _names_of_columns(marks.shape[1])
+        unknown = columns[len(classes) :] if classes.names == tuple(columns[: len(classes)]) else []
+        known = ClassLabels([*classes.names, *unknown])
     if unknown and not new_classes:
         raise DataError(
             f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
             " --new-classes adds it"
         )
-    return _dataset(files, ClassLabels.of([*classes.names, *unknown]) if unknown else classes)
+    return _dataset(files, known if unknown else classes, task)
 
 
-def read_labelled(path: Location, classes: ClassLabels, length: int) -> Dataset:
-    """A channel for a network that knows its classes and length already. Raises DataError."""
-    return _dataset(_read_channel(path, length), classes)
+def _classes_of_columns(
+    num_columns: int, path: Location, task: TaskName | None
+) -> tuple[ClassLabels, TaskName]:
+    """Of label columns."""
+    is_single = num_columns == 1
+    task = task or ("binary" if is_single else "multiclass")
+    if task == "binary" and not is_single:
+        raise DataError(
+            f"{path} has {num_columns} y columns; --task binary takes one, and --task multiclass one for each"
+            " class"
+        )
+    if task != "binary" and is_single:
+        raise DataError(
+            f"{path} has a single y column, which --task binary takes; --task {task} takes several"
+        )
+    return ClassLabels(["0", "1"] if is_single else _names_of_columns(num_columns)), task
+
+
+def _names_of_columns(num_columns: int) -> list[str]:
+    return [f"y_{number}" for number in range(1, num_columns + 1)]
 
 
 def _read_channel(path: Location, length: int | None) -> list[tuple[str, LabelledSeries]]:
-    files = []
+    files: list[tuple[str, LabelledSeries]] = []
     for file in csv_files(path):
         labelled = parse_labelled(read_bytes(file), source=str(file), length=length)
         length = labelled.series.shape[1]
         files.append((str(file), labelled))
+        first_file, first = files[0]
+        if (labelled.marks is None) != (first.marks is None):
+            has = "no header" if labelled.marks is None else "a header"
+            raise DataError(f"{file} has {has}, unlike {first_file}; files of one channel are alike in that")
     return files
 
 
-def _dataset(files: list[tuple[str, LabelledSeries]], classes: ClassLabels) -> Dataset:
-    targets = [classes.positions(file.labels, source) for source, file in files]
-    return Dataset(np.concatenate([file.series for _, file in files]), np.concatenate(targets), classes)
+def _dataset(files: list[tuple[str, LabelledSeries]], classes: ClassLabels, task: TaskName) -> Dataset:
+    return Dataset(
+        np.concatenate([file.series for _, file in files]),
+        np.concatenate([_targets(file, source, classes, task) for source, file in files]),
+        classes,
+        task,
+        has_header=files[0][1].marks is not None,
+    )
+
+
+def _targets(file: LabelledSeries, source: str, classes: ClassLabels, task: TaskName) -> NDArray[np.int64]:
+    marks = file.marks
+    expected = num_outputs(task, len(classes))
+    if marks is None:
+        if task == "multilabel":
+            raise DataError(f"{source} has no header; {expected} columns y_1, y_2, ... are expected")
+        return classes.positions(file.labels, source)
+    if marks.shape[1] != expected:
+        found = f"{marks.shape[1]} y column{'s' * (marks.shape[1] != 1)}"
+        verb = "is" if expected == 1 else "are"
+        raise DataError(f"{source}: row 1 is a header with {found} where {expected} {verb} expected")
+    if task == "multilabel":
+        return marks.astype(np.int64)
+    if task == "binary":
+        return marks[:, 0].astype(np.int64)
+    counts = marks.sum(axis=1)
+    if (counts != 1).any():
+        row = int(np.argmax(counts != 1))
+        raise DataError(
+            f"{source}: row {row + 2} has {counts[row]} labels where one is expected; --task multilabel takes"
+            " any number"
+        )
+    positions: NDArray[np.int64] = marks.argmax(axis=1)
+    return positions

@@ -18,6 +18,7 @@ from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import DataError
 from lstmfcn.storage import Location
+from lstmfcn.tasks import TaskName
 
 
 class _Document(BaseModel):
@@ -45,6 +46,11 @@ class Ensemble:
     def length(self) -> int:
         """Values in each series."""
         return self.members[0].length
+
+    @property
+    def task(self) -> TaskName:
+        """Of all members."""
+        return self.members[0].task
 
     def digest(self) -> str:
         """The same for ensembles that predict the same."""

@@ -31,3 +31,8 @@ class ResourceError(LSTMFCNError):
 
 class TrainingError(RuntimeError):
     """A run can't go on, for a reason that lies in itself and not in its input. Jobs exit with status 1."""
+
+
+def shown(text: str) -> str:
+    """A text from a file in such a sentence, cut short."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from sklearn import metrics
 
-from lstmfcn import plots, storage
+from lstmfcn import plots, storage, tasks
 from lstmfcn.calibration import expected_calibration_error
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.predictor import Predictor
@@ -32,10 +33,11 @@ class Evaluation:
 
     classes: ClassLabels
     confusion: NDArray[np.int64]
-    """(true class, predicted class): counts."""
+    """(true class, predicted class): counts; of labels, (labels, truly 0 or 1, predicted 0 or 1)."""
     summary: dict[str, Any]
     """accuracy, num_cases, log_loss (in nats), expected_calibration_error, macro averages, for each label its
-    scores; and the confusion."""
+    scores; and the confusion. Of labels, accuracy is the share of series with every label right, and the next
+    two are over each label of each series."""
 
     def table(self) -> str:
         """Accuracy and a line for each class, to read."""
@@ -54,20 +56,41 @@ class Evaluation:
     def save(self, output: Location) -> None:
         """Write confusion-matrix.png and evaluation.json, and remove what belonged to another."""
         storage.remove(output, ENSEMBLE)
-        picture = plots.confusion_matrix(self.confusion, self.classes.names)
+        table = ConfusionTable.of(self.summary)
+        picture = plots.confusion_matrix(np.array(table.counts), table.rows, table.columns)
         storage.write_bytes(output / "confusion-matrix.png", picture)
         document = json.dumps(self.summary, indent=2) + "\n"
         storage.write_bytes(output / SUMMARY, document.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class ConfusionTable:
+    """A confusion as it is shown."""
+
+    rows: list[str]
+    columns: list[str]
+    counts: list[list[int]]
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> Self:
+        """Of what evaluation.json holds: a row for each true class and a column for each predicted one; of
+        labels, two rows for each.
+        """
+        names, confusion = list(summary["classes"]), summary["confusion"]
+        if summary.get("task") != "multilabel":
+            return cls(names, names, confusion)
+        rows = [row for name in names for row in (f"not {name}", name)]
+        return cls(rows, ["not predicted", "predicted"], [counts for label in confusion for counts in label])
+
+
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     """Score a predictor on labelled series."""
-    probabilities = predictor.probabilities(dataset.series).astype(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32 sums to 1 less exactly
-    predicted = probabilities.argmax(axis=1)
-    positions = range(len(dataset.classes))
+    task, targets = dataset.task, dataset.targets
+    probabilities = predictor.probabilities(dataset.series)
+    predicted = tasks.predicted(task, probabilities)
+    positions = list(range(len(dataset.classes)))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        dataset.targets, predicted, labels=list(positions), zero_division=0
+        targets, predicted, labels=positions, zero_division=0
     )
     by_class = {
         dataset.classes.names[position]: {
@@ -78,13 +101,20 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         }
         for position in positions
     }
-    confusion = metrics.confusion_matrix(dataset.targets, predicted, labels=list(positions))
+    if task == "multilabel":
+        confusion = metrics.multilabel_confusion_matrix(targets, predicted)
+    else:
+        confusion = metrics.confusion_matrix(targets, predicted, labels=positions)
+    choices, chosen = tasks.as_choices(task, probabilities, targets)
+    exact = choices.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)  # float32 sums to 1 less exactly
     summary = {
-        "accuracy": float(metrics.accuracy_score(dataset.targets, predicted)),
+        "accuracy": float(metrics.accuracy_score(targets, predicted)),
         "num_cases": len(dataset),
+        "task": task,
         "precision": predictor.precision,
-        "log_loss": float(metrics.log_loss(dataset.targets, probabilities, labels=list(positions))),
-        "expected_calibration_error": expected_calibration_error(probabilities, dataset.targets),
+        "log_loss": float(metrics.log_loss(chosen, exact, labels=list(range(exact.shape[1])))),
+        "expected_calibration_error": expected_calibration_error(exact, chosen),
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
@@ -118,7 +148,7 @@ class EnsembleComparison(BaseModel):
                 predictor.probabilities(series)
                 taken.append(time.perf_counter() - started)
         accuracy, accuracy_alone = (
-            float(metrics.accuracy_score(dataset.targets, predictor.positions(dataset.series)))
+            float(metrics.accuracy_score(dataset.targets, predictor.predicted(dataset.series)))
             for predictor in seconds
         )
         milliseconds, milliseconds_alone = (1000 * statistics.median(taken) for taken in seconds.values())

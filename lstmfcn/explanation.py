@@ -16,8 +16,10 @@ from torch import Tensor
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble
+from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
+from lstmfcn.tasks import class_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,13 @@ class Explanation:
 
 
 def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
-    """Series as read, (cases, length). Of an ensemble, the mean over its networks."""
-    predicted = Predictor(checkpoint).positions(series)
+    """Series as read, (cases, length). Of an ensemble, the mean over its networks.
+
+    Raises DataError for a multilabel network.
+    """
+    if checkpoint.task == "multilabel":
+        raise DataError("a multilabel network predicts no single class that a series could speak for")
+    predicted = Predictor(checkpoint).predicted(series)
     members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
     parts = [_added(member, series, torch.from_numpy(predicted)) for member in members]
     contributions, recurrent = (torch.stack(part).mean(dim=0).numpy() for part in zip(*parts, strict=True))
@@ -52,7 +59,8 @@ def _added(checkpoint: Checkpoint, series: Matrix, classes: Tensor) -> tuple[Ten
     scaled = torch.from_numpy(checkpoint.scaling(series))
     hidden = model.recurrent(scaled)
     features = model.convolutional.layers(scaled.unsqueeze(1))  # (cases, filters, length)
-    weights = (model.linear.weight - model.linear.weight.mean(dim=0))[classes]
+    weights = class_logits(checkpoint.task, model.linear.weight.T).T  # (classes, features)
+    weights = (weights - weights.mean(dim=0))[classes]
     of_hidden, of_features = weights[:, : hidden.shape[1]], weights[:, hidden.shape[1] :]
     contributions = torch.einsum("cf,cft->ct", of_features, features) / features.shape[2]
     return contributions, (of_hidden * hidden).sum(dim=1)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from lstmfcn.model import LSTMFCN, OneStepLSTM
 from lstmfcn.polyphase import PolyphaseBlock
+from lstmfcn.tasks import TaskName, class_logits, probabilities
 
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
@@ -38,11 +39,17 @@ class InferenceNetwork:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: LSTMFCN, dtype: torch.dtype = torch.float32, temperature: float = 1.0) -> None:
-        self._temperature = temperature
+    def __init__(
+        self,
+        model: LSTMFCN,
+        dtype: torch.dtype = torch.float32,
+        temperature: float = 1.0,
+        task: TaskName = "multiclass",
+    ) -> None:
+        self._temperature, self._task = temperature, task
         self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, OneStepLSTM)]
-        self._weight = _aligned(model.linear.weight, model.linear.out_features)
-        self._bias = model.linear.bias.clone()
+        self._weight = _aligned(class_logits(task, model.linear.weight.T).T, 1)
+        self._bias = class_logits(task, model.linear.bias.clone())
         folded = [_folded(layer) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
         length = model.recurrent.length
@@ -77,7 +84,7 @@ class InferenceNetwork:
     @torch.inference_mode()
     def __call__(self, series: Tensor) -> Tensor:
         """Scaled series (batch, length) -> probabilities (batch, classes)."""
-        return torch.softmax(self.logits(series) / self._temperature, dim=1)
+        return probabilities(self._task, self.logits(series) / self._temperature)
 
 
 class _LSTMStep:

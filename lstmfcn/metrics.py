@@ -9,6 +9,9 @@ from typing import Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from lstmfcn import tasks
+from lstmfcn.tasks import TaskName
+
 MetricName: TypeAlias = Literal["train_loss", "train_accuracy", "valid_loss", "valid_accuracy"]
 Mode: TypeAlias = Literal["max", "min"]
 
@@ -22,10 +25,10 @@ class Metrics:
     num_cases: int
 
     @classmethod
-    def of(cls, logits: Tensor, targets: Tensor, mean_loss: Tensor) -> Self:
-        """The counts of one batch: logits (batch, classes), targets (batch,), mean loss ()."""
+    def of(cls, logits: Tensor, targets: Tensor, mean_loss: Tensor, task: TaskName = "multiclass") -> Self:
+        """The counts of one batch: logits (batch, outputs), targets as the task has them, mean loss ()."""
         with torch.no_grad():
-            correct = (logits.argmax(dim=1) == targets).sum()
+            correct = tasks.num_correct(task, logits, targets)
             return cls(mean_loss.detach().double() * len(targets), correct, len(targets))
 
     @classmethod
@@ -44,7 +47,7 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of series whose most probable class is theirs."""
+        """Share of series whose most probable class is theirs, or all of whose labels are predicted right."""
         return int(self.num_correct) / self.num_cases
 
 

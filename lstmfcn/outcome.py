@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from lstmfcn.devices import Precision
 from lstmfcn.journal import Part
+from lstmfcn.layout import Layout
 from lstmfcn.range_prediction import MOST_FAULTS, Report, Task
 
 
@@ -119,6 +120,9 @@ class Outcomes:
         file = self._task.files[number]
         reports, parts = self._reports.pop(number, {}), self._parts.pop(number, {})
         rows_before = _running_totals(reports, parts)
+        layout = self._task.layouts[number]
+        if isinstance(layout, Layout) and layout.header is not None:  # which is row 1
+            rows_before = {part: 1 + rows for part, rows in rows_before.items()}
         told = [
             f"{file.name}: row {rows_before[part] + row}{reason}" if row else reason
             for part, report in takewhile(lambda item: item[1].is_counted, sorted(reports.items()))

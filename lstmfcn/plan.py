@@ -10,6 +10,7 @@ from lstmfcn.metrics import MetricName, Mode, Objective
 from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search import SearchName
+from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, TrainingPrecision
 
 SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
@@ -20,6 +21,11 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    task: TaskName | None = Field(
+        None,
+        description="One class of several, one of two, or any number of labels; by default binary for a"
+        " single y column, multiclass for all else",
+    )
     num_trials: int | None = Field(
         None, ge=1, description="Networks to train: 8 if it isn't said, or the whole of a grid"
     )

@@ -36,21 +36,27 @@ def learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> by
     return _png(figure)
 
 
-def confusion_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> bytes:
+def confusion_matrix(
+    counts: NDArray[np.int64], true_names: Sequence[str], predicted_names: Sequence[str]
+) -> bytes:
     """Counts (true class, predicted class), coloured by their share of the true class."""
-    num_classes = len(class_names)
-    size = min(14.0, max(4.0, 1.5 + 0.45 * num_classes))
+    size = min(14.0, max(4.0, 1.5 + 0.45 * len(true_names)))
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    shown = [name if len(name) <= 16 else name[:15] + "…" for name in class_names]
-    axes.set_xticks(range(num_classes), shown, rotation=90 if num_classes > 6 else 0, parse_math=False)
-    axes.set_yticks(range(num_classes), shown, parse_math=False)
+    true, predicted = (
+        [name if len(name) <= 16 else name[:15] + "…" for name in names]
+        for names in (true_names, predicted_names)
+    )
+    axes.set_xticks(
+        range(len(predicted)), predicted, rotation=90 if len(predicted) > 6 else 0, parse_math=False
+    )
+    axes.set_yticks(range(len(true)), true, parse_math=False)
     axes.set_xlabel("predicted label")
     axes.set_ylabel("true label")
-    if num_classes <= _CELLS_WITH_NUMBERS:
+    if len(true) <= _CELLS_WITH_NUMBERS:
         for row, column in np.ndindex(counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)

@@ -21,9 +21,12 @@ REJECTS_SUFFIX = ".rejects.csv"
 class PredictionFormat:
     """What stands in a line of output."""
 
-    columns: tuple[PredictionColumn, ...] = ("label",)
+    columns: tuple[PredictionColumn, ...] | None = None
+    """None for what is usual of input with a header, or without."""
     id_columns: tuple[int, ...] = ()
     """Positions, from 1, of input columns that are no part of the series; copied to the output, ahead."""
+    id_names: tuple[str, ...] = ()
+    """Names of such columns, of files with a header."""
     join_input: bool = False
     """Whether the whole input line stands ahead instead."""
 
@@ -69,11 +72,16 @@ class PredictionFormat:
             return f", column {position}"
 
         def counts_in_file(match: re.Match[str]) -> str:
-            found, expected = (int(count) + len(set(self.id_columns)) for count in match.groups())
-            return f" has {found} columns where {expected}"
+            found, expected = (int(match[group]) + len(set(self.id_columns)) for group in (1, 3))
+            return f" has {found} columns where {match[2] or ''}{expected}"
 
         reason = re.sub(r"^, column (\d+)", position_in_file, reason)
-        return re.sub(r"^ has (\d+) columns? where (\d+)", counts_in_file, reason)
+        return re.sub(r"^ has (\d+) columns? where (row 1 has )?(\d+)", counts_in_file, reason)
+
+
+def usual_columns(*, with_header: bool) -> tuple[PredictionColumn, ...]:
+    """What is predicted of input with a header, or without, unless something else is asked for."""
+    return ("label", "probabilities") if with_header else ("label",)
 
 
 def csv_cell(cell: str) -> bytes:
@@ -95,9 +103,18 @@ def parse_columns(text: str, name: str = "--columns") -> tuple[PredictionColumn,
     return choices[text]
 
 
-def parse_positions(text: str) -> tuple[int, ...]:
-    """Positions from 1, such as `1,2`. Raises DataError for anything else."""
-    positions = text.split(",") if text else []
-    if not all(re.fullmatch("[1-9][0-9]{0,5}", position) for position in positions):
-        raise DataError(f"--id-columns is {text!r}; it must be positions from 1, such as 1,2")
-    return tuple(map(int, positions))
+def parse_id_columns(text: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Positions from 1, such as `1,2`, or names of a header, such as `patient,visit`, which are no numbers.
+
+    Raises DataError for anything else.
+    """
+    chosen = next(csv.reader([text])) if text else []
+    if all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
+        return tuple(map(int, chosen)), ()
+    names = tuple(one.strip() for one in chosen)
+    if not all(names) or any(re.fullmatch("[0-9.+-]+", name) for name in names):
+        raise DataError(
+            f"--id-columns is {text!r}; it must be positions from 1, such as 1,2, or names in a header,"
+            " such as patient,visit"
+        )
+    return (), tuple(dict.fromkeys(names))

@@ -8,18 +8,19 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from lstmfcn import tasks
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble, load_checkpoint
 from lstmfcn.inference import InferenceNetwork
-from lstmfcn.prediction_format import PredictionColumn, csv_cell
-from lstmfcn.series import Matrix, parse_series
+from lstmfcn.prediction_format import PredictionColumn, usual_columns
+from lstmfcn.rendering import Renderer
+from lstmfcn.series import Matrix, has_header, parse_series
 from lstmfcn.storage import Location, location
 
 _cudnn = threading.Lock()
@@ -42,12 +43,13 @@ class Predictor:
         """Raises ResourceError for a precision that the device can't compute in."""
         self.classes = checkpoint.classes
         self.length = checkpoint.length
+        self.task = checkpoint.task
         device = torch.device(device)
         self.precision = supported_precision(precision, device)
         """What the convolutions compute in: never auto."""
         members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
         self._members = [_Member(one, device, DTYPES[self.precision]) for one in members]
-        self._labels = np.array([csv_cell(name) for name in self.classes.names], object)
+        self._renderer = Renderer(self.task, self.classes)
 
     @classmethod
     def load(
@@ -73,40 +75,54 @@ class Predictor:
         parts = [member.probabilities(series) for member in self._members]
         return parts[0] if len(parts) == 1 else np.mean(parts, axis=0, dtype=np.float32)
 
-    def positions(self, series: Matrix) -> NDArray[np.int64]:
-        """The most probable class of each series, as its position in `classes`."""
-        positions: NDArray[np.int64] = self.probabilities(series).argmax(axis=1)
-        return positions
+    def predicted(self, series: Matrix) -> NDArray[np.int64]:
+        """The most probable class of each series, as its position in `classes`: (cases,). Of a multilabel
+        network, 1 for each label that is more probable than not, else 0: (cases, labels).
+        """
+        return tasks.predicted(self.task, self.probabilities(series))
 
     def labels(self, series: Matrix) -> list[str]:
-        """The label of the most probable class of each series."""
-        return [self.classes.names[position] for position in self.positions(series)]
+        """The label of the most probable class of each series; not of a multilabel network."""
+        return [self.classes.names[position] for position in self.predicted(series)]
 
     def csv_lines(self, series: Matrix) -> bytes:
         """Predicted labels as CSV, a line for each series."""
         return b"".join([cell + b"\n" for cell in self.cells(series)])
 
-    def cells(self, series: Matrix, columns: Sequence[PredictionColumn] = ("label",)) -> NDArray[np.object_]:
-        """The prediction columns of each series as CSV, without line end: (cases,) of bytes."""
-        return self.render(self.probabilities(series), columns)
-
-    def render(
-        self, probabilities: NDArray[np.float32], columns: Sequence[PredictionColumn]
+    def cells(
+        self,
+        series: Matrix,
+        columns: Sequence[PredictionColumn] = ("label",),
+        *,
+        with_header: bool = False,
     ) -> NDArray[np.object_]:
-        """As cells, from probabilities that are known."""
-        parts = [
-            self._labels[probabilities.argmax(axis=1)] if column == "label" else _rows(probabilities)
-            for column in columns
-        ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        """The prediction columns of each series as CSV, without line end: (cases,) of bytes."""
+        return self._renderer.cells(self.probabilities(series), columns, with_header=with_header)
 
-    def num_cells(self, columns: Sequence[PredictionColumn]) -> int:
+    def num_cells(self, columns: Sequence[PredictionColumn], *, with_header: bool = False) -> int:
         """How many CSV cells the prediction columns of a series are."""
-        return sum(1 if column == "label" else len(self.classes) for column in columns)
+        return self._renderer.num_cells(columns, with_header=with_header)
+
+    def answer(
+        self,
+        probabilities: NDArray[np.float32],
+        columns: Sequence[PredictionColumn] | None = None,
+        *,
+        with_header: bool,
+    ) -> bytes:
+        """Probabilities that are known as CSV, with a header or without; None for the usual columns."""
+        columns = columns or usual_columns(with_header=with_header)
+        lines = list(self._renderer.cells(probabilities, columns, with_header=with_header))
+        if with_header:
+            lines.insert(0, ",".join(self._renderer.names(columns)).encode())
+        return b"".join([line + b"\n" for line in lines])
 
     def predict_csv(self, data: bytes, *, source: str) -> bytes:
-        """CSV of series without labels to CSV of predicted labels, a line each. Raises DataError."""
-        return self.csv_lines(parse_series(data, source=source, length=self.length))
+        """CSV of series without labels to CSV of predictions: a label for each or, with a header, what is
+        usual then. Raises DataError.
+        """
+        series = parse_series(data, source=source, length=self.length)
+        return self.answer(self.probabilities(series), with_header=has_header(data))
 
 
 class _Member:
@@ -115,7 +131,8 @@ class _Member:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self._scaling = checkpoint.scaling
         self._device = device
-        self._network = InferenceNetwork(checkpoint.build_model().to(device), dtype, checkpoint.temperature)
+        model = checkpoint.build_model().to(device)
+        self._network = InferenceNetwork(model, dtype, checkpoint.temperature, checkpoint.task)
 
     @property
     def fills_up_to(self) -> int:
@@ -145,14 +162,3 @@ class _Member:
             scaled = scaled.pin_memory()
         probabilities = self._network(scaled.to(self._device, non_blocking=True))
         return probabilities[: len(series)].to("cpu", non_blocking=True)
-
-
-def _rows(probabilities: NDArray[np.float32]) -> NDArray[np.object_]:
-    """The shortest text that reads back to the same float32, for each probability of a row."""
-    texts = pa.array(probabilities.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
-    rows = texts.reshape(probabilities.shape)
-    return np.array([",".join(row).encode() for row in rows] + [None], object)[:-1]
-
-
-def _joined(parts: list[NDArray[np.object_]]) -> NDArray[np.object_]:
-    return np.array([b",".join(cells) for cells in zip(*parts, strict=True)] + [None], object)[:-1]

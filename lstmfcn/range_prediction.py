@@ -19,7 +19,7 @@ import numpy as np
 from lstmfcn import storage
 from lstmfcn.errors import DataError
 from lstmfcn.journal import Journal, Part
-from lstmfcn.prediction_format import PredictionFormat
+from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import Block, InputFile, Range, count_rows, read_blocks
 
@@ -38,10 +38,18 @@ class Task:
     ranges: list[Range]
     length: int
     """Values in each series."""
-    format: PredictionFormat
+    layouts: list[Layout | str]
+    """Of each file; or a sentence on what is wrong with its header."""
     bad_rows: BadRows
     journal: Journal | None
     """None if the input is only checked."""
+
+    def layout(self, number: int) -> Layout:
+        """Of a range's file. Raises DataError when its header is wrong."""
+        layout = self.layouts[self.ranges[number].file]
+        if isinstance(layout, str):
+            raise DataError(layout)
+        return layout
 
 
 @dataclass(slots=True)
@@ -85,12 +93,13 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
     if task.journal is not None and task.bad_rows == "fail" and one.end - one.start < file.size:
         faulty = task.journal.first_fault(one.file)
     try:
+        layout = task.layout(number)
         if faulty is not None and one.part != faulty:
             report.is_left_out = True
             report.is_counted = one.part < faulty
-            report.num_rows = count_rows(file, one) if report.is_counted else 0
+            report.num_rows = count_rows(file, one, layout) if report.is_counted else 0
             return
-        blocks = read_blocks(file, one, task.length, task.format)
+        blocks = read_blocks(file, one, task.length, layout)
         while True:
             started = time.perf_counter()
             block = next(blocks, None)
@@ -124,17 +133,20 @@ def _commit(
     task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor, journal: Journal
 ) -> None:
     one = task.ranges[report.number]
+    layout = task.layouts[one.file]
     with journal.pending() as lines, journal.pending() as rejects:
+        if one.part == 0 and isinstance(layout, Layout):
+            lines.write(layout.output_header)
         for block in blocks:
             rows_before = report.num_rows
             _count(task, report, block)
             if report.faults and task.bad_rows == "fail":
                 continue  # the rest of the range is only counted
             started = time.perf_counter()
-            lines.write(_output_lines(task.format, block, predictor))
+            lines.write(_output_lines(task.layout(report.number), block, predictor))
             report.predict_seconds += time.perf_counter() - started
             report.num_predicted += len(block.series)
-            rejects.write(_reject_lines(task.format, block, rows_before))
+            rejects.write(_reject_lines(task.layout(report.number), block, rows_before))
         if report.error:
             return
         if report.spoils_its_file(task.bad_rows):
@@ -148,17 +160,19 @@ def _commit(
 
 def _count(task: Task, report: Report, block: Block) -> None:
     if task.bad_rows == "fail":
+        layout = task.layout(report.number)
         for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
-            reason = task.format.reason_with_the_files_columns(fault.reason)
+            reason = layout.format.reason_with_the_files_columns(fault.reason)
             report.faults.append((report.num_rows + fault.row, reason))
     report.num_rows += block.num_rows
     report.num_bad += len(block.faults)
 
 
-def _output_lines(format: PredictionFormat, block: Block, predictor: Predictor) -> bytes:
-    rows = list(predictor.cells(block.series, format.columns))
+def _output_lines(layout: Layout, block: Block, predictor: Predictor) -> bytes:
+    columns, with_header = layout.columns, layout.header is not None
+    rows = list(predictor.cells(block.series, columns, with_header=with_header))
     if block.faults:
-        mark = b",".join([MARK] * predictor.num_cells(format.columns))
+        mark = b",".join([MARK] * predictor.num_cells(columns, with_header=with_header))
         for fault in block.faults:  # in order, so that each finds its place
             rows.insert(fault.row - 1, mark)
     if block.identifiers is not None:
@@ -166,13 +180,13 @@ def _output_lines(format: PredictionFormat, block: Block, predictor: Predictor) 
     return b"".join([row + b"\n" for row in rows])
 
 
-def _reject_lines(format: PredictionFormat, block: Block, rows_before: int) -> bytes:
+def _reject_lines(layout: Layout, block: Block, rows_before: int) -> bytes:
     """`row,reason,line` for each bad row, counted within the range."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     for fault in block.faults:
         line = fault.line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
-        reason = format.reason_with_the_files_columns(fault.reason).removeprefix(",").strip()
+        reason = layout.format.reason_with_the_files_columns(fault.reason).removeprefix(",").strip()
         table.writerow([rows_before + fault.row, reason, line])
     return text.getvalue().encode()
 

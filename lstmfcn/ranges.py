@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError
+from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
+from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix, parse_sound_rows
 from lstmfcn.storage import Location, StoredFile
 
@@ -15,6 +18,8 @@ _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
 _MOST_TASKS = 2000
 """About so many; Ray Data needs 3 ms for each before the first one starts."""
+_READ_AT_ONCE = 16
+"""First lines, since a request to object storage takes its time."""
 _BLOCK_BYTES = 4 << 20
 """What is read and predicted at a time, so that memory doesn't grow with the range."""
 
@@ -110,6 +115,28 @@ def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
     return ranges
 
 
+def read_layouts(
+    files: Sequence[InputFile], format: PredictionFormat, length: int, renderer: Renderer
+) -> list[Layout | str]:
+    """How each file is read, by its first line; or a sentence on what is wrong with its header."""
+
+    def layout(file: InputFile) -> Layout | str:
+        try:
+            first_line, has_more = storage.first_line(file.path)
+        except (DataError, OSError):
+            first_line, has_more = b"", False  # who reads the file says what is wrong with it
+        try:
+            found = Layout.of(first_line, format, length, renderer, file.name)
+            if found.header is not None and not has_more:
+                raise DataError(f"{file.name} holds a header and no series")
+            return found
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        return list(pool.map(layout, files))
+
+
 def group_ranges(ranges: list[Range], leave_out: Container[int] = ()) -> list[list[int]]:
     """Indices of ranges that share a task, in order: small neighbours, or several of very many."""
     sizes = {index: one.end - one.start for index, one in enumerate(ranges) if index not in leave_out}
@@ -125,15 +152,20 @@ def group_ranges(ranges: list[Range], leave_out: Container[int] = ()) -> list[li
     return groups
 
 
-def read_blocks(file: InputFile, one: Range, length: int, format: PredictionFormat) -> Iterator[Block]:
-    """The lines of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory.
+def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Iterator[Block]:
+    """The rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory.
 
     Raises DataError for a file that is empty or no whole gzip file.
     """
     begins_file = one.start == 0
-    for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
-        lines, identifiers = format.take_identifiers(block, begins_file=begins_file)
-        series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file)
+    for read in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
+        block = read
+        if begins_file and layout.header is not None:
+            block, begins_file = read.partition(b"\n")[2], False
+        if not block:
+            continue
+        lines, identifiers = layout.format.take_identifiers(block, begins_file=begins_file)
+        series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file, header=layout.header)
         if faults and lines is not block:
             originals = block.split(b"\n")
             faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]
@@ -143,9 +175,10 @@ def read_blocks(file: InputFile, one: Range, length: int, format: PredictionForm
         raise DataError(f"{file.name} is empty")
 
 
-def count_rows(file: InputFile, one: Range) -> int:
-    """The lines of a range, unparsed."""
-    return sum(
+def count_rows(file: InputFile, one: Range, layout: Layout) -> int:
+    """The rows of a range, unparsed."""
+    num_lines = sum(
         block.count(b"\n") + (not block.endswith(b"\n"))
         for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)
     )
+    return num_lines - (one.start == 0 and layout.header is not None)

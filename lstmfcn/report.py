@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lstmfcn import storage, sweep_plots
 from lstmfcn.errors import OutputError
-from lstmfcn.evaluation import ENSEMBLE, SUMMARY, EnsembleComparison
+from lstmfcn.evaluation import ENSEMBLE, SUMMARY, ConfusionTable, EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.record import Record
@@ -242,9 +242,7 @@ def _ensemble(folder: Location) -> EnsembleComparison | None:
 class _Confusion:
     """How often a true class was taken for another."""
 
-    names: Sequence[str]
-    counts: Sequence[Sequence[int]]
-    """(true class, predicted class)."""
+    table: ConfusionTable
 
     @classmethod
     def read(cls, folder: Location) -> Self | None:
@@ -253,12 +251,12 @@ class _Confusion:
         if not path.is_file():
             return None
         summary = json.loads(storage.read_bytes(path))
-        return cls(list(summary["classes"]), summary["confusion"])
+        return cls(ConfusionTable.of(summary))
 
     @property
     def rows(self) -> list[tuple[str, list[tuple[int, float]]]]:
         """Each true class with its counts and their shares of it."""
         return [
             (name, [(count, count / max(1, sum(row))) for count in row])
-            for name, row in zip(self.names, self.counts, strict=True)
+            for name, row in zip(self.table.rows, self.table.counts, strict=True)
         ]

@@ -1,7 +1,8 @@
 """The one parser of time-series CSV: bytes to labels and a float32 matrix, or a sentence on what is wrong.
 
-A row is a time series, a column a time step; there is no header; labelled rows have the class label
-in their first column. A value is exactly `numpy.float32(float(cell))`. README.md lists what is refused.
+A row is a time series, a column a time step. In the first format there is no header and labelled rows have
+the class label in their first column; a first line in which no cell is a number is a header, by which columns
+are found. A value is exactly `numpy.float32(float(cell))`. README.md lists what is refused.
 
 Two engines hold the same rules. The fast one reads a piece of the file as one JSON list of numbers,
 since JSON's grammar refuses nearly all that must be refused. What it can't read, for being wrong or
@@ -21,7 +22,8 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, shown
+from lstmfcn.header import Header
 from lstmfcn.prediction_format import BYTE_ORDER_MARK
 
 Matrix: TypeAlias = NDArray[np.float32]
@@ -47,9 +49,11 @@ class LabelledSeries:
     """The rows of one training or validation file."""
 
     labels: list[str]
-    """The label of each row, as the file spells it."""
+    """The label of each row, as the file spells it; empty with a header."""
     series: Matrix
     """(cases, timepoints)"""
+    marks: NDArray[np.bool_] | None = None
+    """With a header, whether each row has each label: (cases, labels)."""
 
 
 def is_number(text: str) -> bool:
@@ -57,29 +61,80 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
+def header_cells(line: bytes) -> list[str] | None:
+    """The cells of a file's first line if it is a header: none of several is a number."""
+    line = line.removeprefix(BYTE_ORDER_MARK).removesuffix(b"\n")
+    if _NUMBER.fullmatch(line.partition(b",")[0].decode(errors="replace")):
+        return None
+    try:
+        cells = _cells(line, "")
+    except DataError:  # which the parser raises again
+        return None
+    return cells if len(cells) > 1 and not any(map(is_number, cells)) else None
+
+
+def has_header(data: bytes) -> bool:
+    """Whether a file, or a body, begins with a header."""
+    return header_cells(_first_line(data)) is not None
+
+
 def parse_plain(data: bytes, *, length: int) -> Matrix | None:
     """What parse_series returns, within milliseconds for a megabyte of plain numbers; None for all else,
     which parse_series takes long to read or to refuse.
     """
-    parsed = _parse_fast(data.removesuffix(b"\n"), _Shape("", False, length, True))
-    return None if parsed is None else parsed.series
+    try:
+        header, data = _take_header(data, "", length, labelled=False)
+    except DataError:
+        return None
+    columns = length if header is None else header.num_columns
+    parsed = _parse_fast(data.removesuffix(b"\n"), _Shape("", False, columns, True))
+    if parsed is None:
+        return None
+    return parsed.series if header is None else header.series_of(parsed.series)
 
 
 def parse_series(data: bytes, *, source: str, length: int | None = None, first_row: int | None = 1) -> Matrix:
     """Series without labels, as (cases, timepoints).
 
     `source` is what errors call the data. `length` is the number of values that every row must have;
-    None takes it from the first row. `first_row` is the row number of the first line;
-    None when it is unknown because `data` begins somewhere in the middle of a file.
+    None takes it from the first row. `first_row` is the row number of the first line, which is a header only
+    where it is 1; None when it is unknown because `data` begins somewhere in the middle of a file.
 
     Raises DataError with row and column, both counted from 1.
     """
-    return _parse(data, source, length, first_row, labelled=False).series
+    header = None
+    if first_row == 1:
+        header, data = _take_header(data, source, length, labelled=False)
+    if header is None:
+        return _parse(data, source, length, first_row, labelled=False).series
+    return header.series_of(_parse_named(data, source, header, first_row=2))
 
 
 def parse_labelled(data: bytes, *, source: str, length: int | None = None) -> LabelledSeries:
     """Labels and series of a whole training or validation file; arguments and errors as in parse_series."""
-    return _parse(data, source, length, first_row=1, labelled=True)
+    header, data = _take_header(data, source, length, labelled=True)
+    if header is None:
+        return _parse(data, source, length, first_row=1, labelled=True)
+    cells = _parse_named(data, source, header, first_row=2)
+    return LabelledSeries([], header.series_of(cells), header.marks_of(cells, source))
+
+
+def _take_header(
+    data: bytes, source: str, length: int | None, *, labelled: bool
+) -> tuple[Header | None, bytes]:
+    """The header, if there is one, and what follows it."""
+    line = _first_line(data)
+    cells = header_cells(line)
+    if cells is None:
+        return None, data
+    header = Header.of(cells, source, length, labelled=labelled)
+    if len(line) == len(data):
+        raise DataError(f"{source} holds a header and no series")
+    return header, data[len(line) :]
+
+
+def _first_line(data: bytes) -> bytes:
+    return data[: data.find(b"\n") + 1 or len(data)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +149,27 @@ class Fault:
     """The row as it was read, without its line end."""
 
 
-def parse_sound_rows(data: bytes, *, length: int, begins_file: bool) -> tuple[Matrix, list[Fault]]:
-    """The sound rows as (cases, timepoints), and the faults of the others, in order.
+def parse_sound_rows(
+    data: bytes, *, length: int, begins_file: bool, header: Header | None = None
+) -> tuple[Matrix, list[Fault]]:
+    """The sound rows as (cases, timepoints), and the faults of the others, in order. Of a file with a header,
+    rows that come after it.
 
     Halves the data until the faulty rows stand alone: fast as long as they are few.
     """
     if not data:
         return np.empty((0, length), np.float32), []
-    return _sound_rows(data, length, 1, begins_file)
+    return _sound_rows(data, length, 1, begins_file, header)
 
 
-def _sound_rows(data: bytes, length: int, row: int, begins_file: bool) -> tuple[Matrix, list[Fault]]:
+def _sound_rows(
+    data: bytes, length: int, row: int, begins_file: bool, header: Header | None
+) -> tuple[Matrix, list[Fault]]:
     # A row number of 1 lets the parser look for what can only begin a file.
     parsed_as = 1 if begins_file else 2
     try:
+        if header is not None:
+            return header.series_of(_parse_named(data, "", header, parsed_as)), []
         return _parse(data, "", length, parsed_as, labelled=False).series, []
     except DataError as error:
         middle = data.find(b"\n", len(data) // 2, -1) + 1 or data.rfind(b"\n", 0, len(data) // 2) + 1
@@ -115,9 +177,9 @@ def _sound_rows(data: bytes, length: int, row: int, begins_file: bool) -> tuple[
             reason = str(error).removeprefix(f": row {parsed_as}")
             line = data.removesuffix(b"\n").removesuffix(b"\r")
             return np.empty((0, length), np.float32), [Fault(row, reason, line)]
-    before, faults_before = _sound_rows(data[:middle], length, row, begins_file)
+    before, faults_before = _sound_rows(data[:middle], length, row, begins_file, header)
     row += data.count(b"\n", 0, middle)
-    after, faults_after = _sound_rows(data[middle:], length, row, begins_file=False)
+    after, faults_after = _sound_rows(data[middle:], length, row, False, header)
     return np.concatenate([before, after]), faults_before + faults_after
 
 
@@ -144,6 +206,15 @@ def _parse(
         raise DataError(f"{source} is empty")
     row = first_row or 1
     shape = _Shape(source, labelled, length or _first_length(data, source, row, labelled), length is not None)
+    return _parse_rows(data, shape, row)
+
+
+def _parse_named(data: bytes, source: str, header: Header, first_row: int) -> Matrix:
+    """Rows below a header as they stand: (cases, columns)."""
+    return _parse_rows(data, _Shape(source, False, header.num_columns, False), first_row).series
+
+
+def _parse_rows(data: bytes, shape: _Shape, row: int) -> LabelledSeries:
     labels: list[str] = []
     matrices: list[Matrix] = []
     for piece in _pieces(data):
@@ -234,8 +305,6 @@ def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> LabelledSeries
     for row, line in enumerate(piece.split(b"\n"), first_row):
         where = f"{shape.source}: row {row}"
         cells = _cells(line, where)
-        if row == 1:
-            _refuse_header(cells, where)
         if len(cells) != shape.columns:
             raise DataError(f"{where} has {_columns(len(cells))} {_expected(len(cells), shape)}")
         if shape.labelled:
@@ -268,14 +337,6 @@ def _cells(line: bytes, where: str) -> list[str]:
         raise DataError(f"{where} is not quoted as CSV, or has a line break inside quotes: {error}") from None
 
 
-def _refuse_header(cells: list[str], where: str) -> None:
-    if len(cells) > 1 and not any(is_number(cell) or _MISSING_LABEL.fullmatch(cell) for cell in cells):
-        raise DataError(
-            f"{where} looks like a header ({_shown(cells[0])}, {_shown(cells[1])}, ...);"
-            " the file must begin with the first series"
-        )
-
-
 def _expected(found: int, shape: _Shape) -> str:
     if not shape.length_is_given:
         return f"where row 1 has {shape.columns}"
@@ -291,7 +352,7 @@ def _expected(found: int, shape: _Shape) -> str:
 
 def _label(cell: str, where: str) -> str:
     if _MISSING_LABEL.fullmatch(cell):
-        raise DataError(f"{where}, column 1: the label is missing, found {_shown(cell)}")
+        raise DataError(f"{where}, column 1: the label is missing, found {shown(cell)}")
     return cell
 
 
@@ -299,16 +360,12 @@ def _value(cell: str, where: str) -> float:
     if not cell.strip(" \t"):
         raise DataError(f"{where} is empty; a series has no missing values")
     if not is_number(cell):
-        raise DataError(f"{where}: {_shown(cell)} is not a finite number")
+        raise DataError(f"{where}: {shown(cell)} is not a finite number")
     value = float(cell)
     if abs(value) >= _FLOAT32_OVERFLOW:
-        raise DataError(f"{where}: {_shown(cell)} is beyond the range of float32")
+        raise DataError(f"{where}: {shown(cell)} is beyond the range of float32")
     return value
 
 
 def _columns(count: int) -> str:
     return f"{count} column{'s' * (count != 1)}"
-
-
-def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= 40 else cell[:40] + "...")

@@ -17,6 +17,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.storage import Location
+from lstmfcn.tasks import TaskName
 
 CHOSEN = ("lr", "batch_size", "epochs")
 """Hyperparameters that a training chooses for itself, as in the reference product; the others are the
@@ -46,7 +47,8 @@ class Start:
         """The training channel, in the checkpoint's classes. Raises DataError, for a label of none of them
         too, unless new classes are to be added.
         """
-        return read_further(path, self.checkpoint.classes, self.checkpoint.length, new_classes=new_classes)
+        known = self.checkpoint
+        return read_further(path, known.classes, known.length, known.task, new_classes=new_classes)
 
     def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
         """What is given for lr, batch_size and epochs, with the checkpoint's network.
@@ -66,13 +68,14 @@ class Start:
                 _refuse(name, own, str(domain.described()))
         return space.completed(self._network)
 
-    def refuse_other_scaling(self, given: ScalingMethod | None) -> None:
-        """Raise HyperparameterError when another one than the checkpoint's is given."""
-        own = self.checkpoint.scaling.method
-        if given not in (None, own):
-            raise HyperparameterError(
-                f"scaling is {own} in the checkpoint that training starts from, got {given}"
-            )
+    def refuse_other(self, *, scaling: ScalingMethod | None, task: TaskName | None) -> None:
+        """Raise HyperparameterError when something else than the checkpoint's is given."""
+        scales, does = self.checkpoint.scaling.method, self.checkpoint.task
+        for name, own, given in (("scaling", scales, scaling), ("task", does, task)):
+            if given not in (None, own):
+                raise HyperparameterError(
+                    f"{name} is {own} in the checkpoint that training starts from, got {given}"
+                )
 
     @property
     def _network(self) -> dict[str, float]:
@@ -83,6 +86,8 @@ class Start:
         else there is, that is the rows of new classes in the linear layer.
         """
         weights = dict(self.checkpoint.weights)
+        if len(classes) == len(self.checkpoint.classes):
+            return weights
         rows = torch.tensor([classes.names.index(name) for name in self.checkpoint.classes.names])
         for name in _BY_CLASS:
             weights[name] = fresh[name].index_copy(0, rows, weights[name])

@@ -64,6 +64,12 @@ def read_bytes(path: Location) -> bytes:
         return file.read()
 
 
+def first_line(path: Location) -> tuple[bytes, bool]:
+    """Of a file, unzipped if it is gzip; and whether more follows. Errors as of read_bytes."""
+    with _open(path) as file:
+        return file.readline(_LONGEST_LINE_BYTES), bool(file.read(1))
+
+
 def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
     """The lines whose first byte lies in [start, end), in blocks of whole lines of about `block_bytes`.
 

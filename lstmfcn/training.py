@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lstmfcn import tasks
 from lstmfcn.adam import Adam
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
@@ -24,6 +24,7 @@ from lstmfcn.model import LSTMFCN
 from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import Scaling, ScalingMethod
 from lstmfcn.start import Start
+from lstmfcn.tasks import TaskName
 from lstmfcn.training_state import TrainingState
 
 TrainingPrecision = Literal["fp32", "bf16"]
@@ -116,7 +117,8 @@ class Trainer:
         self._device = devices[0]
         torch.manual_seed(seed)
         train = data.train
-        self._model = LSTMFCN(len(train.classes), train.length, hyperparameters)
+        self._task = train.task
+        self._model = LSTMFCN(train.num_outputs, train.length, hyperparameters)
         if data.start is not None:
             self._model.load_state_dict(data.start.weights(self._model.state_dict(), train.classes))
         for module in self._model.modules():
@@ -155,7 +157,7 @@ class Trainer:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             metrics = self._train_epoch()
             if self._valid_set is not None:
-                metrics |= _validate(self._model, self._valid_set, self._device)
+                metrics |= _validate(self._model, self._valid_set, self._device, self._task)
         _refuse_divergence(metrics, self.number + 1, self.hyperparameters)
         seconds = time.perf_counter() - started
         is_best = (
@@ -176,6 +178,7 @@ class Trainer:
                 self.number,
                 metrics,
                 _on_cpu(self._model.state_dict()),
+                task=train.task,
             )
         return Epoch(self.number, metrics, seconds, checkpoint)
 
@@ -191,13 +194,13 @@ class Trainer:
             batch_targets = targets[chosen].to(self._device)
             self._optimiser.zero_grad()
             logits = self._network(series[chosen].to(self._device))
-            loss = nn.functional.cross_entropy(logits, batch_targets, self._class_weights)
+            loss = tasks.loss(self._task, logits, batch_targets, self._class_weights)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimiser.lr = self._recipe.learning_rate(
                 self.hyperparameters, losses, number / len(bounds)
             )
             self._optimiser.step()
-            batches.append(Metrics.of(logits, batch_targets, loss))
+            batches.append(Metrics.of(logits, batch_targets, loss, self._task))
         total = Metrics.total(batches)
         return {"train_loss": total.loss, "train_accuracy": total.accuracy}
 
@@ -297,13 +300,13 @@ def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _balanced(dataset: Dataset) -> Tensor:
-    """(classes,): as scikit-learn has it, num_cases / (num_classes * cases of the class)."""
-    counts = np.bincount(dataset.targets, minlength=len(dataset.classes))
-    weights = len(dataset) / (len(dataset.classes) * np.maximum(counts, 1))
-    return torch.from_numpy(weights.astype(np.float32))
+    """Class weights, as the task's loss takes them."""
+    return torch.from_numpy(tasks.balanced_weights(dataset.task, dataset.targets, len(dataset.classes)))
 
 
-def _validate(network: nn.Module, valid_set: tuple[Tensor, Tensor], device: torch.device) -> dict[str, float]:
+def _validate(
+    network: nn.Module, valid_set: tuple[Tensor, Tensor], device: torch.device, task: TaskName
+) -> dict[str, float]:
     series, targets = valid_set
     network.eval()
     batches = []
@@ -311,8 +314,8 @@ def _validate(network: nn.Module, valid_set: tuple[Tensor, Tensor], device: torc
         for start, end in batch_bounds(len(series), _EVALUATION_BATCH):
             batch_targets = targets[start:end].to(device)
             logits = network(series[start:end].to(device))
-            loss = nn.functional.cross_entropy(logits, batch_targets)
-            batches.append(Metrics.of(logits, batch_targets, loss))
+            loss = tasks.loss(task, logits, batch_targets)
+            batches.append(Metrics.of(logits, batch_targets, loss, task))
     total = Metrics.total(batches)
     return {"valid_loss": total.loss, "valid_accuracy": total.accuracy}
 

@@ -24,6 +24,7 @@ from lstmfcn.recipe import RecipeName
 from lstmfcn.record import Record
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.storage import Location
+from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.training_state import TrainingState
@@ -40,6 +41,7 @@ class TrainingRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     hyperparameters: Hyperparameters
+    task: TaskName
     recipe: RecipeName
     class_weight: ClassWeight
     scaling: ScalingMethod
@@ -65,6 +67,7 @@ class TrainingRecord(BaseModel):
         """A training of these hyperparameters, completed by the recipe."""
         return cls(
             hyperparameters=hyperparameters,
+            task=data.train.task,
             recipe=recipe,
             class_weight=class_weight,
             scaling=data.scale.method,

@@ -34,7 +34,15 @@ from lstmfcn.range_prediction import (
     predict_range,
     read_range,
 )
-from lstmfcn.ranges import Block, InputFile, choose_range_bytes, group_ranges, plan_ranges
+from lstmfcn.ranges import (
+    Block,
+    InputFile,
+    choose_range_bytes,
+    group_ranges,
+    plan_ranges,
+    read_layouts,
+)
+from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix
 from lstmfcn.storage import Location
 
@@ -103,7 +111,9 @@ def transform(
         ranges = plan_ranges(files, range_bytes)
         if journal is not None and not resume:
             journal.begin({**plan, "range_bytes": range_bytes})
-    task = Task(files, ranges, checkpoint.length, options.format, options.bad_rows, journal)
+    renderer = Renderer(checkpoint.task, checkpoint.classes)
+    layouts = read_layouts(files, options.format, checkpoint.length, renderer)
+    task = Task(files, ranges, checkpoint.length, layouts, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, leave_out=outcomes.done_ranges())
     num_predictors = min(num_predictors, max(1, len(groups)))
@@ -156,8 +166,8 @@ def _plan(
         "checkpoint": checkpoint.digest(),
         "device": "cpu" if options.gpus_per_predictor == 0 else "gpu",
         "precision": precision,
-        "columns": list(options.format.columns),
-        "id columns": list(options.format.id_columns),
+        "columns": list(options.format.columns or ()),
+        "id columns": [*options.format.id_columns, *options.format.id_names],
         "join": options.format.join_input,
         "bad rows": options.bad_rows,
         "max bad rows": options.max_bad_rows,

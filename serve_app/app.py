@@ -7,6 +7,7 @@ those of other requests, and answers the bytes that jobs.transform writes.
 import asyncio
 import logging
 import time
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -22,7 +23,7 @@ from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
-from lstmfcn.series import Matrix, parse_plain, parse_series
+from lstmfcn.series import Matrix, has_header, parse_plain, parse_series
 from lstmfcn.storage import location
 from serve_app import contract
 from serve_app.access import ApiKeys
@@ -52,7 +53,7 @@ class Endpoint:
         cluster.set_up_worker()
         self._observer = Observer()
         self._settings, self._keys, self._length = settings, keys, length
-        self._columns = parse_columns(settings.columns)
+        self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
         most, body_seconds, seconds = settings.max_requests, settings.body_seconds, settings.timeout_seconds
@@ -175,7 +176,7 @@ class Endpoint:
             raise RequestError(400, "the body ended before its Content-Length") from None
         return b"".join(chunks)
 
-    async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...]) -> tuple[bytes, int]:
+    async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...] | None) -> tuple[bytes, int]:
         model = self._model  # the same to the end, whatever is loaded meanwhile
         assert model is not None
         series = await self._parse(body)
@@ -183,9 +184,9 @@ class Endpoint:
             probabilities = await model.batcher.probabilities(series)
         except QueueFullError:
             raise contract.overloaded("too many rows are waiting; try again", "too many rows") from None
-        if probabilities.size <= _CELLS_ON_LOOP:
-            return model.lines(probabilities, columns), len(series)
-        return await asyncio.to_thread(model.lines, probabilities, columns), len(series)
+        answer = partial(model.predictor.answer, probabilities, columns, with_header=has_header(body))
+        lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
+        return lines, len(series)
 
     async def _parse(self, body: bytes) -> Matrix:
         series = parse_plain(body, length=self._length) if len(body) <= _BYTES_ON_LOOP else None

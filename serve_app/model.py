@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble
-from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.predictor import Predictor
-from serve_app.batching import Batcher, Probabilities
+from serve_app.batching import Batcher
 
 _PASS_SECONDS = 0.05
 _ON_LOOP_SECONDS = 0.005
@@ -43,10 +42,6 @@ class Model:
             on_pass=on_pass,
         )
 
-    def lines(self, probabilities: Probabilities, columns: Sequence[PredictionColumn]) -> bytes:
-        """The lines of an answer."""
-        return b"".join([cells + b"\n" for cells in self.predictor.render(probabilities, columns)])
-
     def described(self) -> dict[str, Any]:
         """What it is, for people; hyperparameters are a list for an ensemble."""
         one = self._checkpoint
@@ -56,8 +51,9 @@ class Model:
             else one.hyperparameters.model_dump()
         )
         return {
-            "classes": list(self._checkpoint.classes.names),
-            "length": self._checkpoint.length,
+            "task": one.task,
+            "classes": list(one.classes.names),
+            "length": one.length,
             "hyperparameters": hyperparameters,
             "precision": self.predictor.precision,
             "checkpoint": self._digest,

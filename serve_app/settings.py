@@ -19,8 +19,10 @@ class Settings(BaseModel):
     checkpoint: str = Field(
         description="Folder that every node sees, written by jobs.train, or the best/ folder of jobs.tune"
     )
-    columns: Literal["label", "probabilities", "label,probabilities"] = Field(
-        "label", description="What is answered, unless a request asks for something else"
+    columns: Literal["label", "probabilities", "label,probabilities"] | None = Field(
+        None,
+        description="What is answered, unless a request asks for something else: by default the label, or"
+        " both if the request's body has a header",
     )
     precision: Precision = Field(
         "fp32",

@@ -17,7 +17,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 from lstmfcn.training import fit
-from tests.samples import TINY, make_dataset
+from tests.samples import TINY, make_dataset, make_labels
 from tests.servers import free_port, wait_for_port
 
 # One thread: with several, tests crawl on a machine whose cores are busy.
@@ -92,6 +92,14 @@ def place(
 def trained() -> Checkpoint:
     """A network that tells the two classes of make_dataset apart."""
     epochs = fit(make_dataset(40), hyperparameters=TINY.model_copy(update={"epochs": 60}))
+    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+
+
+@pytest.fixture(scope="session")
+def trained_labels() -> Checkpoint:
+    """A network that tells the labels of make_labels."""
+    hyperparameters = TINY.model_copy(update={"epochs": 60, "dropout": 0.2, "hidden_size": 8})
+    epochs = fit(make_labels(100), hyperparameters=hyperparameters)
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 
 

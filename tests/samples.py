@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.hyperparameters import Hyperparameters
@@ -22,6 +24,7 @@ TINY = Hyperparameters(
     epochs=3,
 )
 LENGTH = 12
+Marks: TypeAlias = NDArray[np.int64]
 
 
 def make_dataset(num_cases: int, seed: int = 0) -> Dataset:
@@ -31,6 +34,40 @@ def make_dataset(num_cases: int, seed: int = 0) -> Dataset:
     steps = np.arange(LENGTH) >= random.integers(3, LENGTH - 3, size=(num_cases, 1))
     series = np.where(targets[:, None] == 1, steps, -1.0 * steps) + random.normal(0, 0.05, steps.shape)
     return Dataset(series.astype(np.float32), targets, ClassLabels(["down", "up"]))
+
+
+def make_labels(num_cases: int, seed: int = 0) -> Dataset:
+    """Two labels, of which a series has any number: y_1, it rises by 1 at a random step; y_2, it swings."""
+    random = np.random.default_rng(seed)
+    targets = random.integers(0, 2, size=(num_cases, 2))
+    rises = np.arange(LENGTH) >= random.integers(3, LENGTH - 3, size=(num_cases, 1))
+    swings = np.where(np.arange(LENGTH) % 2, 0.4, -0.4)
+    series = targets[:, :1] * rises + targets[:, 1:] * swings + random.normal(0, 0.05, rises.shape)
+    return Dataset(series.astype(np.float32), targets, ClassLabels(["y_1", "y_2"]), "multilabel", True)
+
+
+def marks_of(dataset: Dataset) -> Marks:
+    """The y columns of a file with a header."""
+    match dataset.task:
+        case "multilabel":
+            return dataset.targets
+        case "binary":
+            return dataset.targets[:, None]
+    return np.eye(len(dataset.classes), dtype=np.int64)[dataset.targets]
+
+
+def write_named_csv(path: Path, dataset: Dataset, *, labelled: bool, seed: int | None = None) -> Path:
+    """With a header; its columns shuffled by a seed."""
+    columns = {f"x_{step}": values for step, values in enumerate(dataset.series.T, 1)}
+    if labelled:
+        columns = {f"y_{n}": marks for n, marks in enumerate(marks_of(dataset).T, 1)} | columns
+    names = list(columns)
+    if seed is not None:
+        names = list(np.random.default_rng(seed).permutation(names))
+    lines = [names, *zip(*(columns[name] for name in names), strict=True)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    return path
 
 
 def write_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:

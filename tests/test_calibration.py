@@ -11,7 +11,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.evaluation import evaluate
 from lstmfcn.predictor import Predictor
-from tests.samples import make_dataset
+from tests.samples import make_dataset, make_labels
 
 
 @pytest.fixture
@@ -70,3 +70,18 @@ def test_a_checkpoint_keeps_its_temperature(trained: Checkpoint, tmp_path: Path)
 
     assert Checkpoint.load(tmp_path).temperature == 1.75
     assert warm.digest() != trained.digest()
+
+
+def test_labels_are_calibrated_by_one_temperature_and_stay_the_same(trained_labels: Checkpoint) -> None:
+    validation = make_labels(80, seed=5)
+    wrong_in_a_quarter = replace(
+        validation, targets=np.where(np.arange(80)[:, None] % 4, validation.targets, 1 - validation.targets)
+    )
+
+    warm = calibrated(trained_labels, wrong_in_a_quarter)
+
+    before, after = (evaluate(Predictor(one), wrong_in_a_quarter).summary for one in (trained_labels, warm))
+    assert warm.temperature > 1
+    assert after["log_loss"] < before["log_loss"]
+    assert after["expected_calibration_error"] < before["expected_calibration_error"]
+    assert after["confusion"] == before["confusion"]

@@ -32,6 +32,30 @@ def test_a_checkpoint_reads_back_as_it_was_saved(trained: Checkpoint, folder: Pa
     assert all(torch.equal(loaded.weights[name], trained.weights[name]) for name in trained.weights)
 
 
+def test_a_checkpoint_of_before_there_were_tasks_is_one_for_several_classes(folder: Path) -> None:
+    document = json.loads((folder / "checkpoint.json").read_text())
+    del document["task"], document["temperature"]
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+
+    loaded = Checkpoint.load(folder)
+
+    assert (loaded.task, loaded.temperature) == ("multiclass", 1.0)
+
+
+def test_a_checkpoint_keeps_its_task(trained_labels: Checkpoint, tmp_path: Path) -> None:
+    trained_labels.save(tmp_path)
+
+    assert Checkpoint.load(tmp_path).task == "multilabel"
+    assert replace(trained_labels, task="multiclass").digest() != trained_labels.digest()
+
+
+def test_weights_of_another_task_are_refused(folder: Path) -> None:
+    edit(folder, task="binary")
+
+    with pytest.raises(CheckpointError, match=r"the weights linear.bias, linear.weight do not fit"):
+        Checkpoint.load(folder)
+
+
 def test_a_folder_holds_one_json_and_one_safetensors_file_named_by_its_digest(folder: Path) -> None:
     document = json.loads((folder / "checkpoint.json").read_text())
 

@@ -1,3 +1,6 @@
+from __future__ import annotations
+
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,8 @@ from hypothesis import strategies as st
 
 from lstmfcn.dataset import ClassLabels, Dataset, read_labelled, read_training
 from lstmfcn.errors import DataError
+from lstmfcn.tasks import TaskName
+from tests.samples import make_dataset, make_labels, write_csv, write_named_csv
 
 
 def test_numeric_labels_are_in_numeric_order() -> None:
@@ -108,3 +113,150 @@ def test_a_split_takes_its_share_of_every_class(targets: list[int], share: float
         count = targets.count(position)
         expected = 0 if count < 2 else max(1, round(share * count))
         assert (held_out.targets == position).sum() == expected
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_both_formats_give_the_same_series_and_class_indices(num_classes: int, tmp_path: Path) -> None:
+    names = [f"{number}.0" for number in range(num_classes)]
+    targets = np.arange(20) % num_classes
+    dataset = replace(make_dataset(20), targets=targets, classes=ClassLabels(names))
+
+    first = read_training(write_csv(tmp_path / "first.csv", dataset, labelled=True))
+    named = read_training(write_named_csv(tmp_path / "named.csv", dataset, labelled=True, seed=1))
+
+    assert np.array_equal(first.series, named.series)
+    assert first.targets.tolist() == named.targets.tolist() == targets.tolist()
+    assert first.classes.names == tuple(names)
+    assert named.classes.names == tuple(f"y_{number}" for number in range(1, num_classes + 1))
+    assert (
+        str(first) == f"20 series of length 12 in {num_classes} classes (task multiclass, without a header)"
+    )
+    assert str(named) == f"20 series of length 12 in {num_classes} classes (task multiclass, with a header)"
+
+
+def test_a_network_that_learnt_one_format_is_scored_on_the_other(tmp_path: Path) -> None:
+    dataset = make_dataset(6)
+    path = write_named_csv(tmp_path / "named.csv", dataset, labelled=True)
+
+    read = read_labelled(path, dataset.classes, dataset.length)
+
+    assert read.targets.tolist() == dataset.targets.tolist()
+
+
+def test_a_single_label_column_is_the_second_of_two_classes(tmp_path: Path) -> None:
+    path = write_named_csv(tmp_path / "a.csv", replace(make_dataset(6), task="binary"), labelled=True)
+
+    named = read_training(path)
+
+    assert (named.task, named.num_outputs) == ("binary", 1)
+    assert named.classes.names == ("0", "1")
+    assert named.targets.tolist() == [0, 1, 0, 1, 0, 1]
+    assert read_labelled(path, ClassLabels(["no", "yes"]), 12, "binary").targets.tolist() == [
+        0,
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]
+
+
+def test_a_series_may_have_several_labels_or_none(tmp_path: Path) -> None:
+    labels = make_labels(30)
+    path = write_named_csv(tmp_path / "a.csv", labels, labelled=True, seed=2)
+
+    read = read_training(path, "multilabel")
+
+    assert np.array_equal(read.targets, labels.targets)
+    assert {0, 1, 2} == set(read.targets.sum(axis=1))
+    assert str(read) == "30 series of length 12 in 2 labels (task multilabel, with a header)"
+
+
+def test_files_of_a_channel_may_order_their_columns_each_in_its_way(tmp_path: Path) -> None:
+    dataset = make_dataset(10)
+    for seed in range(3):
+        write_named_csv(tmp_path / f"{seed}.csv", dataset, labelled=True, seed=seed)
+
+    assert np.array_equal(read_training(tmp_path).series, np.concatenate([dataset.series] * 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "sentence"),
+    [
+        (
+            "1,1,2\n2,1,2\n",
+            "multilabel",
+            "has no header; --task multilabel needs columns y_1, y_2",
+        ),
+        ("1,1,2\n2,1,2\n3,1,2\n", "binary", "holds 3 classes; --task binary takes two"),
+        ("y_1,y_2,x_1,x_2\n0,1,1,2\n", "binary", "has 2 y columns; --task binary takes one, and"),
+        (
+            "y_1,x_1,x_2\n0,1,2\n",
+            "multiclass",
+            "has a single y column, which --task binary takes",
+        ),
+        (
+            "y_1,x_1,x_2\n0,1,2\n",
+            "multilabel",
+            "has a single y column, which --task binary takes",
+        ),
+        ("y_1,x_1,x_2\n0,1,2\n", None, "holds only the class '0'; training needs at least two classes"),
+        ("y_1,y_2,x_1,x_2\n0,1,1,2\n", None, "holds only the class 'y_2'; training needs at least two"),
+        (
+            "y_1,y_2,x_1,x_2\n0,1,1,2\n1,1,1,2\n",
+            None,
+            ": row 3 has 2 labels where one is expected",
+        ),
+        (
+            "y_1,y_2,x_1,x_2\n0,0,1,2\n1,0,1,2\n",
+            None,
+            ": row 2 has 0 labels where one is expected",
+        ),
+    ],
+)
+def test_what_a_task_can_not_learn_is_refused(
+    text: str, task: TaskName | None, sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+
+    with pytest.raises(DataError) as refused:
+        read_training(path, task)
+
+    assert str(refused.value).startswith(f"{path}{'' if sentence[0] == ':' else ' '}{sentence}")
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "sentence"),
+    [
+        ("y_1,x_1,x_2\n0,1,2\n", "multiclass", ": row 1 is a header with 1 y column where 2 are expected"),
+        ("y_1,y_2,x_1,x_2\n0,1,1,2\n", "binary", ": row 1 is a header with 2 y columns where 1 is expected"),
+        ("1,1,2\n", "multilabel", " has no header; 2 columns y_1, y_2, ... are expected"),
+    ],
+)
+def test_what_a_network_has_not_learnt_is_refused(
+    text: str, task: TaskName, sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "valid.csv"
+    path.write_text(text)
+
+    with pytest.raises(DataError) as refused:
+        read_labelled(path, ClassLabels(["a", "b"]), 2, task)
+
+    assert str(refused.value) == f"{path}{sentence}"
+
+
+def test_files_of_one_channel_are_all_with_a_header_or_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("y_1,x_1,x_2\n0,1,2\n")
+    (tmp_path / "b.csv").write_text("1,1,2\n")
+
+    with pytest.raises(DataError, match=r"b.csv has no header, unlike .*a.csv"):
+        read_training(tmp_path)
+
+
+def test_a_split_of_labels_takes_its_share_of_all_series() -> None:
+    labels = make_labels(50)
+
+    kept, held_out = labels.split(0.2, seed=0)
+
+    assert (len(kept), len(held_out), held_out.task) == (40, 10, "multilabel")

@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import pytest
+from sklearn import metrics
 from sklearn.metrics import classification_report
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.evaluation import evaluate
+from lstmfcn.evaluation import ConfusionTable, evaluate
 from lstmfcn.predictor import Predictor
-from tests.samples import make_dataset
+from tests.samples import make_dataset, make_labels
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -39,3 +40,33 @@ def test_an_evaluation_is_saved_with_a_picture(trained: Checkpoint, tmp_path: Pa
 
     assert (tmp_path / "confusion-matrix.png").read_bytes().startswith(PNG)
     assert (tmp_path / "evaluation.json").read_text().startswith('{\n  "accuracy": ')
+
+
+def test_scores_of_labels_are_those_of_scikit_learn(trained_labels: Checkpoint, tmp_path: Path) -> None:
+    dataset = make_labels(60, seed=2)
+    predictor = Predictor(trained_labels)
+    predicted, probabilities = predictor.predicted(dataset.series), predictor.probabilities(dataset.series)
+
+    evaluation = evaluate(predictor, dataset)
+
+    summary = evaluation.summary
+    expected = classification_report(dataset.targets, predicted, output_dict=True, zero_division=0)
+    assert summary["accuracy"] == metrics.accuracy_score(dataset.targets, predicted) > 0.5
+    losses = [metrics.log_loss(dataset.targets[:, label], probabilities[:, label]) for label in (0, 1)]
+    assert summary["log_loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
+    assert summary["macro_f1"] == pytest.approx(expected["macro avg"]["f1-score"])
+    for label in (0, 1):
+        scores = summary["classes"][f"y_{label + 1}"]
+        assert scores["precision"] == pytest.approx(expected[str(label)]["precision"])
+        assert scores["recall"] == pytest.approx(expected[str(label)]["recall"])
+        assert scores["f1"] == pytest.approx(expected[str(label)]["f1-score"])
+        assert scores["support"] == expected[str(label)]["support"]
+    confusion = metrics.multilabel_confusion_matrix(dataset.targets, predicted)
+    assert summary["confusion"] == confusion.tolist()
+    assert ConfusionTable.of(summary) == ConfusionTable(
+        ["not y_1", "y_1", "not y_2", "y_2"],
+        ["not predicted", "predicted"],
+        confusion.reshape(4, 2).tolist(),
+    )
+    evaluation.save(tmp_path)
+    assert (tmp_path / "confusion-matrix.png").read_bytes().startswith(PNG)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ import torch
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.ensemble import Ensemble
+from lstmfcn.errors import DataError
 from lstmfcn.explanation import explain
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
-from tests.samples import make_dataset
+from tests.samples import TINY, make_dataset, make_labels
 
 WINDOW = slice(60, 85)
 
@@ -65,9 +68,32 @@ def test_an_ensemble_is_explained_by_the_mean_of_its_networks(
 
     explanation = explain(ensemble, series)
 
-    assert (explanation.predicted == Predictor(ensemble).positions(series)).all()
+    assert (explanation.predicted == Predictor(ensemble).predicted(series)).all()
     alone = [explain(member, series).contributions for member in (trained, retrained)]
     np.testing.assert_allclose(explanation.contributions, np.mean(alone, axis=0), rtol=1e-5, atol=1e-7)
+
+
+def test_of_two_classes_with_one_output_a_part_speaks_for_one_as_it_speaks_against_the_other() -> None:
+    (epoch,) = fit(
+        replace(make_dataset(20), task="binary"), hyperparameters=TINY.model_copy(update={"epochs": 1})
+    )
+    checkpoint = epoch.checkpoint
+    assert checkpoint is not None
+    series = make_dataset(10, seed=3).series
+    model = checkpoint.build_model()
+    with torch.inference_mode():
+        output = (model(torch.from_numpy(checkpoint.scaling(series))) - model.linear.bias).numpy()[:, 0]
+
+    explanation = explain(checkpoint, series)
+
+    added = explanation.contributions.sum(axis=1) + explanation.recurrent
+    signs = np.where(explanation.predicted == 1, 0.5, -0.5)
+    np.testing.assert_allclose(added, signs * output, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_are_not_explained(trained_labels: Checkpoint) -> None:
+    with pytest.raises(DataError, match=r"^a multilabel network predicts no single class"):
+        explain(trained_labels, make_labels(2).series)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -23,6 +24,7 @@ from jobs.tune import tune
 from lstmfcn import command, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.training import Epoch, Trainer
@@ -33,7 +35,9 @@ from tests.samples import (
     TINY,
     broken_input,
     make_dataset,
+    make_labels,
     write_csv,
+    write_named_csv,
 )
 
 SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
@@ -135,6 +139,62 @@ def test_the_default_search_from_a_checkpoint_varies_what_can_be_chosen(
     space = SearchSpace.from_mapping(yaml.safe_load(capsys.readouterr().out))
     assert list(space.varied) == ["lr", "batch_size"]
     assert space.constants == {**TINY.model_dump(exclude={"lr", "batch_size"}), "epochs": 300}
+
+
+def test_both_formats_lead_to_the_same_network(
+    train_csv: Path, valid_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--epochs", 2, *SMALL)
+    training = write_named_csv(tmp_path / "named.csv", make_dataset(20), labelled=True, seed=0)
+
+    assert status_of(train, "--training", train_csv, "--output", tmp_path / "a", *flags) == 0
+    assert status_of(train, "--training", training, "--output", tmp_path / "b", *flags) == 0
+
+    log = capsys.readouterr().out
+    assert "20 series of length 12 in 2 classes (task multiclass, without a header)" in log
+    assert "20 series of length 12 in 2 classes (task multiclass, with a header)" in log
+    first, named = Checkpoint.load(tmp_path / "a"), Checkpoint.load(tmp_path / "b")
+    assert all(first.weights[name].equal(named.weights[name]) for name in first.weights)
+    assert (first.classes.names, named.classes.names) == (("down", "up"), ("y_1", "y_2"))
+
+
+def test_five_classes_of_which_some_are_rare_are_the_same_in_both_formats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As heart beats in the MIT-BIH data: 187 steps, padded with zeros, nine of ten normal."""
+    random = np.random.default_rng(0)
+    targets = np.repeat(np.arange(5), [90, 3, 5, 2, 10])
+    phase = np.linspace(0, 2 * np.pi, 187) * (1 + targets[:, None])
+    beats = (np.sin(phase) + random.normal(0, 0.1, phase.shape)).clip(0) * (np.arange(187) < 120)
+    names = ClassLabels([f"{number}.0" for number in range(5)])
+    beats_set = Dataset(beats.astype(np.float32), targets, names)
+    first = write_csv(tmp_path / "first.csv", beats_set, labelled=True)
+    named = write_named_csv(tmp_path / "named.csv", beats_set, labelled=True)
+    flags = ("--epochs", 2, "--class-weight", "balanced", *SMALL)
+    scores = []
+    for number, path in enumerate((first, named)):
+        model = tmp_path / str(number)
+        assert status_of(train, "--training", path, "--validation", path, "--output", model, *flags) == 0
+        capsys.readouterr()
+        assert status_of(evaluate, "--checkpoint", model, "--data", named, "--json") == 0
+        scores.append(json.loads(capsys.readouterr().out))
+
+    assert scores[0]["confusion"] == scores[1]["confusion"]
+    assert [row["support"] for row in scores[1]["classes"].values()] == [90, 3, 5, 2, 10]
+
+
+def test_labels_are_trained_calibrated_and_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = write_named_csv(tmp_path / "train.csv", make_labels(40), labelled=True)
+    model = tmp_path / "model"
+    flags = ("--training", training, "--validation", training, "--output", model, "--epochs", 2, *SMALL)
+
+    assert status_of(train, *flags, "--task", "multilabel", "--calibrate") == 0
+    assert status_of(evaluate, "--checkpoint", model, "--data", training) == 0
+
+    assert "40 series of length 12 in 2 labels (task multilabel, with a header)" in capsys.readouterr().out
+    data = write_named_csv(tmp_path / "data.csv", make_labels(2), labelled=False)
+    assert status_of(explain, "--checkpoint", model, "--data", data, "--output", tmp_path / "explained") == 2
+    assert capsys.readouterr().err.startswith("a multilabel network predicts no single class")
 
 
 def test_train_refuses_an_output_folder_with_a_checkpoint(

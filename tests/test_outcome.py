@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn.journal import Part
+from lstmfcn.layout import Layout
 from lstmfcn.outcome import FileResult, Outcomes
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.range_prediction import BadRows, Report, Task
@@ -12,10 +13,11 @@ from lstmfcn.ranges import InputFile, Range
 
 FILES = [InputFile(Path(name), name, name, 20, 0) for name in ("a.csv", "b.csv")]
 RANGES = [Range(file, part, 10 * part, 10 * part + 10) for file in (0, 1) for part in (0, 1)]
+PLAIN = Layout(PredictionFormat(), ("label",))
 
 
 def task(bad_rows: BadRows = "fail") -> Task:
-    return Task(FILES, RANGES, 3, PredictionFormat(), bad_rows, journal=None)
+    return Task(FILES, RANGES, 3, [PLAIN, PLAIN], bad_rows, journal=None)
 
 
 def report(number: int, *faults: tuple[int, str], num_bad: int = 0) -> Report:
@@ -49,7 +51,7 @@ def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:
 
 def test_faults_after_rows_that_were_not_counted_are_not_told() -> None:
     ranges = [Range(0, part, 10 * part, 10 * part + 10) for part in range(4)]
-    outcomes = Outcomes(Task(FILES, ranges, 3, PredictionFormat(), "fail", journal=None), None)
+    outcomes = Outcomes(Task(FILES, ranges, 3, [PLAIN, PLAIN], "fail", journal=None), None)
     left_out = Report(2, 0.0, is_left_out=True, is_counted=False)
 
     for one in (report(3, (1, " is blank")), report(1, (2, " is blank")), left_out, report(0)):

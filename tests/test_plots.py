@@ -10,7 +10,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def test_a_confusion_matrix_of_any_size_is_drawn(num_classes: int) -> None:
     names = [f"class ${number}$" for number in range(num_classes)]
 
-    assert plots.confusion_matrix(np.eye(num_classes, dtype=np.int64), names).startswith(PNG)
+    assert plots.confusion_matrix(np.eye(num_classes, dtype=np.int64), names, names).startswith(PNG)
 
 
 @pytest.mark.parametrize("shares", [[0.0, 0.0], [-1.0, 0.5], [0.25, 0.5]])

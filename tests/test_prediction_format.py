@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lstmfcn.errors import DataError
-from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_positions
+from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_id_columns
 
 
 def test_a_plain_block_is_left_as_it_is() -> None:
@@ -52,6 +52,10 @@ def test_reasons_count_the_identifiers_as_columns() -> None:
     )
 
     assert reason == " has 3 columns where 7 are expected; is the separator a comma?"
+    below_a_header = PredictionFormat(id_columns=(2,)).reason_with_the_files_columns(
+        " has 3 columns where row 1 has 2"
+    )
+    assert below_a_header == " has 4 columns where row 1 has 3"
 
 
 def test_a_row_without_the_identifiers_column_is_a_column_short() -> None:
@@ -63,13 +67,14 @@ def test_a_row_without_the_identifiers_column_is_a_column_short() -> None:
 
 def test_columns_and_positions_are_read_from_flags() -> None:
     assert parse_columns("label,probabilities") == ("label", "probabilities")
-    assert parse_positions("1,12") == (1, 12)
-    assert parse_positions("") == ()
+    assert parse_id_columns("1,12") == ((1, 12), ())
+    assert parse_id_columns("patient, visit") == ((), ("patient", "visit"))
+    assert parse_id_columns("") == ((), ())
     with pytest.raises(DataError, match=r"^--columns is 'x'; it can be label, probabilities or"):
         parse_columns("x")
-    for text in ("0", "1,", "a", "-1"):
+    for text in ("0", "1,", "-1", "1,patient", "patient,"):
         with pytest.raises(DataError, match=r"^--id-columns is .*; it must be positions from 1"):
-            parse_positions(text)
+            parse_id_columns(text)
 
 
 def test_a_line_that_csv_can_not_read_is_left_to_the_parser() -> None:

@@ -18,6 +18,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
+from lstmfcn.tasks import TaskName, num_outputs
 from tests.samples import LENGTH, make_dataset
 
 SMALL: dict[str, Any] = {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
@@ -30,12 +31,14 @@ NETWORKS: list[dict[str, Any]] = [
 ]
 
 
-def random_checkpoint(length: int, names: list[str] | None = None, **hyperparameters: Any) -> Checkpoint:
+def random_checkpoint(
+    length: int, names: list[str] | None = None, task: TaskName = "multiclass", **hyperparameters: Any
+) -> Checkpoint:
     torch.manual_seed(0)
     chosen = Hyperparameters(**hyperparameters)
     classes = ClassLabels(names or ["a", "b", "c"])
-    model = LSTMFCN(len(classes), length, chosen)
-    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, model.state_dict())
+    model = LSTMFCN(num_outputs(task, len(classes)), length, chosen)
+    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, model.state_dict(), task=task)
 
 
 def test_probabilities_are_the_softmax_of_the_models_logits(trained: Checkpoint) -> None:
@@ -64,6 +67,21 @@ def test_a_series_gets_the_same_bytes_whatever_batch_it_is_in(
 ) -> None:
     predictor = Predictor(random_checkpoint(length, **hyperparameters))
     series = np.random.default_rng(0).normal(size=(140, length)).astype(np.float32)
+    whole = predictor.probabilities(series)
+    for size in (1, 2, 3, 5, 17, 130):
+        parts = [predictor.probabilities(series[start : start + size]) for start in range(0, 140, size)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+@pytest.mark.parametrize("hyperparameters", NETWORKS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_so_it_does_for_the_other_tasks(
+    task: TaskName, hyperparameters: dict[str, Any], precision: Precision
+) -> None:
+    checkpoint = random_checkpoint(24, ["a", "b"], task, **hyperparameters)
+    predictor = Predictor(checkpoint, precision=precision)
+    series = np.random.default_rng(0).normal(size=(140, 24)).astype(np.float32)
     whole = predictor.probabilities(series)
     for size in (1, 2, 3, 5, 17, 130):
         parts = [predictor.probabilities(series[start : start + size]) for start in range(0, 140, size)]
@@ -127,6 +145,21 @@ def test_csv_in_gives_csv_out(checkpoint_folder: Path) -> None:
     body = "".join(",".join(map(str, series)) + "\n" for series in (up, down, up))
 
     assert Predictor.load(checkpoint_folder).predict_csv(body.encode(), source="body") == b"up\ndown\nup\n"
+
+
+def test_a_header_in_gives_a_header_out(trained: Checkpoint, trained_labels: Checkpoint) -> None:
+    series = make_dataset(2).series  # down, up
+    names = ",".join(f"x_{step}" for step in range(1, LENGTH + 1))
+    body = "\n".join([names, *(",".join(map(str, row)) for row in series)]).encode()
+    predictor = Predictor(trained)
+    (down_1, up_1), (down_2, up_2) = map(tuple, predictor.probabilities(series).astype(str))
+
+    assert predictor.predict_csv(body, source="body").decode() == (
+        f"y_1,y_2,p_1,p_2\n1,0,{down_1},{up_1}\n0,1,{down_2},{up_2}\n"
+    )
+    header, *lines = Predictor(trained_labels).predict_csv(body, source="body").decode().splitlines()
+    assert header == "y_1,y_2,p_1,p_2"
+    assert [line[:4] for line in lines] == ["0,0,", "1,0,"]
 
 
 def test_series_of_another_length_are_refused(trained: Checkpoint) -> None:

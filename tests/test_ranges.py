@@ -7,11 +7,26 @@ import numpy as np
 import pytest
 
 from lstmfcn import ranges
+from lstmfcn.header import Header
+from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
-from lstmfcn.ranges import Range, count_rows, find_inputs, group_ranges, plan_ranges, read_blocks
-from tests.samples import LENGTH, make_dataset, write_csv
+from lstmfcn.ranges import (
+    Range,
+    count_rows,
+    find_inputs,
+    group_ranges,
+    plan_ranges,
+    read_blocks,
+    read_layouts,
+)
+from lstmfcn.rendering import Renderer
+from tests.samples import LENGTH, make_dataset, write_csv, write_named_csv
 
-PLAIN = PredictionFormat()
+PLAIN = Layout(PredictionFormat(), ("label",))
+
+
+def with_identifier(position: int) -> Layout:
+    return Layout(PredictionFormat(id_columns=(position,)), ("label",))
 
 
 @pytest.mark.parametrize("range_bytes", [1, 7, 100, 1000, 1 << 20])
@@ -33,7 +48,7 @@ def test_ranges_of_any_size_read_every_row_once(
     blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, PLAIN)]
     assert np.array_equal(np.concatenate([block.series for block in blocks]), make_dataset(60, seed=3).series)
     assert sum(block.num_rows for block in blocks) == 60
-    assert sum(count_rows(files[0], one) for one in planned) == 60
+    assert sum(count_rows(files[0], one, PLAIN) for one in planned) == 60
 
 
 def test_gzip_is_one_range(tmp_path: Path) -> None:
@@ -101,7 +116,7 @@ def test_a_bad_row_is_kept_as_it_stands_in_the_file(tmp_path: Path) -> None:
     path.write_bytes(b'1,2,"a"\r\n1,x,"b"\r\n')
     files, _ = find_inputs(path, None)
 
-    (block,) = read_blocks(files[0], Range(0, 0, 0, 18), 2, PredictionFormat(id_columns=(3,)))
+    (block,) = read_blocks(files[0], Range(0, 0, 0, 18), 2, with_identifier(3))
 
     assert [fault.line for fault in block.faults] == [b'1,x,"b"']
 
@@ -111,8 +126,70 @@ def test_a_byte_order_mark_is_one_only_where_the_file_begins(tmp_path: Path) -> 
     path.write_bytes(b"\xef\xbb\xbfa,1,2\n\xef\xbb\xbfb,1,2\n")
     files, _ = find_inputs(path, None)
 
-    (block,) = read_blocks(
-        files[0], Range(0, 0, 0, path.stat().st_size), 2, PredictionFormat(id_columns=(1,))
-    )
+    (block,) = read_blocks(files[0], Range(0, 0, 0, path.stat().st_size), 2, with_identifier(1))
 
     assert block.identifiers == [b"a", b"\xef\xbb\xbfb"]
+
+
+NAMED = PredictionFormat(id_names=("id",))
+RENDERER = Renderer("multiclass", make_dataset(2).classes)
+
+
+def with_identifiers(path: Path) -> Path:
+    lines = path.read_text().splitlines()
+    named = [f"{line},{'id' if row == 0 else f'r{row}'}" for row, line in enumerate(lines)]
+    path.write_text("\n".join(named) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("range_bytes", [1, 7, 100, 1000, 1 << 20])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "no last", "gzip"])
+def test_below_a_header_too(
+    range_bytes: int, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_BLOCK_BYTES", 300)
+    dataset = make_dataset(60, seed=3)
+    path = with_identifiers(write_named_csv(tmp_path / "series.csv", dataset, labelled=False, seed=0))
+    content = path.read_bytes()
+    if ending == "\r\n":
+        content = content.replace(b"\n", b"\r\n")
+    if ending == "no last":
+        content = content.removesuffix(b"\n")
+    path.write_bytes(gzip.compress(content) if ending == "gzip" else content)
+    files, _ = find_inputs(path, None)
+    (layout,) = read_layouts(files, NAMED, LENGTH, RENDERER)
+    assert isinstance(layout, Layout)
+
+    planned = plan_ranges(files, range_bytes)
+
+    blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, layout)]
+    assert np.array_equal(np.concatenate([block.series for block in blocks]), dataset.series)
+    assert [one for block in blocks for one in block.identifiers or []] == [
+        f"r{row}".encode() for row in range(1, 61)
+    ]
+    assert sum(count_rows(files[0], one, layout) for one in planned) == 60
+
+
+@pytest.mark.parametrize("content", [b"x_1,x_2", b"x_1,x_2\n", gzip.compress(b"x_1,x_2\r\n")])
+def test_a_header_alone_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    files, _ = find_inputs(tmp_path / "a.csv", None)
+
+    assert read_layouts(files, PredictionFormat(), 2, RENDERER) == [
+        f"{tmp_path / 'a.csv'} holds a header and no series"
+    ]
+
+
+def test_files_of_both_formats_have_each_its_layout_or_a_sentence(tmp_path: Path) -> None:
+    for name, content in (("a.csv", "1,2\n"), ("b.csv", "x_2,x_1\n1,2\n"), ("c.csv", "x_1,t\n1,2\n")):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "d.csv.gz").write_bytes(b"\x1f\x8bno gzip")  # its reader says so
+    files, _ = find_inputs(tmp_path, None)
+
+    first, second, third, fourth = read_layouts(files, PredictionFormat(), 2, RENDERER)
+
+    assert first == fourth == PLAIN
+    assert isinstance(second, Layout)
+    assert second.header == Header(series=(1, 0), labels=())
+    assert isinstance(third, str)
+    assert third.startswith(f"{tmp_path / 'c.csv'}: row 1, column 2: 't' is no column of a header")

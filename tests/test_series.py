@@ -188,10 +188,10 @@ def test_accepted_spellings(data: bytes) -> None:
         ("1,\u0661\n".encode(), "f.csv: row 1, column 2: '\u0661' is not a finite number"),
         (b"1,1e39\n", "f.csv: row 1, column 2: '1e39' is beyond the range of float32"),
         (b"1,-1e400\n", "f.csv: row 1, column 2: '-1e400' is beyond the range of float32"),
-        (
-            b"x_1,x_2\n1,2\n",
-            "f.csv: row 1 looks like a header ('x_1', 'x_2', ...); the file must begin with the first series",
-        ),
+        (b"x_1,x_2\n", "f.csv holds a header and no series"),
+        (b"x_1,x_2\n1,2\n3,4,5\n", "f.csv: row 3 has 3 columns where row 1 has 2"),
+        (b"x_2,x_1\n1,2\n3,x\n", "f.csv: row 3, column 2: 'x' is not a finite number"),
+        (b"x_1,x_2\nx_1,x_2\n", "f.csv: row 2, column 1: 'x_1' is not a finite number"),
         (
             b'1,"2\n3",4\n',
             "f.csv: row 1 is not quoted as CSV, or has a line break inside quotes: unexpected end of data",
@@ -270,10 +270,9 @@ def test_a_missing_label_is_refused(label: str) -> None:
         (b"a,1\n", "f: row 1 has 2 columns; a series has at least 2 values"),
         (b"a,1,2\nb,3\n", "f: row 2 has 2 columns where row 1 has 3"),
         (b"a,1,x\n", "f: row 1, column 3: 'x' is not a finite number"),
-        (
-            b"y,x_1,x_2\na,1,2\n",
-            "f: row 1 looks like a header ('y', 'x_1', ...); the file must begin with the first series",
-        ),
+        (b"y_1,x_1,x_2\na,1,2\n", "f: row 2, column 1: 'a' is not a finite number"),
+        (b"y_1,x_1,x_2\n1,1,2\n2,1,2\n", "f: row 3, column 1: 2 is no label; y columns hold 0 or 1"),
+        (b"x_1,y_1,x_2,y_2\n1,0,2,0.5\n", "f: row 2, column 4: 0.5 is no label; y columns hold 0 or 1"),
         (b"a,1,2\n\xff,1,2\n", "f: row 2 is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip"),
     ],
 )

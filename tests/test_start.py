@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.dataset import ClassLabels, read_training
 from lstmfcn.ensemble import Ensemble
 from lstmfcn.errors import CheckpointError, DataError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -91,9 +91,15 @@ def test_the_scaling_is_that_of_the_checkpoint(trained: Checkpoint) -> None:
     assert data.scale == scaling
     assert data.valid is not None
     np.testing.assert_array_equal(data.valid.series, scaling(dataset.series))
-    start.refuse_other_scaling("training-set")
+    start.refuse_other(scaling="training-set", task=None)
     with pytest.raises(HyperparameterError, match=r"^scaling is training-set in .*, got series$"):
-        start.refuse_other_scaling("series")
+        start.refuse_other(scaling="series", task=None)
+
+
+def test_the_task_is_that_of_the_checkpoint(start: Start) -> None:
+    start.refuse_other(scaling=None, task="multiclass")
+    with pytest.raises(HyperparameterError, match=r"^task is multiclass in .*, got multilabel$"):
+        start.refuse_other(scaling=None, task="multilabel")
 
 
 def test_labels_keep_the_positions_that_they_have_in_the_checkpoint(start: Start, tmp_path: Path) -> None:
@@ -143,6 +149,46 @@ def test_numbers_are_the_same_class_however_they_are_spelt(trained: Checkpoint, 
 
     assert dataset.classes.names == ("1", "2", "10")
     assert dataset.targets.tolist() == [0, 1, 2]
+
+
+def with_columns(path: Path, header: str, *labels: str) -> Path:
+    """A file with a header, and a series for each of the labels."""
+    names = ",".join(f"x_{step}" for step in range(1, LENGTH + 1))
+    values = ",".join(["1"] * LENGTH)
+    path.write_text("\n".join([f"{header},{names}", *(f"{label},{values}" for label in labels)]) + "\n")
+    return path
+
+
+def test_a_new_label_column_is_a_new_class(trained: Checkpoint, tmp_path: Path) -> None:
+    start = Start(replace(trained, classes=ClassLabels(["y_1", "y_2"])))
+    path = with_columns(tmp_path / "train.csv", "y_1,y_2,y_3", "0,1,0", "0,0,1")
+
+    with pytest.raises(DataError, match=r"has the label 'y_3', which is none of .* y_1, y_2; --new-classes"):
+        start.read_training(path, new_classes=False)
+    added = start.read_training(path, new_classes=True)
+
+    assert added.classes.names == ("y_1", "y_2", "y_3")
+    assert added.targets.tolist() == [1, 2]
+
+
+def test_label_columns_beyond_classes_of_other_names_are_refused(start: Start, tmp_path: Path) -> None:
+    path = with_columns(tmp_path / "train.csv", "y_1,y_2,y_3", "0,1,0")
+
+    with pytest.raises(DataError, match=r"row 1 is a header with 3 y columns where 2 are expected$"):
+        start.read_training(path, new_classes=True)
+
+
+def test_a_network_of_one_output_goes_on(tmp_path: Path) -> None:
+    path = with_columns(tmp_path / "train.csv", "y_1", "0", "1", "1", "0")
+    *_, last = fit(read_training(path), hyperparameters=TINY)
+    assert last.checkpoint is not None
+    start = Start(last.checkpoint)
+    further = start.read_training(path, new_classes=False)
+
+    state = Trainer(TrainingData.scaled(further, None, "series", start), TINY).state()
+
+    assert further.task == "binary"
+    assert torch.equal(state.weights["linear.weight"], last.checkpoint.weights["linear.weight"])
 
 
 def test_another_length_is_refused(start: Start, tmp_path: Path) -> None:

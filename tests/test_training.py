@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
 from lstmfcn import training
@@ -15,7 +16,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import CLASS_WEIGHTS, Epoch, TrainingPrecision, batch_bounds, fit
-from tests.samples import LENGTH, TINY, make_dataset
+from tests.samples import LENGTH, TINY, make_dataset, make_labels
 
 
 def with_epochs(epochs: int, **changes: Any) -> Hyperparameters:
@@ -111,6 +112,31 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
         list(fit(broken, hyperparameters=with_epochs(2)))
 
 
+def test_a_binary_network_learns_with_a_single_output() -> None:
+    *_, last = fit(replace(make_dataset(60), task="binary"), hyperparameters=with_epochs(30), recipe="fast")
+
+    assert last.checkpoint is not None
+    assert last.checkpoint.weights["linear.bias"].shape == (1,)
+    assert Predictor(last.checkpoint).labels(make_dataset(4, seed=2).series) == ["down", "up"] * 2
+
+
+def test_metrics_of_labels_are_those_of_scikit_learn() -> None:
+    valid_set = make_labels(50, seed=1)
+
+    epochs = fit(make_labels(100), valid_set, with_epochs(20), class_weight="balanced", recipe="fast")
+    last = [epoch for epoch in epochs if epoch.checkpoint][-1]
+
+    assert last.checkpoint is not None
+    predictor = Predictor(last.checkpoint)
+    probabilities = predictor.probabilities(valid_set.series)
+    assert last.metrics["valid_accuracy"] > 0.5
+    assert last.metrics["valid_accuracy"] == accuracy_score(
+        valid_set.targets, predictor.predicted(valid_set.series)
+    )
+    losses = [log_loss(valid_set.targets[:, label], probabilities[:, label]) for label in (0, 1)]
+    assert last.metrics["valid_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
 def test_balanced_classes_train_alike_with_and_without_weights() -> None:
     plain, balanced = (
         outcome(list(fit(make_dataset(30), hyperparameters=with_epochs(2), class_weight=class_weight)))
@@ -131,7 +157,7 @@ def test_balanced_weights_find_a_rare_class_among_others_that_look_alike() -> No
     for class_weight in CLASS_WEIGHTS:
         *_, last = fit(dataset, hyperparameters=with_epochs(15), recipe="fast", class_weight=class_weight)
         assert last.checkpoint is not None
-        is_rare = Predictor(last.checkpoint).positions(dataset.series) == 1
+        is_rare = Predictor(last.checkpoint).predicted(dataset.series) == 1
         found[class_weight] = is_rare[targets == 1].mean()
 
     assert found["balanced"] > found["none"] + 0.2

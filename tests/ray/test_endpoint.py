@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 import boto3
 import httpx
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from botocore import UNSIGNED
@@ -34,7 +36,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.mutations import BODIES, HEADERS, mutated
-from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
+from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
 from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
@@ -241,6 +243,40 @@ def test_boto3_invokes_it_by_another_endpoint_url(
     assert answer["InvokedProductionVariant"] == "AllTraffic"
     assert answer["CustomAttributes"] == "columns=label,probabilities"
     assert answer["ResponseMetadata"]["RequestId"]
+
+
+def test_the_reference_products_call_with_a_header_and_its_reading_of_the_answer_work_unchanged(
+    endpoint: httpx.Client, checkpoint_folder: Path
+) -> None:
+    series = make_dataset(5, seed=3).series
+    dataset = pd.DataFrame(series, columns=[f"x_{step}" for step in range(1, LENGTH + 1)])
+    predictor = Predictor.load(checkpoint_folder)
+
+    response = boto3_client(endpoint, signed=True).invoke_endpoint(
+        EndpointName="any-name", ContentType="text/csv", Body=dataset.to_csv(index=False)
+    )
+    predictions = pd.read_csv(io.StringIO(response["Body"].read().decode("utf-8")))
+
+    assert list(predictions.columns) == ["y_1", "y_2", "p_1", "p_2"]
+    probabilities = predictions[["p_1", "p_2"]].to_numpy(np.float32)
+    assert np.array_equal(probabilities, predictor.probabilities(series))
+    assert np.array_equal(predictions[["y_1", "y_2"]].to_numpy().argmax(axis=1), predictor.predicted(series))
+
+
+def test_a_body_with_a_header_gets_the_predictors_bytes(
+    endpoint: httpx.Client, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    path = write_named_csv(tmp_path / "a.csv", make_dataset(5, seed=3), labelled=False, seed=1)
+    body = path.read_bytes()
+
+    whole = endpoint.post("/invocations", content=body, headers=CSV)
+    label = endpoint.post("/invocations?columns=label", content=body, headers=CSV)
+    labelled = endpoint.post("/invocations", content=b"y_1,x_1\n1,2\n", headers=CSV)
+
+    assert whole.content == Predictor.load(checkpoint_folder).predict_csv(body, source="body")
+    assert label.text.splitlines() == [",".join(line.split(",")[:2]) for line in whole.text.splitlines()]
+    assert labelled.status_code == 400
+    assert labelled.text == "body: row 1, column 1: 'y_1' is a label, which has no place here\n"
 
 
 def test_boto3_raises_the_parsers_sentence_once(endpoint: httpx.Client) -> None:

@@ -31,7 +31,7 @@ from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.trials import Trials
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
-from tests.samples import TINY, make_dataset, write_csv
+from tests.samples import TINY, make_dataset, make_labels, write_csv, write_named_csv
 from tests.test_jobs import status_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -285,3 +285,17 @@ def test_an_interrupted_sweep_keeps_what_it_has_and_goes_on(
     assert status_of(tune, *flags, "--resume") == 0
     rows = read_rows(tmp_path / "sweep")
     assert [(row["status"], row["epoch"]) for row in rows] == [("completed", "2000")] * 2
+
+
+def test_labels_of_a_file_with_a_header_are_tuned_and_reported(tmp_path: Path) -> None:
+    training = write_named_csv(tmp_path / "train.csv", make_labels(40), labelled=True, seed=0)
+    points = tmp_path / "space.json"
+    points.write_text(json.dumps({**TINY.model_dump(), "lr": LEARNING_RATES, "epochs": 2}))
+    flags = ("--training", training, "--output", tmp_path / "sweep", "--search-space", points)
+
+    assert status_of(tune, *flags, "--task", "multilabel", "--num-trials", 2, "--ensemble", 2) == 0
+
+    best = load_checkpoint(tmp_path / "sweep" / "best")
+    assert isinstance(best, Ensemble)
+    assert best.task == "multilabel"
+    assert '<th scope="row" title="not y_2">' in (tmp_path / "sweep" / "report.html").read_text()

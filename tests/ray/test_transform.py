@@ -18,7 +18,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
-from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv
+from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
 from tests.test_jobs import refused, status_of
 
 needs_ray = pytest.mark.usefixtures("cluster")
@@ -131,6 +131,74 @@ def test_bad_rows_are_marked_where_they_stand_and_listed_with_the_files_row_numb
     sentence = f"{series_csv} has 5 bad rows, more than --max-bad-rows 3"
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "few").exists()
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("read_apart", [True, False])
+def test_a_file_with_a_header_is_answered_by_one_through_all_its_ranges(
+    read_apart: bool, trained: Checkpoint, tmp_path: Path
+) -> None:
+    dataset = make_dataset(200, seed=3)
+    path = write_named_csv(tmp_path / "series.csv", dataset, labelled=False, seed=0)
+    expected = Predictor(trained).predict_csv(path.read_bytes(), source="expected")
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{line},{'id' if n == 0 else f'p{n}'}\n" for n, line in enumerate(lines)))
+    files, _ = find_inputs(path, None)
+    options = Options(format=PredictionFormat(id_names=("id",)), num_predictors=2, read_apart=read_apart)
+
+    summary = lstmfcn_transform.transform(trained, files, tmp_path / "output", options)
+
+    answer = (tmp_path / "output" / "series.csv.out").read_text().splitlines()
+    assert answer[0] == "id,y_1,y_2,p_1,p_2"
+    assert answer == [
+        f"{'id' if n == 0 else f'p{n}'},{line}" for n, line in enumerate(expected.decode().splitlines())
+    ]
+    assert summary.num_rows == 200
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_below_a_header_rows_are_counted_with_it(
+    trained: Checkpoint, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_named_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False)
+    expected = Predictor(trained).predict_csv(path.read_bytes(), source="expected").splitlines()
+    lines = path.read_bytes().splitlines()
+    lines[149] += b"x"
+    path.write_bytes(b"\n".join(lines))
+    flags = ("--checkpoint", checkpoint_folder, "--input", path)
+
+    assert status_of(transform, *flags, "--output", tmp_path / "failed") == 2
+    assert f"{path}: row 150, column 12: " in capsys.readouterr().err
+
+    lines[1] = b"1,2"
+    path.write_bytes(b"\n".join(lines))
+    expected[1] = expected[149] = b"ERROR,ERROR,ERROR,ERROR"
+    assert status_of(transform, *flags, "--output", tmp_path / "marked", "--bad-rows", "mark") == 0
+    assert (tmp_path / "marked" / "series.csv.out").read_bytes().splitlines() == expected
+    rejects = (tmp_path / "marked" / "series.csv.rejects.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rejects] == ["row", "2", "150"]
+    assert rejects[1] == '2,has 2 columns where row 1 has 12,"1,2"'
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_a_wrong_header_costs_its_file_the_output_and_no_other(
+    checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "input"
+    for name in ("a.csv", "b.csv"):
+        write_named_csv(folder / name, make_dataset(200, seed=3), labelled=name == "b.csv")
+    flags = ("--checkpoint", checkpoint_folder, "--input", folder, "--bad-rows", "mark")
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output") == 2
+
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{folder / 'b.csv'}: row 1, column 1: 'y_1' is a label, which has no place here"
+    )
+    names = {path.name for path in (tmp_path / "output").iterdir()}
+    assert names == {"a.csv.out", "transform.json"}
 
 
 @needs_ray

@@ -1,0 +1,64 @@
+"""How an input file of a transform is read, and how its output begins: by its first line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from lstmfcn.errors import DataError, shown
+from lstmfcn.header import Header
+from lstmfcn.prediction_format import BYTE_ORDER_MARK, PredictionColumn, PredictionFormat, usual_columns
+from lstmfcn.rendering import Renderer
+from lstmfcn.series import header_cells
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Of one file."""
+
+    format: PredictionFormat
+    """As asked for, with identifiers by position."""
+    columns: tuple[PredictionColumn, ...]
+    """What is written of each prediction."""
+    header: Header | None = None
+    output_header: bytes = b""
+    """The first line of the output, if there is a header."""
+
+    @classmethod
+    def of(
+        cls, first_line: bytes, format: PredictionFormat, length: int, renderer: Renderer, source: str
+    ) -> Self:
+        """Raises DataError for a header that is not of the data format, or not what the format names."""
+        cells = header_cells(first_line)
+        columns = format.columns or usual_columns(with_header=cells is not None)
+        if cells is None:
+            if format.id_names and first_line:
+                named = ",".join(format.id_names)
+                raise DataError(f"{source} has no header, and so none of the --id-columns {named}")
+            return cls(format, columns)
+        if format.id_columns:
+            raise DataError(
+                f"{source}: row 1 is a header; --id-columns must name its columns, not count them"
+            )
+        names = [cell.strip() for cell in cells]
+        positions = tuple(_position(name, names, source) for name in format.id_names)
+        identifiers = {position - 1 for position in positions}
+        header = Header.of(names, source, length, labelled=False, identifiers=identifiers)
+        predicted = renderer.names(columns)
+        for place in identifiers:
+            if names[place] in predicted:
+                where = f"{source}: row 1, column {place + 1}"
+                raise DataError(f"{where}: the predictions have a {shown(names[place])} of their own")
+        by_position = replace(format, id_columns=positions, id_names=())
+        line = first_line.removeprefix(BYTE_ORDER_MARK)
+        _, before = by_position.take_identifiers(line, begins_file=False)
+        written = b",".join([*(before or []), ",".join(predicted).encode()])
+        return cls(by_position, columns, header, written + b"\n")
+
+
+def _position(name: str, names: list[str], source: str) -> int:
+    """From 1."""
+    if (count := names.count(name)) != 1:
+        found = "no column" if count == 0 else f"{count} columns"
+        raise DataError(f"{source}: row 1 is a header with {found} {shown(name)}, which --id-columns names")
+    return names.index(name) + 1

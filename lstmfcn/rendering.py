@@ -1,0 +1,80 @@
+"""Predictions as text: the cells of CSV, in the first format and as a file with a header has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lstmfcn import tasks
+from lstmfcn.dataset import ClassLabels
+from lstmfcn.prediction_format import PredictionColumn, csv_cell
+from lstmfcn.tasks import TaskName, num_outputs
+
+
+class Renderer:
+    """Renders what networks of one task and classes predict.
+
+    In the first format a label is spelt as the training file spells it, and there is a probability for each
+    class. With a header there are columns y_1, y_2, ... of 0 and 1 and p_1, p_2, ...: of each class, or of
+    the second of two if the task is binary. Several labels are columns of 0 and 1 in both.
+    """
+
+    def __init__(self, task: TaskName, classes: ClassLabels) -> None:
+        self._task, self._num_classes = task, len(classes)
+        self._num_outputs = num_outputs(task, len(classes))
+        self._names = np.array([csv_cell(name) for name in classes.names], object)
+        marks = np.eye(len(classes), dtype=np.int64)[:, -self._num_outputs :]
+        self._marks = _rows(marks)
+
+    def cells(
+        self, probabilities: NDArray[np.float32], columns: Sequence[PredictionColumn], *, with_header: bool
+    ) -> NDArray[np.object_]:
+        """(cases, classes) to the columns of each case, without line end: (cases,) of bytes."""
+        parts = [
+            self._labels(probabilities, with_header)
+            if column == "label"
+            else _rows(probabilities[:, self._num_classes - self._num_columns(with_header) :])
+            for column in columns
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _labels(self, probabilities: NDArray[np.float32], with_header: bool) -> NDArray[np.object_]:
+        predicted = tasks.predicted(self._task, probabilities)
+        if self._task == "multilabel":
+            return _rows(predicted)
+        rendered: NDArray[np.object_] = (self._marks if with_header else self._names)[predicted]
+        return rendered
+
+    def _num_columns(self, with_header: bool) -> int:
+        """Of probabilities."""
+        return self._num_outputs if with_header else self._num_classes
+
+    def names(self, columns: Sequence[PredictionColumn]) -> list[str]:
+        """The cells of the header."""
+        return [
+            f"{'y' if column == 'label' else 'p'}_{number}"
+            for column in columns
+            for number in range(1, self._num_outputs + 1)
+        ]
+
+    def num_cells(self, columns: Sequence[PredictionColumn], *, with_header: bool) -> int:
+        """How many CSV cells the columns of a case are."""
+        has_marks = with_header or self._task == "multilabel"
+        num_label_cells = self._num_outputs if has_marks else 1
+        return sum(
+            num_label_cells if column == "label" else self._num_columns(with_header) for column in columns
+        )
+
+
+def _rows(numbers: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.object_]:
+    """The shortest text that reads back to the same number, for each of a row."""
+    texts = pa.array(numbers.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
+    rows = texts.reshape(numbers.shape)
+    return np.array([",".join(row).encode() for row in rows] + [None], object)[:-1]
+
+
+def _joined(parts: list[NDArray[np.object_]]) -> NDArray[np.object_]:
+    return np.array([b",".join(cells) for cells in zip(*parts, strict=True)] + [None], object)[:-1]

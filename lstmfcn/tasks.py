@@ -1,0 +1,97 @@
+"""The three tasks: what a network's outputs mean, its loss, and what it predicts.
+
+- multiclass: one class of several; an output for each, softmax and cross-entropy.
+- binary: one class of two; a single output, for the second class, with the sigmoid and binary cross-entropy.
+- multilabel: any number of labels, none included; an output for each, with the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+TaskName: TypeAlias = Literal["binary", "multiclass", "multilabel"]
+
+THRESHOLD = 0.5
+"""Of the probability of a label, or of the second of two classes, above which it is predicted."""
+
+
+def num_outputs(task: TaskName, num_classes: int) -> int:
+    """Of a network; and label columns of a file with a header."""
+    return 1 if task == "binary" else num_classes
+
+
+def class_logits(task: TaskName, outputs: Tensor) -> Tensor:
+    """(..., outputs) -> (..., classes).
+
+    For two classes the first one's logit is 0: the softmax of (0, z) is the sigmoid of z.
+    """
+    return functional.pad(outputs, (1, 0)) if task == "binary" else outputs
+
+
+def probabilities(task: TaskName, logits: Tensor) -> Tensor:
+    """Logits (cases, classes) -> (cases, classes), which add up to 1 unless the task is multilabel."""
+    if task == "multilabel":
+        # torch.sigmoid rounds a number by its place in memory: the last few of many in another way.
+        return torch.softmax(functional.pad(logits.unsqueeze(2), (1, 0)), dim=2)[:, :, 1]
+    return torch.softmax(logits, dim=1)
+
+
+def loss(task: TaskName, outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in nats, over cases or, if the task is multilabel, over cases and labels.
+
+    Outputs are (cases, outputs); targets (cases,) classes or (cases, labels) of 0 and 1. A weighted mean with
+    class_weights, (classes,), or for labels (2, labels): of those that are 0, and of those that are 1.
+    """
+    if task != "multilabel":
+        return functional.cross_entropy(class_logits(task, outputs), targets, class_weights)
+    each = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none")
+    if class_weights is None:
+        return each.mean()
+    weights = torch.where(targets == 1, class_weights[1], class_weights[0])
+    return (weights * each).sum() / weights.sum()
+
+
+def num_correct(task: TaskName, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cases of which everything is predicted as it is: the class, or every label. As in `loss`."""
+    if task == "multilabel":
+        return ((outputs > 0) == (targets == 1)).all(dim=1).sum()
+    return (class_logits(task, outputs).argmax(dim=1) == targets).sum()
+
+
+def predicted(task: TaskName, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """(cases, classes) -> (cases,) classes or (cases, labels) of 0 and 1, as targets are."""
+    if task == "multilabel":
+        return (probabilities > THRESHOLD).astype(np.int64)
+    positions: NDArray[np.int64] = probabilities.argmax(axis=1)
+    return positions
+
+
+def as_choices(
+    task: TaskName, probabilities: NDArray[np.float32], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Probabilities that add up to 1, (choices, alternatives), and targets, (choices,): cases and classes as
+    they are, but each label of each case as a choice between 0 and 1.
+    """
+    if task != "multilabel":
+        return probabilities, targets
+    ones = probabilities.ravel()
+    return np.stack([1 - ones, ones], axis=1), targets.ravel()
+
+
+def balanced_weights(task: TaskName, targets: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
+    """Class weights for `loss`, as scikit-learn's balanced ones: num_cases / (num_classes * cases of the
+    class); for labels, of each as a class and its opposite.
+    """
+    if task == "multilabel":
+        ones = targets.sum(axis=0)
+        counts, alternatives = np.stack([len(targets) - ones, ones]), 2
+    else:
+        counts, alternatives = np.bincount(targets, minlength=num_classes), num_classes
+    weights: NDArray[np.float64] = len(targets) / (alternatives * np.maximum(counts, 1))
+    return weights.astype(np.float32)

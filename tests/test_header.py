@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import csv
+import io
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmfcn.errors import DataError
+from lstmfcn.header import Header
+from lstmfcn.series import has_header, parse_labelled, parse_plain, parse_series, parse_sound_rows
+
+LINE_ENDS = st.sampled_from(["\n", "\r\n"])
+SPELLINGS = st.sampled_from(["{}_{}", "{}{}", " {}_{} ", "{}_0{}"])
+QUOTING = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+
+
+def as_csv(names: list[str], rows: list[list[float]], quoting: int, line_end: str) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, quoting=quoting, lineterminator=line_end)  # type: ignore[arg-type]
+    table.writerows([names, *rows])
+    return text.getvalue().encode()
+
+
+@given(
+    st.integers(2, 12), st.integers(1, 4), SPELLINGS, QUOTING, LINE_ENDS, st.randoms(use_true_random=False)
+)
+def test_columns_are_found_by_their_numbers_in_any_order_and_spelling(
+    num_steps: int, num_labels: int, spelling: str, quoting: int, line_end: str, random: Random
+) -> None:
+    columns = [("x", n) for n in range(1, num_steps + 1)] + [("y", n) for n in range(1, num_labels + 1)]
+    random.shuffle(columns)
+    # A cell says what it is: in row r, step n holds 100 r + n, and label n is 1 where r and n are.
+    rows = [
+        [100.0 * row + n if kind == "x" else float(row % 2 == n % 2) for kind, n in columns]
+        for row in range(5)
+    ]
+    names = [spelling.format(kind, n) for kind, n in columns]
+
+    read = parse_labelled(as_csv(names, rows, quoting, line_end), source="f")
+
+    assert read.series.tolist() == [[100 * row + n for n in range(1, num_steps + 1)] for row in range(5)]
+    assert read.marks is not None
+    assert read.marks.tolist() == [[row % 2 == n % 2 for n in range(1, num_labels + 1)] for row in range(5)]
+
+
+@given(st.permutations([f"x_{n}" for n in range(1, 13)]), QUOTING, LINE_ENDS)
+def test_every_parser_finds_them(names: list[str], quoting: int, line_end: str) -> None:
+    rows = [[float(name[2:]) + 100 * row for name in names] for row in range(3)]
+    data = as_csv(names, rows, quoting, line_end)
+    header = Header.of(names, "f", 12, labelled=False)
+    expected = [[n + 100 * row for n in range(1, 13)] for row in range(3)]
+
+    plain = parse_plain(data, length=12)
+    sound, faults = parse_sound_rows(data.partition(b"\n")[2], length=12, begins_file=False, header=header)
+
+    assert has_header(data)
+    assert parse_series(data, source="f", length=12).tolist() == expected
+    assert plain is None if quoting == csv.QUOTE_ALL else plain is not None and plain.tolist() == expected
+    assert (sound.tolist(), faults) == (expected, [])
+
+
+@given(
+    st.lists(
+        st.sampled_from(["x_1", "x_2", "x_3", "x1", "x_0", "x10", "x", "X_2", "y_1", "y", "y_2", "id", ""]),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
+    rows = [[0.0, 1.0] * 5, [1.0, 0.0] * 5]
+    data = as_csv(names, [row[: len(names)] for row in rows], csv.QUOTE_MINIMAL, "\n")
+    number_of = {"x_1": 1, "x_2": 2, "x_3": 3, "x1": 1, "y_1": -1, "y": -1, "y_2": -2}
+    numbers = sorted(number_of.get(name, 0) for name in names)
+    num_labels = sum(number < 0 for number in numbers)
+    is_whole = numbers == [*range(-num_labels, 0), *range(1, len(names) - num_labels + 1)]
+    is_whole = is_whole and num_labels > 0 and len(names) - num_labels >= 2
+
+    if is_whole:
+        read = parse_labelled(data, source="f")
+        assert read.marks is not None
+        for position, name in enumerate(names):
+            number = number_of[name]
+            column = read.series[:, number - 1] if number > 0 else read.marks[:, -number - 1]
+            assert np.array_equal(column, [row[position] for row in rows])
+    else:
+        with pytest.raises(DataError, match=r"^f: row 1(, column \d+: | has | is a header )"):
+            parse_labelled(data, source="f")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "x_1,patient,x_2",
+            "f: row 1, column 2: 'patient' is no column of a header; x_1, x_2, ... are the series,"
+            " y_1, y_2, ... the labels; jobs.transform --id-columns names others",
+        ),
+        (
+            ",x_1,x_2",
+            "f: row 1, column 1: '' is no column of a header; x_1, x_2, ... are the series,"
+            " y_1, y_2, ... the labels; jobs.transform --id-columns names others",
+        ),
+        ("x_1,x_2,x_10", "f: row 1 has no x_3, but x_10"),
+        ("x_2,x_3", "f: row 1 has no x_1, but x_3"),
+        ("x_1,x_2,x_02", "f: row 1, column 3: 'x_02' is a second x_2; there can be only one"),
+        ("x_0,x_1", "f: row 1, column 1: 'x_0' is numbered 0; columns are numbered from 1"),
+        ("x_1,x_2,y_1", "f: row 1, column 3: 'y_1' is a label, which has no place here"),
+        ("x_1,x_2,x_3", "f: row 1 is a header with 3 x columns where 2 are expected"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(line: str, sentence: str) -> None:
+    with pytest.raises(DataError) as refused:
+        parse_series(f"{line}\n1,2,3\n".encode(), source="f", length=2)
+
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("x_1,x_2", "f: row 1 is a header without a y column; every series here needs its label"),
+        ("y_2,x_1,x_2", "f: row 1 has no y_1, but y_2"),
+        ("y_1,y", "f: row 1, column 2: 'y' is a second y_1; there can be only one"),
+        ("y_1,y_2", "f: row 1 is a header with no x column; a series has at least 2 values"),
+        ("y_1,x_1", "f: row 1 is a header with only one x column; a series has at least 2 values"),
+    ],
+)
+def test_labels_are_needed_where_they_are_learnt(line: str, sentence: str) -> None:
+    with pytest.raises(DataError) as refused:
+        parse_labelled(f"{line}\n1,0\n".encode(), source="f")
+
+    assert str(refused.value) == sentence
+
+
+def test_identifiers_are_left_out_and_columns_are_counted_with_them() -> None:
+    header = Header.of(["id", "x_2", "visit", "x_1"], "f", 2, labelled=False, identifiers={0, 2})
+
+    assert header == Header(series=(1, 0), labels=())
+    with pytest.raises(DataError, match=r"^f: row 1, column 4: 'z' is no column of a header"):
+        Header.of(["id", "x_2", "visit", "z"], "f", 2, labelled=False, identifiers={0, 2})
+
+
+@pytest.mark.parametrize("line", [b"1,2", b'"1",a', b"walking,1,2", b"x_1", b"", b"x_1,\xff", b'x_1,"x_2'])
+def test_a_line_with_a_number_or_of_a_single_cell_or_no_text_is_no_header(line: bytes) -> None:
+    assert not has_header(line + b"\n")
+
+
+@pytest.mark.parametrize("line", [b"x_1,x_2", b'\xef\xbb\xbf"x_1","x_2"\r', b"nan,inf", b",a"])
+def test_any_other_first_line_is_a_header(line: bytes) -> None:
+    assert has_header(line + b"\n1,2\n")
