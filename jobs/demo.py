@@ -35,8 +35,6 @@ filters_3: 16
 hidden_size: {categorical: [8, 64, 128]}
 dropout: {uniform: [0.5, 0.9]}
 lr: {log_uniform: [0.001, 0.01]}
-batch_size: {categorical: [8, 16]}
-epochs: 300
 """
 
 
@@ -59,7 +57,7 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
     force = ["--overwrite"]
     space = output / "search-space.yaml"
     sweep = ("--training", output / "train.csv", "--output", output / "sweep", *force)
-    _job("tune", *sweep, "--search-space", space, "--num-trials", "12")
+    _job("tune", *sweep, "--search-space", space, "--recipe", "fast", "--num-trials", "12")
     best = output / "sweep" / "best"
     test, unlabelled = output / "test.csv", output / "unlabelled.csv"
     _job("evaluate", "--checkpoint", best, "--data", test, "--output", output / "evaluation", *force)

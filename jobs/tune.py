@@ -15,6 +15,7 @@ from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
+from lstmfcn.recipe import Recipe
 from lstmfcn.report import write_report
 from lstmfcn.results import BEST
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
@@ -63,7 +64,8 @@ def tune(
         checkpoint: Let every trial start from the weights of this checkpoint, with its network and scaling
             and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
-        search_space: YAML file of what to try; README.md describes it.
+        search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout and
+            learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
         plan: How the sweep goes.
@@ -73,13 +75,7 @@ def tune(
         report: Draw report.html again in this output folder of a sweep, and end.
     """
     start = None if checkpoint is None else Start.load(checkpoint)
-    if search_space is not None:
-        space = SearchSpace.read(search_space)
-    else:
-        names = DEFAULT_RANGES if start is None else CHOSEN
-        space = SearchSpace.from_mapping({name: DEFAULT_RANGES[name] for name in names})
-    if start is not None:
-        space = start.search_space(space)
+    space, plan = what_to_try(search_space, plan, start)
     if print_search_space:
         print(space.as_yaml(), end="")
         return
@@ -103,7 +99,8 @@ def tune(
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
-    print(f"training: {train_set}; trials of at most {space.largest.epochs} epochs", flush=True)
+    most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
+    print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
     try:
         with connection(), SweepView(plan.objective) as view:
             ranked = sweep(
@@ -125,6 +122,20 @@ def tune(
     _show(output, valid_set)
     print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
     print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}")
+
+
+def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:
+    """The search space in the file and the plan; without a file the default space, by the fast recipe if no
+    other is asked for. With a start, its network.
+    """
+    if search_space is not None:
+        space = SearchSpace.read(search_space)
+    else:
+        names = DEFAULT_RANGES if start is None else DEFAULT_RANGES.keys() & CHOSEN
+        space = SearchSpace.from_mapping({name: DEFAULT_RANGES[name] for name in names})
+        if "recipe" not in plan.model_fields_set:
+            plan = plan.model_copy(update={"recipe": "fast"})
+    return (space if start is None else start.search_space(space)), plan
 
 
 def _show(output: Location, validation: Dataset) -> None:

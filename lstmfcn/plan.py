@@ -63,8 +63,9 @@ class Plan(BaseModel):
     )
     recipe: RecipeName = Field(
         "reference",
-        description="How networks are trained: reference, paper or fast; what a recipe chooses of lr,"
-        " batch_size and epochs gives way to the search space",
+        description="How networks are trained: reference, paper or fast (the default of jobs.tune where no"
+        " search space is given); what a recipe chooses of lr, batch_size and epochs gives way to the"
+        " search space",
     )
     class_weight: ClassWeight = Field(
         "none", description="balanced lets every class weigh alike in the training loss, however rare"

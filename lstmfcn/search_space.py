@@ -19,10 +19,9 @@ RangeKind: TypeAlias = Literal["uniform", "log_uniform", "integer"]
 DEFAULT_RANGES: dict[str, Any] = {
     "hidden_size": {"categorical": [8, 64, 128]},  # as the paper's search
     "dropout": {"uniform": [0.5, 0.9]},
-    "lr": {"log_uniform": [0.0003, 0.01]},
-    "batch_size": {"categorical": [16, 32, 64, 128]},
-    "epochs": 300,
+    "lr": {"log_uniform": [0.0005, 0.01]},
 }
+"""Batch size and epochs are left to the recipe."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ import yaml
 from jobs.evaluate import evaluate
 from jobs.explain import explain
 from jobs.train import train
-from jobs.tune import tune
+from jobs.tune import tune, what_to_try
 from lstmfcn import command, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.object_storage import ObjectPath
+from lstmfcn.plan import Plan
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.training import Epoch, Trainer
 from tests.samples import (
@@ -131,14 +132,22 @@ def test_tune_refuses_new_classes_and_another_network_than_the_checkpoints(
     assert "--new-classes adds it" in refused(capsys, output, tune, *flags)
 
 
+def test_the_default_search_trains_by_the_fast_recipe_unless_another_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("lr: {uniform: [0.1, 0.2]}\n")
+
+    assert what_to_try(None, Plan(), None)[1].recipe == "fast"
+    assert what_to_try(None, Plan(recipe="paper"), None)[1].recipe == "paper"
+    assert what_to_try(tmp_path / "space.yaml", Plan(), None)[1].recipe == "reference"
+
+
 def test_the_default_search_from_a_checkpoint_varies_what_can_be_chosen(
     checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of(tune, "--checkpoint", checkpoint_folder, "--print-search-space") == 0
 
     space = SearchSpace.from_mapping(yaml.safe_load(capsys.readouterr().out))
-    assert list(space.varied) == ["lr", "batch_size"]
-    assert space.constants == {**TINY.model_dump(exclude={"lr", "batch_size"}), "epochs": 300}
+    assert list(space.varied) == ["lr"]
+    assert space.constants == TINY.model_dump(exclude={"lr", "batch_size", "epochs"})
 
 
 def test_both_formats_lead_to_the_same_network(
