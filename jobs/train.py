@@ -12,6 +12,7 @@ from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.progress import Progress
 from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import ScalingMethod
@@ -25,6 +26,7 @@ def train(
     validation: LocationFlag | None = None,
     output: LocationFlag,
     task: TaskName | None = None,
+    id_columns: str = "",
     hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
     recipe: RecipeName = "reference",
     class_weight: ClassWeight = "none",
@@ -54,6 +56,8 @@ def train(
         task: multiclass: one class of several. binary: one of two, from a single y column of 0 and 1 or two
             labels in the first column. multilabel: any of several y columns of 0 and 1. By default binary
             for a single y column, multiclass for all else.
+        id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
+            names in a header, such as patient,visit; they are left out.
         hyperparameters: The network and how it is trained.
         recipe: How it is trained: reference, with a fixed learning rate; paper, as the paper's code, which
             keeps the epoch of the lowest train_loss; fast, in a tenth of the epochs. What a recipe chooses of
@@ -71,10 +75,13 @@ def train(
     if calibrate and validation is None:
         raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)
-    train_set = read_training(training, task)
+    identifiers = Identifiers.parse(id_columns)
+    train_set = read_training(training, task, identifiers)
     valid_set = None
     if validation is not None:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
+        valid_set = read_labelled(
+            validation, train_set.classes, train_set.length, train_set.task, identifiers
+        )
     hyperparameters = Recipe(recipe).completed(hyperparameters, len(train_set))
     print(f"training: {train_set}", flush=True)
     epochs: list[Epoch] = []

@@ -13,6 +13,7 @@ from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.report import write_report
@@ -31,6 +32,7 @@ def tune(
     training: LocationFlag | None = None,
     validation: LocationFlag | None = None,
     output: LocationFlag | None = None,
+    id_columns: str = "",
     search_space: LocationFlag | None = None,
     points: LocationFlag | None = None,
     warm_start: tuple[LocationFlag, ...] = (),
@@ -57,6 +59,8 @@ def tune(
             with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
+        id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
+            names in a header, such as patient,visit; they are left out.
         search_space: YAML file of what to try; README.md describes it.
         points: YAML file with a list of hyperparameters to try first.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
@@ -82,11 +86,14 @@ def tune(
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
-    train_set = read_training(training, plan.task)
+    identifiers = Identifiers.parse(id_columns)
+    train_set = read_training(training, plan.task, identifiers)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
+        valid_set = read_labelled(
+            validation, train_set.classes, train_set.length, train_set.task, identifiers
+        )
     print(f"training: {train_set}; trials of at most {space.largest.epochs} epochs", flush=True)
     try:
         with connection(), SweepView(plan.objective) as view:
