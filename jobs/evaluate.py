@@ -8,6 +8,7 @@ from lstmfcn import evaluation, storage
 from lstmfcn.command import LocationFlag, run
 from lstmfcn.dataset import read_labelled
 from lstmfcn.devices import Precision, visible_devices
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.predictor import Predictor
 
 
@@ -16,6 +17,7 @@ def evaluate(
     checkpoint: LocationFlag,
     data: LocationFlag,
     output: LocationFlag | None = None,
+    id_columns: str = "",
     json: bool = False,
     num_gpus: int | None = None,
     precision: Precision = "fp32",
@@ -34,6 +36,8 @@ def evaluate(
         data: CSV file, or folder of CSV files: the label first, then the series; or
             with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         output: Folder for evaluation.json and confusion-matrix.png.
+        id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
+            names in a header, such as patient,visit; they are left out.
         json: Print one JSON object and nothing else.
         num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default.
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
@@ -43,9 +47,9 @@ def evaluate(
     if output is not None:
         storage.check_output(output, "evaluation.json", overwrite=overwrite)
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
-    scores = evaluation.evaluate(
-        predictor, read_labelled(data, predictor.classes, predictor.length, predictor.task)
-    )
+    identifiers = Identifiers.parse(id_columns)
+    labelled = read_labelled(data, predictor.classes, predictor.length, predictor.task, identifiers)
+    scores = evaluation.evaluate(predictor, labelled)
     if output is not None:
         scores.save(output)
     print(dumps(scores.summary) if json else scores.table())

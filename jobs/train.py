@@ -8,6 +8,7 @@ from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.progress import Progress
 from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
@@ -23,6 +24,7 @@ def train(
     validation: LocationFlag | None = None,
     output: LocationFlag,
     task: TaskName | None = None,
+    id_columns: str = "",
     checkpoint: LocationFlag | None = None,
     new_classes: bool = False,
     resume: bool = False,
@@ -56,6 +58,8 @@ def train(
         task: multiclass: one class of several. binary: one of two, from a single y column of 0 and 1 or two
             labels in the first column. multilabel: any of several y columns of 0 and 1. By default binary
             for a single y column, multiclass for all else.
+        id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
+            names in a header, such as patient,visit; they are left out.
         checkpoint: Start from the weights of this checkpoint, with its network and scaling and a fresh
             optimiser, on the same or other data; only lr, batch_size and epochs can be chosen.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
@@ -80,15 +84,18 @@ def train(
     if calibrate and validation is None:
         raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)
+    identifiers = Identifiers.parse(id_columns)
     start = None if checkpoint is None else Start.load(checkpoint)
     if start is None:
-        train_set = read_training(training, task)
+        train_set = read_training(training, task, identifiers)
     else:
         start.refuse_other(scaling=scaling, task=task)
-        train_set = start.read_training(training, new_classes=new_classes)
+        train_set = start.read_training(training, identifiers, new_classes=new_classes)
     valid_set = None
     if validation is not None:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
+        valid_set = read_labelled(
+            validation, train_set.classes, train_set.length, train_set.task, identifiers
+        )
     data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
     trainer = Trainer(
         data,

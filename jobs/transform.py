@@ -10,9 +10,10 @@ from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, 
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError, OutputError
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.journal import RESULT_PATTERNS, Journal
 from lstmfcn.outcome import Summary
-from lstmfcn.prediction_format import PredictionFormat, parse_columns, parse_id_columns
+from lstmfcn.prediction_format import PredictionFormat, parse_columns
 from lstmfcn.progress import Progress
 from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
 from lstmfcn.ranges import find_inputs
@@ -74,7 +75,7 @@ def transform(
     """
     line_format = PredictionFormat(
         None if columns is None else parse_columns(columns),
-        *parse_id_columns(id_columns),
+        Identifiers.parse(id_columns),
         join_input=join == "input",
     )
     if check:

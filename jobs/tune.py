@@ -13,6 +13,7 @@ from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import Recipe
@@ -33,6 +34,7 @@ def tune(
     training: LocationFlag | None = None,
     validation: LocationFlag | None = None,
     output: LocationFlag | None = None,
+    id_columns: str = "",
     checkpoint: LocationFlag | None = None,
     new_classes: bool = False,
     search_space: LocationFlag | None = None,
@@ -61,6 +63,8 @@ def tune(
             with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
+        id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
+            names in a header, such as patient,visit; they are left out.
         checkpoint: Let every trial start from the weights of this checkpoint, with its network and scaling
             and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
@@ -89,16 +93,19 @@ def tune(
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
+    identifiers = Identifiers.parse(id_columns)
     if start is None:
-        train_set = read_training(training, plan.task)
+        train_set = read_training(training, plan.task, identifiers)
     else:
         given = plan.model_fields_set
         start.refuse_other(scaling=plan.scaling if "scaling" in given else None, task=plan.task)
-        train_set = start.read_training(training, new_classes=new_classes)
+        train_set = start.read_training(training, identifiers, new_classes=new_classes)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
-        valid_set = read_labelled(validation, train_set.classes, train_set.length, train_set.task)
+        valid_set = read_labelled(
+            validation, train_set.classes, train_set.length, train_set.task, identifiers
+        )
     most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
     try:

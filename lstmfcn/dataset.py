@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn.errors import DataError
+from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.series import LabelledSeries, Matrix, is_number, parse_labelled
 from lstmfcn.storage import Location, csv_files, read_bytes
 from lstmfcn.tasks import TaskName, num_outputs
@@ -122,19 +123,21 @@ class Dataset:
         return replace(self, series=self.series[chosen], targets=self.targets[chosen])
 
 
-def read_training(path: Location, task: TaskName | None = None) -> Dataset:
+def read_training(
+    path: Location, task: TaskName | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+) -> Dataset:
     """The training channel. The task, if it isn't given, is binary for a single label column of a header, and
-    multiclass for all else.
+    multiclass for all else. Identifiers are left out.
 
     Raises DataError, also when it holds a single class or not what the task takes.
     """
-    files = _read_channel(path, None)
+    files = _read_channel(path, None, identifiers)
     marks = files[0][1].marks
     if marks is None:
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
-    dataset = _dataset(files, classes, task)
+    dataset = _dataset(files, classes, task, identifiers)
     if task != "multilabel" and len(occurring := np.unique(dataset.targets)) < 2:
         only = classes.names[occurring[0]]
         raise DataError(f"{path} holds only the class {only!r}; training needs at least two classes")
@@ -142,10 +145,14 @@ def read_training(path: Location, task: TaskName | None = None) -> Dataset:
 
 
 def read_labelled(
-    path: Location, classes: ClassLabels, length: int, task: TaskName = "multiclass"
+    path: Location,
+    classes: ClassLabels,
+    length: int,
+    task: TaskName = "multiclass",
+    identifiers: Identifiers = NO_IDENTIFIERS,
 ) -> Dataset:
     """A channel for a network that knows its classes, length and task already. Raises DataError."""
-    return _dataset(_read_channel(path, length), classes, task)
+    return _dataset(_read_channel(path, length, identifiers), classes, task, identifiers)
 
 
 def _classes_of_names(
@@ -163,15 +170,21 @@ def _classes_of_names(
 
 
 def read_further(
-    path: Location, classes: ClassLabels, length: int, task: TaskName, *, new_classes: bool
+    path: Location,
+    classes: ClassLabels,
+    length: int,
+    task: TaskName,
+    identifiers: Identifiers = NO_IDENTIFIERS,
+    *,
+    new_classes: bool,
 ) -> Dataset:
     """The training channel for a network that knows classes, a length and a task already, to which it adds
     classes or not. Raises DataError.
     """
-    files = _read_channel(path, length)
+    files = _read_channel(path, length, identifiers)
     marks = files[0][1].marks
     if task == "binary":
-        return _dataset(files, classes, task)
+        return _dataset(files, classes, task, identifiers)
     if marks is None:
         unknown = classes.unknown([label for _, file in files for label in file.labels])
         known = ClassLabels.of([*classes.names, *unknown])
@@ -184,7 +197,7 @@ def read_further(
             f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
             " --new-classes adds it"
         )
-    return _dataset(files, known if unknown else classes, task)
+    return _dataset(files, known if unknown else classes, task, identifiers)
 
 
 def _classes_of_columns(
@@ -209,10 +222,12 @@ def _names_of_columns(num_columns: int) -> list[str]:
     return [f"y_{number}" for number in range(1, num_columns + 1)]
 
 
-def _read_channel(path: Location, length: int | None) -> list[tuple[str, LabelledSeries]]:
+def _read_channel(
+    path: Location, length: int | None, identifiers: Identifiers
+) -> list[tuple[str, LabelledSeries]]:
     files: list[tuple[str, LabelledSeries]] = []
     for file in csv_files(path):
-        labelled = parse_labelled(read_bytes(file), source=str(file), length=length)
+        labelled = parse_labelled(read_bytes(file), source=str(file), length=length, identifiers=identifiers)
         length = labelled.series.shape[1]
         files.append((str(file), labelled))
         first_file, first = files[0]
@@ -222,10 +237,16 @@ def _read_channel(path: Location, length: int | None) -> list[tuple[str, Labelle
     return files
 
 
-def _dataset(files: list[tuple[str, LabelledSeries]], classes: ClassLabels, task: TaskName) -> Dataset:
+def _dataset(
+    files: list[tuple[str, LabelledSeries]], classes: ClassLabels, task: TaskName, identifiers: Identifiers
+) -> Dataset:
+    try:
+        targets = [_targets(file, source, classes, task) for source, file in files]
+    except DataError as error:
+        raise DataError(identifiers.with_the_files_columns(str(error))) from None
     return Dataset(
         np.concatenate([file.series for _, file in files]),
-        np.concatenate([_targets(file, source, classes, task) for source, file in files]),
+        np.concatenate(targets),
         classes,
         task,
         has_header=files[0][1].marks is not None,

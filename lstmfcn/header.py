@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from lstmfcn.errors import DataError, shown
 
 _COLUMN = re.compile(r"([xy])_?([0-9]{1,9})|(y)")
-_WHAT_IS_WHAT = (
-    "x_1, x_2, ... are the series, y_1, y_2, ... the labels; jobs.transform --id-columns names others"
-)
+_WHAT_IS_WHAT = "x_1, x_2, ... are the series, y_1, y_2, ... the labels; a job's --id-columns names others"
 
 
 @dataclass(frozen=True, slots=True)

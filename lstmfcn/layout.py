@@ -31,34 +31,19 @@ class Layout:
         """Raises DataError for a header that is not of the data format, or not what the format names."""
         cells = header_cells(first_line)
         columns = format.columns or usual_columns(with_header=cells is not None)
+        if not first_line:
+            return cls(format, columns)  # who reads the file says what is wrong with it
+        by_position = replace(format, identifiers=format.identifiers.located(cells, source))
         if cells is None:
-            if format.id_names and first_line:
-                named = ",".join(format.id_names)
-                raise DataError(f"{source} has no header, and so none of the --id-columns {named}")
-            return cls(format, columns)
-        if format.id_columns:
-            raise DataError(
-                f"{source}: row 1 is a header; --id-columns must name its columns, not count them"
-            )
-        names = [cell.strip() for cell in cells]
-        positions = tuple(_position(name, names, source) for name in format.id_names)
-        identifiers = {position - 1 for position in positions}
-        header = Header.of(names, source, length, labelled=False, identifiers=identifiers)
+            return cls(by_position, columns)
+        identifiers = {position - 1 for position in by_position.identifiers.positions}
+        header = Header.of(cells, source, length, labelled=False, identifiers=identifiers)
         predicted = renderer.names(columns)
         for place in identifiers:
-            if names[place] in predicted:
+            if (name := cells[place].strip()) in predicted:
                 where = f"{source}: row 1, column {place + 1}"
-                raise DataError(f"{where}: the predictions have a {shown(names[place])} of their own")
-        by_position = replace(format, id_columns=positions, id_names=())
+                raise DataError(f"{where}: the predictions have a {shown(name)} of their own")
         line = first_line.removeprefix(BYTE_ORDER_MARK)
         _, before = by_position.take_identifiers(line, begins_file=False)
         written = b",".join([*(before or []), ",".join(predicted).encode()])
         return cls(by_position, columns, header, written + b"\n")
-
-
-def _position(name: str, names: list[str], source: str) -> int:
-    """From 1."""
-    if (count := names.count(name)) != 1:
-        found = "no column" if count == 0 else f"{count} columns"
-        raise DataError(f"{source}: row 1 is a header with {found} {shown(name)}, which --id-columns names")
-    return names.index(name) + 1

@@ -162,7 +162,7 @@ def _count(task: Task, report: Report, block: Block) -> None:
     if task.bad_rows == "fail":
         layout = task.layout(report.number)
         for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
-            reason = layout.format.reason_with_the_files_columns(fault.reason)
+            reason = layout.format.identifiers.with_the_files_columns(fault.reason)
             report.faults.append((report.num_rows + fault.row, reason))
     report.num_rows += block.num_rows
     report.num_bad += len(block.faults)
@@ -186,7 +186,7 @@ def _reject_lines(layout: Layout, block: Block, rows_before: int) -> bytes:
     table = csv.writer(text, lineterminator="\n")
     for fault in block.faults:
         line = fault.line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
-        reason = layout.format.reason_with_the_files_columns(fault.reason).removeprefix(",").strip()
+        reason = layout.format.identifiers.with_the_files_columns(fault.reason).removeprefix(",").strip()
         table.writerow([rows_before + fault.row, reason, line])
     return text.getvalue().encode()
 

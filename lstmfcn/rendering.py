@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lstmfcn import tasks
 from lstmfcn.dataset import ClassLabels
-from lstmfcn.prediction_format import PredictionColumn, csv_cell
+from lstmfcn.identifiers import csv_cell
+from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.tasks import TaskName, num_outputs
 
 

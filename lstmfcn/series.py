@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from lstmfcn.errors import DataError, shown
 from lstmfcn.header import Header
+from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.prediction_format import BYTE_ORDER_MARK
 
 Matrix: TypeAlias = NDArray[np.float32]
@@ -110,24 +111,41 @@ def parse_series(data: bytes, *, source: str, length: int | None = None, first_r
     return header.series_of(_parse_named(data, source, header, first_row=2))
 
 
-def parse_labelled(data: bytes, *, source: str, length: int | None = None) -> LabelledSeries:
-    """Labels and series of a whole training or validation file; arguments and errors as in parse_series."""
-    header, data = _take_header(data, source, length, labelled=True)
-    if header is None:
-        return _parse(data, source, length, first_row=1, labelled=True)
-    cells = _parse_named(data, source, header, first_row=2)
-    return LabelledSeries([], header.series_of(cells), header.marks_of(cells, source))
+def parse_labelled(
+    data: bytes, *, source: str, length: int | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+) -> LabelledSeries:
+    """Labels and series of a whole training or validation file, whose identifiers are left out; arguments and
+    errors as in parse_series.
+    """
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    if data:
+        identifiers = identifiers.located(header_cells(_first_line(data)), source)
+    header, data = _take_header(data, source, length, labelled=True, identifiers=identifiers)
+    data = identifiers.without(data)
+    try:
+        if header is None:
+            return _parse(data, source, length, first_row=1, labelled=True)
+        cells = _parse_named(data, source, header, first_row=2)
+        return LabelledSeries([], header.series_of(cells), header.marks_of(cells, source))
+    except DataError as error:
+        raise DataError(identifiers.with_the_files_columns(str(error))) from None
 
 
 def _take_header(
-    data: bytes, source: str, length: int | None, *, labelled: bool
+    data: bytes,
+    source: str,
+    length: int | None,
+    *,
+    labelled: bool,
+    identifiers: Identifiers = NO_IDENTIFIERS,
 ) -> tuple[Header | None, bytes]:
     """The header, if there is one, and what follows it."""
     line = _first_line(data)
     cells = header_cells(line)
     if cells is None:
         return None, data
-    header = Header.of(cells, source, length, labelled=labelled)
+    places = {position - 1 for position in identifiers.positions}
+    header = Header.of(cells, source, length, labelled=labelled, identifiers=places)
     if len(line) == len(data):
         raise DataError(f"{source} holds a header and no series")
     return header, data[len(line) :]

@@ -14,6 +14,7 @@ from lstmfcn.dataset import ClassLabels, Dataset, read_further
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import CheckpointError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.storage import Location
@@ -43,12 +44,16 @@ class Start:
             )
         return cls(checkpoint)
 
-    def read_training(self, path: Location, *, new_classes: bool) -> Dataset:
+    def read_training(
+        self, path: Location, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
+    ) -> Dataset:
         """The training channel, in the checkpoint's classes. Raises DataError, for a label of none of them
         too, unless new classes are to be added.
         """
         known = self.checkpoint
-        return read_further(path, known.classes, known.length, known.task, new_classes=new_classes)
+        return read_further(
+            path, known.classes, known.length, known.task, identifiers, new_classes=new_classes
+        )
 
     def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
         """What is given for lr, batch_size and epochs, with the checkpoint's network.

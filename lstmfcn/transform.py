@@ -167,7 +167,7 @@ def _plan(
         "device": "cpu" if options.gpus_per_predictor == 0 else "gpu",
         "precision": precision,
         "columns": list(options.format.columns or ()),
-        "id columns": [*options.format.id_columns, *options.format.id_names],
+        "id columns": [*options.format.identifiers.positions, *options.format.identifiers.names],
         "join": options.format.join_input,
         "bad rows": options.bad_rows,
         "max bad rows": options.max_bad_rows,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lstmfcn.dataset import ClassLabels, Dataset, read_labelled, read_training
 from lstmfcn.errors import DataError
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.tasks import TaskName
 from tests.samples import make_dataset, make_labels, write_csv, write_named_csv
 
@@ -260,3 +261,11 @@ def test_a_split_of_labels_takes_its_share_of_all_series() -> None:
     kept, held_out = labels.split(0.2, seed=0)
 
     assert (len(kept), len(held_out), held_out.task) == (40, 10, "multilabel")
+
+
+def test_identifiers_are_left_out_and_counted_in_what_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("p,x,1,2\nq,z,1,2\n")
+
+    assert read_training(tmp_path, identifiers=Identifiers((1,))).classes.names == ("x", "z")
+    with pytest.raises(DataError, match=r"a.csv: row 2, column 2: label 'z' is none of the classes x, y$"):
+        read_labelled(tmp_path, ClassLabels(["x", "y"]), 2, identifiers=Identifiers((1,)))

@@ -5,12 +5,13 @@ import pytest
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.rendering import Renderer
 
 RENDERER = Renderer("multiclass", ClassLabels(["a", "b"]))
-NAMED = PredictionFormat(id_names=("visit", "patient id"))
+NAMED = PredictionFormat(identifiers=Identifiers(names=("visit", "patient id")))
 
 
 def layout(first_line: bytes, asked: PredictionFormat = NAMED) -> Layout:
@@ -18,8 +19,8 @@ def layout(first_line: bytes, asked: PredictionFormat = NAMED) -> Layout:
 
 
 def test_a_file_without_a_header_is_answered_by_labels() -> None:
-    assert layout(b"1,2\n", PredictionFormat(id_columns=(3,))) == Layout(
-        PredictionFormat(id_columns=(3,)), ("label",)
+    assert layout(b"1,2\n", PredictionFormat(identifiers=Identifiers((3,)))) == Layout(
+        PredictionFormat(identifiers=Identifiers((3,))), ("label",)
     )
 
 
@@ -28,7 +29,7 @@ def test_a_file_with_a_header_is_answered_by_one_and_its_identifiers_are_found_b
 
     assert found.header == Header(series=(1, 0), labels=())
     assert found.columns == ("label", "probabilities")
-    assert found.format.id_columns == (3, 1)
+    assert found.format.identifiers.positions == (3, 1)
     assert found.output_header == b"patient id,visit ,y_1,y_2,p_1,p_2\n"
 
 
@@ -54,12 +55,12 @@ def test_columns_that_were_asked_for_are_those_of_the_header() -> None:
         ),
         (
             b"x_1,x_2,id\n",
-            PredictionFormat(id_columns=(3,)),
+            PredictionFormat(identifiers=Identifiers((3,))),
             "f: row 1 is a header; --id-columns must name its columns, not count them",
         ),
         (
             b"x_1,x_2,p_2\n",
-            PredictionFormat(id_names=("p_2",)),
+            PredictionFormat(identifiers=Identifiers(names=("p_2",))),
             "f: row 1, column 3: the predictions have a 'p_2' of their own",
         ),
         (

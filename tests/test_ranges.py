@@ -8,6 +8,7 @@ import pytest
 
 from lstmfcn import ranges
 from lstmfcn.header import Header
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.ranges import (
@@ -26,7 +27,7 @@ PLAIN = Layout(PredictionFormat(), ("label",))
 
 
 def with_identifier(position: int) -> Layout:
-    return Layout(PredictionFormat(id_columns=(position,)), ("label",))
+    return Layout(PredictionFormat(identifiers=Identifiers((position,))), ("label",))
 
 
 @pytest.mark.parametrize("range_bytes", [1, 7, 100, 1000, 1 << 20])
@@ -131,7 +132,7 @@ def test_a_byte_order_mark_is_one_only_where_the_file_begins(tmp_path: Path) -> 
     assert block.identifiers == [b"a", b"\xef\xbb\xbfb"]
 
 
-NAMED = PredictionFormat(id_names=("id",))
+NAMED = PredictionFormat(identifiers=Identifiers(names=("id",)))
 RENDERER = Renderer("multiclass", make_dataset(2).classes)
 
 

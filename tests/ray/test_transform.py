@@ -11,6 +11,7 @@ from lstmfcn import ranges, storage
 from lstmfcn import transform as lstmfcn_transform
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import OutputError
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.journal import Journal
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
@@ -145,7 +146,11 @@ def test_a_file_with_a_header_is_answered_by_one_through_all_its_ranges(
     lines = path.read_text().splitlines()
     path.write_text("".join(f"{line},{'id' if n == 0 else f'p{n}'}\n" for n, line in enumerate(lines)))
     files, _ = find_inputs(path, None)
-    options = Options(format=PredictionFormat(id_names=("id",)), num_predictors=2, read_apart=read_apart)
+    options = Options(
+        format=PredictionFormat(identifiers=Identifiers(names=("id",))),
+        num_predictors=2,
+        read_apart=read_apart,
+    )
 
     summary = lstmfcn_transform.transform(trained, files, tmp_path / "output", options)
 

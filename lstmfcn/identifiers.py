@@ -1,0 +1,117 @@
+"""Columns of a file that are no part of the series and no labels, such as a patient's number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from lstmfcn.errors import DataError, shown
+
+_ROW = r"^(.*?: row \d+)?"
+_COLUMN = re.compile(_ROW + r", column (\d+)", re.DOTALL)
+_COUNTS = re.compile(_ROW + r" has (\d+) columns? where (row 1 has )?(\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """Which columns they are."""
+
+    positions: tuple[int, ...] = ()
+    """From 1."""
+    names: tuple[str, ...] = ()
+    """In the header of a file that has one; then there are no positions."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Positions from 1, such as `1,2`, or names in a header, such as `patient,visit`, no numbers.
+
+        Raises DataError for anything else.
+        """
+        chosen = next(csv.reader([text])) if text else []
+        if all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
+            return cls(positions=tuple(map(int, chosen)))
+        names = tuple(one.strip() for one in chosen)
+        if not all(names) or any(re.fullmatch("[0-9.+-]+", name) for name in names):
+            raise DataError(
+                f"--id-columns is {text!r}; it must be positions from 1, such as 1,2, or names in a header,"
+                " such as patient,visit"
+            )
+        return cls(names=names)
+
+    def located(self, header: list[str] | None, source: str) -> Self:
+        """By position, in a file with a header, of these cells, or without. Raises DataError."""
+        if header is None:
+            if self.names:
+                named = ",".join(self.names)
+                raise DataError(f"{source} has no header, and so none of the --id-columns {named}")
+            return self
+        if self.positions:
+            raise DataError(
+                f"{source}: row 1 is a header; --id-columns must name its columns, not count them"
+            )
+        cells = [cell.strip() for cell in header]
+        return type(self)(tuple(_position(name, cells, source) for name in self.names))
+
+    def cut(self, line: bytes) -> tuple[bytes, bytes]:
+        """A line -> its identifiers and the rest of it."""
+        if b'"' in line:
+            try:
+                cells = [csv_cell(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
+            except csv.Error:
+                return b"", line  # the parser says what is wrong with it
+        else:
+            cells = line.split(b",")
+        chosen = {position - 1 for position in self.positions}
+        identifiers = [cells[index] for index in sorted(chosen) if index < len(cells)]
+        rest = [cell for index, cell in enumerate(cells) if index not in chosen]
+        if len(identifiers) < len(chosen):  # so that the row is one column short for each that it lacks
+            del rest[len(identifiers) - len(chosen) :]
+        return b",".join(identifiers), b",".join(rest)
+
+    def without(self, lines: bytes) -> bytes:
+        """Lines as they are without identifiers."""
+        if not self.positions:
+            return lines
+        kept = lines.removesuffix(b"\n").split(b"\n")
+        return b"".join([self.cut(line.removesuffix(b"\r"))[1] + b"\n" for line in kept])
+
+    def with_the_files_columns(self, sentence: str) -> str:
+        """A parser's sentence, or what follows the row in it, which counts columns without identifiers, with
+        the numbers in the file.
+        """
+        if not self.positions:
+            return sentence
+        positions = sorted(set(self.positions))
+
+        def position_in_file(match: re.Match[str]) -> str:
+            position = int(match[2])
+            for identifier in positions:
+                position += identifier <= position
+            return f"{match[1] or ''}, column {position}"
+
+        def counts_in_file(match: re.Match[str]) -> str:
+            found, expected = (int(match[group]) + len(positions) for group in (2, 4))
+            return f"{match[1] or ''} has {found} columns where {match[3] or ''}{expected}"
+
+        return _COUNTS.sub(counts_in_file, _COLUMN.sub(position_in_file, sentence))
+
+
+NO_IDENTIFIERS = Identifiers()
+
+
+def _position(name: str, names: list[str], source: str) -> int:
+    """From 1."""
+    if (count := names.count(name)) != 1:
+        found = "no column" if count == 0 else f"{count} columns"
+        raise DataError(f"{source}: row 1 is a header with {found} {shown(name)}, which --id-columns names")
+    return names.index(name) + 1
+
+
+def csv_cell(cell: str) -> bytes:
+    """A cell quoted where CSV needs it."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([cell])
+    return text.getvalue().encode(errors="surrogateescape")

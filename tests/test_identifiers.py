@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from lstmfcn.errors import DataError
+from lstmfcn.identifiers import Identifiers
+from lstmfcn.series import parse_labelled
+
+
+def test_they_are_positions_or_names() -> None:
+    assert Identifiers.parse("1,12") == Identifiers((1, 12))
+    assert Identifiers.parse("patient, visit") == Identifiers(names=("patient", "visit"))
+    assert Identifiers.parse('"a, b",c') == Identifiers(names=("a, b", "c"))
+    assert Identifiers.parse("") == Identifiers()
+
+
+@pytest.mark.parametrize("text", ["0", "1,", "-1", "1,patient", "patient,"])
+def test_neither_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match=r"^--id-columns is .*; it must be positions from 1"):
+        Identifiers.parse(text)
+
+
+@pytest.mark.parametrize(("parsed", "in_file"), [(1, 2), (2, 4), (3, 5)])
+@pytest.mark.parametrize("place", ["", "a.csv: row 7"])
+def test_sentences_tell_the_files_column(place: str, parsed: int, in_file: int) -> None:
+    told = Identifiers((1, 3)).with_the_files_columns(f"{place}, column {parsed} is empty")
+
+    assert told == f"{place}, column {in_file} is empty"
+
+
+@pytest.mark.parametrize("place", ["", "a.csv: row 7"])
+def test_sentences_count_the_identifiers_as_columns(place: str) -> None:
+    identifiers = Identifiers((1, 3))
+
+    expected = identifiers.with_the_files_columns(f"{place} has 1 column where 5 are expected; is the")
+    alike = identifiers.with_the_files_columns(f"{place} has 3 columns where row 1 has 2")
+
+    assert expected == f"{place} has 3 columns where 7 are expected; is the"
+    assert alike == f"{place} has 5 columns where row 1 has 4"
+
+
+def test_labelled_files_are_read_without_them() -> None:
+    named = b'\xef\xbb\xbfx_2,patient,y_1,x_1\r\n2,"a, b",1,1\r\n4,c,0,3\r\n'
+    first = b"\xef\xbb\xbfp,up,1,2\nq,down,3,4\n"
+
+    read = parse_labelled(named, source="f", identifiers=Identifiers(names=("patient",)))
+    by_position = parse_labelled(first, source="f", identifiers=Identifiers((1,)))
+
+    assert read.series.tolist() == by_position.series.tolist() == [[1, 2], [3, 4]]
+    assert read.marks is not None
+    assert read.marks.tolist() == [[True], [False]]
+    assert by_position.labels == ["up", "down"]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"id,y_1,x_1,x_2\na,1,2,x\n", "f: row 2, column 4: 'x' is not a finite number"),
+        (b"id,y_1,x_1,x_2\na,1,2\n", "f: row 2 has 3 columns where row 1 has 4"),
+        (b"y_2,id,y_1,x_1,x_2\n0,a,7,1,2\n", "f: row 2, column 3: 7 is no label; y columns hold 0 or 1"),
+        (b"id,y_1,x_1,x_2\na,1,2,3\n\n", "f: row 3 is blank; every line must hold a series"),
+        (b"id,y_1,x_1,z\na,1,2,3\n", "f: row 1, column 4: 'z' is no column of a header; "),
+        (b"1,2,3\n", "f has no header, and so none of the --id-columns id"),
+        (b"y_1,x_1,x_2\n", "f: row 1 is a header with no column 'id', which --id-columns names"),
+        (b"", "f is empty"),
+    ],
+)
+def test_faults_of_labelled_files_are_told_with_the_files_columns(data: bytes, sentence: str) -> None:
+    with pytest.raises(DataError) as refused:
+        parse_labelled(data, source="f", identifiers=Identifiers(names=("id",)))
+
+    assert str(refused.value).startswith(sentence)
