@@ -126,18 +126,17 @@ class TrainingRun:
         Raises OutputError when that is no training, another one, or one of more epochs.
         """
         TrainingRecord.read(self._output).refuse_other(self._record)
-        self._record.write(self._output)
-        self._is_recorded = True
         state = TrainingState.load(self._output)
-        if state is None:
-            return
-        if len(state.history) > self._record.hyperparameters.epochs:
+        if state is not None and len(state.history) > self._record.hyperparameters.epochs:
             raise OutputError(
                 f"--resume: {len(state.history)} epochs are done; epochs is"
                 f" {self._record.hyperparameters.epochs}"
             )
-        self._trainer.restore(state)
-        self._best = replace(Checkpoint.load(self._output), temperature=1.0)
+        if state is not None:
+            self._best = replace(Checkpoint.load(self._output), temperature=1.0)
+            self._trainer.restore(state)
+        self._record.write(self._output)
+        self._is_recorded = True
 
     def epochs(self) -> Iterator[Epoch]:
         """Train the epochs that are left, one for each item that is taken, and write what a killed training

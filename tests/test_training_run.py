@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,19 @@ def left(output: Path) -> tuple[Any, ...]:
     rows = list(csv.DictReader((output / "metrics.csv").read_text().splitlines()))
     return (
         (output / "checkpoint.json").read_bytes(),
+        (output / "training.json").read_bytes(),
         Checkpoint.load(output).digest(),
         [{name: row[name] for name in row if name != "seconds"} for row in rows],
         {name: weights.tolist() for name, weights in state.weights.items()},
         [{name: moment.tolist() for name, moment in moments.items()} for moments in state.moments],
         state.generators["cpu"].tolist(),
     )
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, nothing is written between the epochs unless a test wants it."""
+    monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_WRITES", math.inf)
 
 
 @pytest.fixture(scope="module")
