@@ -139,7 +139,7 @@ class Endpoint:
         except Exception:
             logger.exception("request %s failed", request_id)
             failed = RequestError(500, "the endpoint failed; its log says why, under this request's id")
-            return contract.refusal(failed, route, request.headers, request_id), 0, "fault"
+            return contract.refusal(failed, route, request.headers, request_id), 0, HTTPStatus(500).phrase
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
