@@ -36,7 +36,7 @@ def explain(
     Args:
         checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
         data: CSV file of series without labels.
-        rows: Which rows to show, from 1, separated by commas.
+        rows: Which rows to show, from 1, separated by commas; a header isn't counted.
         output: Folder for the pictures and explanation.csv.
         overwrite: Replace the result that the output folder holds.
     """

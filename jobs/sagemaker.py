@@ -70,9 +70,12 @@ def sagemaker(
 
 def _serve(checkpoint: Path, host: str, port: int) -> None:
     from serve_app.__main__ import serve_checkpoint  # noqa: PLC0415 (Ray Serve, which training doesn't need)
-    from serve_app.settings import Settings  # noqa: PLC0415
 
-    serve_checkpoint(settings=Settings(checkpoint=str(checkpoint)), host=host, port=port)
+    flags = ["--checkpoint", str(checkpoint), "--host", host, "--port", str(port)]
+    status, sentence = outcome(serve_checkpoint, "python -m serve_app", flags)
+    if status:
+        print(sentence, file=sys.stderr)
+        sys.exit(status)
 
 
 def _tell(root: Path, sentence: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from lstmfcn import history, storage
-from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, run
+from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, refuse_both, run
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.devices import visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.progress import Progress
-from lstmfcn.recipe import RecipeName
+from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.start import Start
 from lstmfcn.tasks import TaskName
@@ -79,6 +79,11 @@ def train(
         precision: fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16.
         overwrite: Replace the result that the output folder holds.
     """
+    refuse_both(resume=resume, overwrite=overwrite)
+    if new_classes and checkpoint is None:
+        raise DataError("--new-classes adds to a checkpoint's classes; add --checkpoint")
+    if patience is not None and Recipe(recipe).objective(validation is not None) is None:
+        raise DataError(f"--patience needs validation data with --recipe {recipe}; add --validation")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     if calibrate and validation is None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lstmfcn import storage
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, run
+from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, refuse_both, run
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError, OutputError
@@ -85,8 +85,7 @@ def transform(
     elif not resume:
         _refuse_unfinished(output, overwrite=overwrite)
         storage.check_output(output, *RESULT_PATTERNS, overwrite=overwrite)
-    if resume and overwrite:
-        raise OutputError("--resume goes on and --overwrite starts over; give one of them")
+    refuse_both(resume=resume, overwrite=overwrite)
     if max_bad_rows is not None and bad_rows == "fail":
         raise DataError("--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none")
     loaded = load_checkpoint(checkpoint)

@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 from lstmfcn import evaluation, storage
 from lstmfcn.cluster import connection
-from lstmfcn.command import LocationFlag, run
+from lstmfcn.command import LocationFlag, refuse_both, run
 from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, TrainingError
@@ -89,6 +89,9 @@ def tune(
         return
     if training is None or output is None:
         raise DataError("--training and --output are needed; --help has an example")
+    refuse_both(resume=resume, overwrite=overwrite)
+    if new_classes and checkpoint is None:
+        raise DataError("--new-classes adds to a checkpoint's classes; add --checkpoint")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     first = [] if points is None else read_points(points, space)

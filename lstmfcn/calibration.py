@@ -28,9 +28,10 @@ _NUM_BINS = 15
 
 def calibrated(checkpoint: Checkpoint, validation: Dataset) -> Checkpoint:
     """The checkpoint with the temperature of the least log-loss on labelled series; labels stay the same."""
-    probabilities = Predictor(replace(checkpoint, temperature=1.0)).probabilities(validation.series)
+    # At the highest temperature no probability is rounded to 0 or 1, which would hide how large its logit is.
+    probabilities = Predictor(replace(checkpoint, temperature=_HIGHEST)).probabilities(validation.series)
     probabilities, targets = tasks.as_choices(checkpoint.task, probabilities, validation.targets)
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY))
+    logits = _HIGHEST * np.log(np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY))
     positions = range(probabilities.shape[1])
 
     def loss_at(logarithm: float) -> float:

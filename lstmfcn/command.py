@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, TypeAlias
 from cyclopts import App, CycloptsError, Group, Parameter, Token, validators
 from pydantic import ValidationError
 
-from lstmfcn.errors import LSTMFCNError, TrainingError
+from lstmfcn.errors import LSTMFCNError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage import Location, location
 
@@ -49,6 +49,12 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     if sentence:
         print(sentence, file=sys.stderr)
     sys.exit(status)
+
+
+def refuse_both(*, resume: bool, overwrite: bool) -> None:
+    """Raise OutputError when a job is to go on and to start over."""
+    if resume and overwrite:
+        raise OutputError("--resume goes on and --overwrite starts over; give one of them")
 
 
 def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tuple[int, str]:

@@ -137,9 +137,13 @@ def read_training(
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
-    dataset = _dataset(files, classes, task, identifiers)
-    if task != "multilabel" and len(occurring := np.unique(dataset.targets)) < 2:
-        only = classes.names[occurring[0]]
+    return _to_train_on(_dataset(files, classes, task, identifiers), path)
+
+
+def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
+    """Raises DataError when it holds a single class."""
+    if dataset.task != "multilabel" and len(occurring := np.unique(dataset.targets)) < 2:
+        only = dataset.classes.names[occurring[0]]
         raise DataError(f"{path} holds only the class {only!r}; training needs at least two classes")
     return dataset
 
@@ -183,13 +187,18 @@ def read_further(
     """
     files = _read_channel(path, length, identifiers)
     marks = files[0][1].marks
+    columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])
     if task == "binary":
-        return _dataset(files, classes, task, identifiers)
-    if marks is None:
+        known, unknown = classes, []
+    elif marks is None:
         unknown = classes.unknown([label for _, file in files for label in file.labels])
         known = ClassLabels.of([*classes.names, *unknown])
+        if unknown and classes.names == tuple(columns):
+            raise DataError(
+                f"{path} has the label {unknown[0]!r} and no header; the checkpoint learnt its classes"
+                f" {classes} from a header, and new ones need columns there"
+            )
     else:
-        columns = _names_of_columns(marks.shape[1])
         unknown = columns[len(classes) :] if classes.names == tuple(columns[: len(classes)]) else []
         known = ClassLabels([*classes.names, *unknown])
     if unknown and not new_classes:
@@ -197,7 +206,7 @@ def read_further(
             f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
             " --new-classes adds it"
         )
-    return _dataset(files, known if unknown else classes, task, identifiers)
+    return _to_train_on(_dataset(files, known if unknown else classes, task, identifiers), path)
 
 
 def _classes_of_columns(

@@ -30,11 +30,16 @@ class Identifiers:
 
         Raises DataError for anything else.
         """
-        chosen = next(csv.reader([text])) if text else []
-        if all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
+        try:
+            chosen = next(csv.reader([text]), [])
+        except csv.Error:
+            chosen = [""]
+        if not text:
+            return cls()
+        if chosen and all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
             return cls(positions=tuple(map(int, chosen)))
         names = tuple(one.strip() for one in chosen)
-        if not all(names) or any(re.fullmatch("[0-9.+-]+", name) for name in names):
+        if not names or not all(names) or any(re.fullmatch("[0-9.+-]+", name) for name in names):
             raise DataError(
                 f"--id-columns is {text!r}; it must be positions from 1, such as 1,2, or names in a header,"
                 " such as patient,visit"

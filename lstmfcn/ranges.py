@@ -123,7 +123,7 @@ def read_layouts(
     def layout(file: InputFile) -> Layout | str:
         try:
             first_line, has_more = storage.first_line(file.path)
-        except (DataError, OSError):
+        except DataError:
             first_line, has_more = b"", False  # who reads the file says what is wrong with it
         try:
             found = Layout.of(first_line, format, length, renderer, file.name)

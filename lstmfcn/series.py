@@ -83,6 +83,8 @@ def parse_plain(data: bytes, *, length: int) -> Matrix | None:
     """What parse_series returns, within milliseconds for a megabyte of plain numbers; None for all else,
     which parse_series takes long to read or to refuse.
     """
+    if _first_line(data).count(b",") != length - 1:
+        return None
     try:
         header, data = _take_header(data, "", length, labelled=False)
     except DataError:

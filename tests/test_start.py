@@ -103,12 +103,13 @@ def test_the_task_is_that_of_the_checkpoint(start: Start) -> None:
 
 
 def test_labels_keep_the_positions_that_they_have_in_the_checkpoint(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "up.csv").write_text("up," + ",".join(["1"] * LENGTH) + "\n")
+    row = "," + ",".join(["1"] * LENGTH) + "\n"
+    (tmp_path / "train.csv").write_text(f"up{row}down{row}up{row}")
 
     dataset = start.read_training(tmp_path, new_classes=False)
 
     assert dataset.classes.names == ("down", "up")
-    assert dataset.targets.tolist() == [1]
+    assert dataset.targets.tolist() == [1, 0, 1]
 
 
 def test_a_new_class_is_refused_unless_it_is_to_be_added(start: Start, tmp_path: Path) -> None:
@@ -169,6 +170,23 @@ def test_a_new_label_column_is_a_new_class(trained: Checkpoint, tmp_path: Path) 
 
     assert added.classes.names == ("y_1", "y_2", "y_3")
     assert added.targets.tolist() == [1, 2]
+
+
+def test_a_new_label_without_a_header_is_no_class_of_a_network_that_learnt_from_one(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    start = Start(replace(trained, classes=ClassLabels(["y_1", "y_2"])))
+    path = write_csv(tmp_path / "train.csv", make_dataset(4), labelled=True)
+
+    with pytest.raises(DataError, match=r"'down' and no header; the checkpoint learnt its classes y_1, y_2"):
+        start.read_training(path, new_classes=True)
+
+
+def test_data_of_a_single_class_is_refused(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "up.csv").write_text("up," + ",".join(["1"] * LENGTH) + "\n")
+
+    with pytest.raises(DataError, match=r"holds only the class 'up'; training needs at least two classes$"):
+        start.read_training(tmp_path, new_classes=False)
 
 
 def test_label_columns_beyond_classes_of_other_names_are_refused(start: Start, tmp_path: Path) -> None:
