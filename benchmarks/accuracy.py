@@ -214,8 +214,20 @@ def _write(kept: Path, results: Sequence[Result], published: dict[str, dict[str,
     least = min([0.9, *(min(one.accuracy, other) for one, other in both)]) - 0.02
     axes.plot([least, 1], [least, 1], color="0.7")
     axes.scatter([other for _, other in both], [one.accuracy for one, _ in both])
+    by_place: dict[tuple[int, int], list[tuple[Result, float]]] = {}
     for one, other in both:
-        axes.annotate(one.name, (other, one.accuracy), fontsize=8, xytext=(4, -9), textcoords="offset points")
+        by_place.setdefault((round(200 * other), round(200 * one.accuracy)), []).append((one, other))
+    for pairs in by_place.values():
+        first, published_of_first = pairs[0]
+        axes.annotate(
+            ", ".join(one.name for one, _ in pairs),
+            (published_of_first, first.accuracy),
+            xytext=(-7, 0),  # to the left, where the picture has room: most sets are near the right edge
+            textcoords="offset points",
+            fontsize=8,
+            ha="right",
+            va="center",
+        )
     axes.set_xlabel(f"published: {BASELINE}")
     axes.set_ylabel("ours, median over seeds")
     figure.savefig(kept / "accuracy.png", dpi=120)
