@@ -196,6 +196,10 @@ def test_only_a_bayesian_search_learns_from_earlier_sweeps(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
+        (
+            {"training": replace(TRAIN, task="binary")},
+            "the sweep's task has changed: it was multiclass, now it",
+        ),
         ({"plan": Plan(seed=1)}, "the sweep's seed has changed: it was 0, now it is 1"),
         ({"training": make_dataset(41)}, "the sweep's training or validation data has changed"),
         ({"space": space(lr=0.5)}, "the sweep's search_space has changed"),
@@ -204,7 +208,7 @@ def test_only_a_bayesian_search_learns_from_earlier_sweeps(tmp_path: Path) -> No
 )
 def test_another_sweep_does_not_go_on(changed: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     Record(
-        plan=Plan(),
+        plan=Plan(task="multiclass"),
         search_space=space().described(),
         data=Record.digest(TRAIN, VALID),
         description="",
