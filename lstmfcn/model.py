@@ -102,6 +102,8 @@ class ConvolutionalBlock(nn.Module):
 
     def __init__(self, hyperparameters: Hyperparameters) -> None:
         super().__init__()
+        self.in_bfloat16 = False
+        """Whether its layers train under autocast; the mean, and all else of the network, stays float32."""
         h = hyperparameters
         self.layers = nn.Sequential(
             _convolution(1, h.filters_1, h.kernel_size_1),
@@ -112,14 +114,15 @@ class ConvolutionalBlock(nn.Module):
     def forward(self, series: Tensor) -> Tensor:
         """(batch, length) -> (batch, filters_3)."""
         channels = series.unsqueeze(1)
-        if in_bfloat16_on_cpu(series):
-            # As images of height 1, channels last: batch normalisation takes five times as long on series,
-            # and oneDNN copies them.
-            channels = channels.unsqueeze(2)
-        features: Tensor = self.layers(
-            channels
-        )  # (batch, filters_3, length), or (batch, filters_3, 1, length)
-        return features.mean(dim=-1).flatten(1)
+        with torch.autocast(series.device.type, torch.bfloat16, enabled=self.in_bfloat16 and self.training):
+            if in_bfloat16_on_cpu(series):
+                # As images of height 1, channels last: batch normalisation takes five times as long on
+                # series, and oneDNN copies them.
+                channels = channels.unsqueeze(2)
+            features: Tensor = self.layers(
+                channels
+            )  # (batch, filters_3, length), or (batch, filters_3, 1, length)
+        return features.mean(dim=-1, dtype=torch.float32).flatten(1)
 
 
 class BatchNormalisation(nn.BatchNorm1d):

@@ -99,8 +99,8 @@ class Trainer:
         precision: TrainingPrecision = "fp32",
     ) -> None:
         """`patience` ends training after so many epochs without a better one. With several devices the
-        network is replicated by DataParallel. With bf16 the training step runs under PyTorch's autocast;
-        weights and validation stay fp32.
+        network is replicated by DataParallel. With bf16 the convolutional block trains under PyTorch's
+        autocast; weights and validation stay fp32.
 
         Raises HyperparameterError for another network than that of the checkpoint that training starts from.
         """
@@ -125,10 +125,10 @@ class Trainer:
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = self._recipe.batch_norm_momentum
         self._model.to(self._device)
-        network: nn.Module = _InBfloat16(self._model) if precision == "bf16" else self._model
+        self._model.convolutional.in_bfloat16 = precision == "bf16"
+        self._network: nn.Module = self._model
         if len(devices) > 1:
-            network = nn.DataParallel(network, device_ids=list(devices))
-        self._network = network
+            self._network = nn.DataParallel(self._model, device_ids=list(devices))
         self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, self._recipe.weight_decay)
         self._train_set = _on_device(train, self._device)
         self._class_weights = None if class_weight == "none" else _balanced(train).to(self._device)
@@ -260,20 +260,6 @@ def fit(
     )
     while not trainer.is_done:
         yield trainer.step()
-
-
-class _InBfloat16(nn.Module):
-    """A network under autocast; a module, since DataParallel's threads know nothing of one around them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, series: Tensor) -> Tensor:
-        """(batch, length) -> logits (batch, classes) in float32."""
-        with torch.autocast(series.device.type, torch.bfloat16):
-            logits: Tensor = self.network(series)
-        return logits.float()
 
 
 def batch_bounds(num_cases: int, batch_size: int) -> list[tuple[int, int]]:
