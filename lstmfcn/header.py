@@ -75,10 +75,9 @@ class Header:
             raise DataError(f"{source}: row 1 is a header with {count}{each}; a series has at least 2 values")
         if channels not in (None, len(by_channel)):
             found = f"{len(by_channel)} channel{'s' * (len(by_channel) != 1)}"
-            raise DataError(
-                f"{source}: row 1 is a header of {found} where {channels} {'is' if channels == 1 else 'are'}"
-                " expected; x2_1 is the first step of the second"
-            )
+            expected = "1 is" if channels == 1 else f"{channels} are"
+            hint = "" if len(by_channel) > 1 else "; x2_1 names the first step of the second"
+            raise DataError(f"{source}: row 1 is a header of {found} where {expected} expected{hint}")
         series = tuple(place for places in by_channel for place in places)
         if length not in (None, len(series)):
             found = f"{len(series)} x columns"
