@@ -97,7 +97,7 @@ class Endpoint:
             )
         if checkpoint.channels != self._channels:
             raise CheckpointError(
-                f"{path} expects series of {checkpoint.channels} channels;"
+                f"{path} expects series of {checkpoint.channels} channel{'s' * (checkpoint.channels != 1)};"
                 f" the endpoint serves {self._channels}"
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
