@@ -18,7 +18,10 @@ from lstmfcn.errors import DataError, shown
 
 _LABEL = re.compile(r"y(?:_?([0-9]{1,9}))?")
 _STEP = re.compile(r"x(?:_?([0-9]{1,9})_|_?)([0-9]{1,9})")
-_WHAT_IS_WHAT = "x_1, x_2, ... are the series, y_1, y_2, ... the labels; a job's --id-columns names others"
+_WHAT_IS_WHAT = (
+    "x_1, x_2, ... (of several channels x1_1, x1_2, ..., x2_1, ...) are the series, y_1, y_2, ... the labels;"
+    " a job's --id-columns names others"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def _kind_and_number(name: str, where: str) -> tuple[str, int]:
 
 def _channels_in_order(steps: Mapping[str, Mapping[int, int]], source: str) -> list[str]:
     """The kinds of x columns, each of which has all its steps, as many as the others."""
-    if len(steps) < 2 and "x" in steps:
+    if steps.keys() == {"x"}:
         return ["x"]
     if "x" in steps:
         raise DataError(

@@ -106,6 +106,17 @@ def test_training_that_starts_from_a_checkpoint_has_its_channels(
     assert told == f"{short}: row 1 has no x3_1, but x4_1\n"
 
 
+def test_in_bfloat16_several_channels_are_trained_too(tmp_path: Path) -> None:
+    plain = write_csv(tmp_path / "plain.csv", make_channels(20), labelled=True)
+    flags = ("--training", plain, "--channels", 3, "--epochs", 2, *SMALL, "--squeeze-excite", 1)
+
+    assert status_of(train, *flags, "--precision", "bf16", "--output", tmp_path / "half") == 0
+    assert status_of(train, *flags, "--output", tmp_path / "whole") == 0
+
+    half, whole = (Checkpoint.load(tmp_path / name).metrics["train_loss"] for name in ("half", "whole"))
+    assert half == pytest.approx(whole, abs=0.02)
+
+
 def test_training_goes_on_from_a_checkpoint_of_several_channels(
     trained_channels: Checkpoint, tmp_path: Path
 ) -> None:

@@ -153,13 +153,15 @@ def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
     [
         (
             "x_1,patient,x_2",
-            "f: row 1, column 2: 'patient' is no column of a header; x_1, x_2, ... are the series,"
-            " y_1, y_2, ... the labels; a job's --id-columns names others",
+            "f: row 1, column 2: 'patient' is no column of a header; x_1, x_2, ... (of several"
+            " channels x1_1, x1_2, ..., x2_1, ...) are the series, y_1, y_2, ... the labels; a job's"
+            " --id-columns names others",
         ),
         (
             ",x_1,x_2",
-            "f: row 1, column 1: '' is no column of a header; x_1, x_2, ... are the series,"
-            " y_1, y_2, ... the labels; a job's --id-columns names others",
+            "f: row 1, column 1: '' is no column of a header; x_1, x_2, ... (of several"
+            " channels x1_1, x1_2, ..., x2_1, ...) are the series, y_1, y_2, ... the labels; a job's"
+            " --id-columns names others",
         ),
         ("x_1,x_2,x_10", "f: row 1 has no x_3, but x_10"),
         ("x_2,x_3", "f: row 1 has no x_1, but x_3"),
