@@ -32,13 +32,18 @@ NETWORKS: list[dict[str, Any]] = [
 
 
 def random_checkpoint(
-    length: int, names: list[str] | None = None, task: TaskName = "multiclass", **hyperparameters: Any
+    length: int,
+    names: list[str] | None = None,
+    task: TaskName = "multiclass",
+    channels: int = 1,
+    **hyperparameters: Any,
 ) -> Checkpoint:
     torch.manual_seed(0)
     chosen = Hyperparameters(**hyperparameters)
     classes = ClassLabels(names or ["a", "b", "c"])
-    model = LSTMFCN(num_outputs(task, len(classes)), length, chosen)
-    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, model.state_dict(), task=task)
+    model = LSTMFCN(num_outputs(task, len(classes)), length, chosen, channels)
+    weights = model.state_dict()
+    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, weights, task=task, channels=channels)
 
 
 def test_probabilities_are_the_softmax_of_the_models_logits(trained: Checkpoint) -> None:
@@ -209,12 +214,13 @@ def test_labels_are_quoted_where_csv_needs_it() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("variant", [{}, {"channels": 3, "squeeze_excite": 1, "attention": 1}])
 def test_a_gpu_gives_a_series_the_same_bytes_in_any_batch_and_the_cpus_probabilities(
-    precision: Precision,
+    variant: dict[str, Any], precision: Precision
 ) -> None:
-    checkpoint = random_checkpoint(50)
+    checkpoint = random_checkpoint(50, **variant)
     predictor = Predictor(checkpoint, "cuda", precision)
-    series = np.random.default_rng(3).normal(size=(3000, 50)).astype(np.float32)
+    series = np.random.default_rng(3).normal(size=(3000, checkpoint.num_values)).astype(np.float32)
     bounds = [0, 1, 2, 1000, 1030, 3000]
     parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
     whole = predictor.probabilities(series)
