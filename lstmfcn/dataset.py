@@ -72,7 +72,7 @@ class Dataset:
     """Labelled series, ready to train on."""
 
     series: Matrix
-    """(cases, timepoints), as read: not scaled."""
+    """(cases, channels * length), channel after channel, as read: not scaled."""
     targets: NDArray[np.int64]
     """(cases,): the position of each series' class in `classes`. If the task is multilabel, (cases, labels):
     1 for each label that a series has, else 0.
@@ -81,6 +81,7 @@ class Dataset:
     task: TaskName = "multiclass"
     has_header: bool = False
     """Whether it was read from files with a header."""
+    channels: int = 1
 
     def __len__(self) -> int:
         return len(self.series)
@@ -88,7 +89,8 @@ class Dataset:
     def __str__(self) -> str:
         classes = f"{len(self.classes)} {'labels' if self.task == 'multilabel' else 'classes'}"
         read = f"task {self.task}, {'with' if self.has_header else 'without'} a header"
-        return f"{len(self):,} series of length {self.length} in {classes} ({read})"
+        channels = "" if self.channels == 1 else f" in {self.channels} channels"
+        return f"{len(self):,} series of length {self.length}{channels} in {classes} ({read})"
 
     @property
     def num_outputs(self) -> int:
@@ -97,8 +99,8 @@ class Dataset:
 
     @property
     def length(self) -> int:
-        """Values in each series."""
-        return int(self.series.shape[1])
+        """Values in each channel of a series."""
+        return int(self.series.shape[1]) // self.channels
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
         """The rest, and a held-out share of each class: at least one series of every class that has two.
@@ -124,20 +126,34 @@ class Dataset:
 
 
 def read_training(
-    path: Location, task: TaskName | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+    path: Location,
+    task: TaskName | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
+    channels: int | None = None,
 ) -> Dataset:
     """The training channel. The task, if it isn't given, is binary for a single label column of a header, and
-    multiclass for all else. Identifiers are left out.
+    multiclass for all else; the channels of a series are those of a header, and one without. Identifiers are
+    left out.
 
     Raises DataError, also when it holds a single class or not what the task takes.
     """
-    files = _read_channel(path, None, identifiers)
+    files = _read_channel(path, None, channels, identifiers)
+    channels = files[0][1].channels or channels or 1
+    _refuse_no_multiple(files[0][1].series.shape[1], channels, path)
     marks = files[0][1].marks
     if marks is None:
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
-    return _to_train_on(_dataset(files, classes, task, identifiers), path)
+    return _to_train_on(_dataset(files, classes, channels, task, identifiers), path)
+
+
+def _refuse_no_multiple(num_values: int, channels: int, path: Location) -> None:
+    if num_values % channels or num_values < 2 * channels:
+        raise DataError(
+            f"{path} has {num_values} values in a row; --channels {channels} takes as many for each channel,"
+            " and 2 at least"
+        )
 
 
 def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
@@ -154,9 +170,11 @@ def read_labelled(
     length: int,
     task: TaskName = "multiclass",
     identifiers: Identifiers = NO_IDENTIFIERS,
+    channels: int = 1,
 ) -> Dataset:
-    """A channel for a network that knows its classes, length and task already. Raises DataError."""
-    return _dataset(_read_channel(path, length, identifiers), classes, task, identifiers)
+    """A channel for a network that knows its classes, length, task and channels already. Raises DataError."""
+    files = _read_channel(path, channels * length, channels, identifiers)
+    return _dataset(files, classes, channels, task, identifiers)
 
 
 def _classes_of_names(
@@ -179,13 +197,14 @@ def read_further(
     length: int,
     task: TaskName,
     identifiers: Identifiers = NO_IDENTIFIERS,
+    channels: int = 1,
     *,
     new_classes: bool,
 ) -> Dataset:
-    """The training channel for a network that knows classes, a length and a task already, to which it adds
-    classes or not. Raises DataError.
+    """The training channel for a network that knows classes, a length, a task and channels already, to which
+    it adds classes or not. Raises DataError.
     """
-    files = _read_channel(path, length, identifiers)
+    files = _read_channel(path, channels * length, channels, identifiers)
     marks = files[0][1].marks
     columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])
     if task == "binary":
@@ -206,7 +225,8 @@ def read_further(
             f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
             " --new-classes adds it"
         )
-    return _to_train_on(_dataset(files, known if unknown else classes, task, identifiers), path)
+    dataset = _dataset(files, known if unknown else classes, channels, task, identifiers)
+    return _to_train_on(dataset, path)
 
 
 def _classes_of_columns(
@@ -232,12 +252,18 @@ def _names_of_columns(num_columns: int) -> list[str]:
 
 
 def _read_channel(
-    path: Location, length: int | None, identifiers: Identifiers
+    path: Location, num_values: int | None, channels: int | None, identifiers: Identifiers
 ) -> list[tuple[str, LabelledSeries]]:
     files: list[tuple[str, LabelledSeries]] = []
     for file in csv_files(path):
-        labelled = parse_labelled(read_bytes(file), source=str(file), length=length, identifiers=identifiers)
-        length = labelled.series.shape[1]
+        labelled = parse_labelled(
+            read_bytes(file),
+            source=str(file),
+            length=num_values,
+            channels=channels,
+            identifiers=identifiers,
+        )
+        num_values, channels = labelled.series.shape[1], channels or labelled.channels
         files.append((str(file), labelled))
         first_file, first = files[0]
         if (labelled.marks is None) != (first.marks is None):
@@ -247,7 +273,11 @@ def _read_channel(
 
 
 def _dataset(
-    files: list[tuple[str, LabelledSeries]], classes: ClassLabels, task: TaskName, identifiers: Identifiers
+    files: list[tuple[str, LabelledSeries]],
+    classes: ClassLabels,
+    channels: int,
+    task: TaskName,
+    identifiers: Identifiers,
 ) -> Dataset:
     try:
         targets = [_targets(file, source, classes, task) for source, file in files]
@@ -259,6 +289,7 @@ def _dataset(
         classes,
         task,
         has_header=files[0][1].marks is not None,
+        channels=channels,
     )
 
 

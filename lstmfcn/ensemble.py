@@ -33,7 +33,7 @@ class _Document(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Networks that were trained for the same classes and length, the best first."""
+    """Networks that were trained for the same classes, length and channels, the best first."""
 
     members: tuple[Checkpoint, ...]
 
@@ -44,8 +44,18 @@ class Ensemble:
 
     @property
     def length(self) -> int:
-        """Values in each series."""
+        """Values in each channel of a series."""
         return self.members[0].length
+
+    @property
+    def channels(self) -> int:
+        """Of each series."""
+        return self.members[0].channels
+
+    @property
+    def num_values(self) -> int:
+        """In a row: of all channels of a series."""
+        return self.members[0].num_values
 
     @property
     def task(self) -> TaskName:

@@ -26,7 +26,13 @@ class Layout:
 
     @classmethod
     def of(
-        cls, first_line: bytes, format: PredictionFormat, length: int, renderer: Renderer, source: str
+        cls,
+        first_line: bytes,
+        format: PredictionFormat,
+        num_values: int,
+        renderer: Renderer,
+        source: str,
+        channels: int = 1,
     ) -> Self:
         """Raises DataError for a header that is not of the data format, or not what the format names."""
         cells = header_cells(first_line)
@@ -37,7 +43,9 @@ class Layout:
         if cells is None:
             return cls(by_position, columns)
         identifiers = {position - 1 for position in by_position.identifiers.positions}
-        header = Header.of(cells, source, length, labelled=False, identifiers=identifiers)
+        header = Header.of(
+            cells, source, num_values, labelled=False, identifiers=identifiers, channels=channels
+        )
         predicted = renderer.names(columns)
         for place in identifiers:
             if (name := cells[place].strip()) in predicted:

@@ -26,6 +26,12 @@ class Plan(BaseModel):
         description="One class of several, one of two, or any number of labels; by default binary for a"
         " single y column, multiclass for all else",
     )
+    channels: int | None = Field(
+        None,
+        ge=1,
+        description="Channels of a series, which follow each other in a row; by default those that a header"
+        " names, and 1 without one",
+    )
     num_trials: int | None = Field(
         None, ge=1, description="Networks to train: 8 if it isn't said, or the whole of a grid"
     )

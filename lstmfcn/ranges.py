@@ -116,7 +116,11 @@ def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
 
 
 def read_layouts(
-    files: Sequence[InputFile], format: PredictionFormat, length: int, renderer: Renderer
+    files: Sequence[InputFile],
+    format: PredictionFormat,
+    num_values: int,
+    renderer: Renderer,
+    channels: int = 1,
 ) -> list[Layout | str]:
     """How each file is read, by its first line; or a sentence on what is wrong with its header."""
 
@@ -126,7 +130,7 @@ def read_layouts(
         except DataError:
             first_line, has_more = b"", False  # who reads the file says what is wrong with it
         try:
-            found = Layout.of(first_line, format, length, renderer, file.name)
+            found = Layout.of(first_line, format, num_values, renderer, file.name, channels)
             if found.header is not None and not has_more:
                 raise DataError(f"{file.name} holds a header and no series")
             return found

@@ -17,38 +17,46 @@ class Scaling(BaseModel):
     """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation.
 
     `series` takes mean and deviation from each series itself, as the paper's code does;
-    `training-set` takes one mean and one deviation over all values of the training set.
+    `training-set` takes one mean and one deviation over all values of the training set. Of several channels
+    each is scaled for itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: ScalingMethod = "series"
-    mean: float = 0.0
-    """Of the training set; unused by `series`."""
-    deviation: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    """Of the training set, of each of several channels; unused by `series`."""
+    deviation: float | tuple[float, ...] = 1.0
 
     @classmethod
-    def fitted(cls, method: ScalingMethod, series: NDArray[np.float32]) -> Self:
-        """The scaling for a training set."""
+    def fitted(cls, method: ScalingMethod, series: NDArray[np.float32], channels: int = 1) -> Self:
+        """The scaling for a training set: (cases, channels * timepoints)."""
         if method == "series":
             return cls()
-        return cls(
-            method=method,
-            mean=float(series.mean(dtype=np.float64)),
-            deviation=float(series.astype(np.float64).std()),
+        means, deviations = zip(
+            *(
+                (float(channel.mean(dtype=np.float64)), float(channel.astype(np.float64).std()))
+                for channel in np.split(series, channels, axis=1)
+            ),
+            strict=True,
         )
+        if channels == 1:
+            return cls(method=method, mean=means[0], deviation=deviations[0])
+        return cls(method=method, mean=means, deviation=deviations)
 
-    def __call__(self, series: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scaled copies of the series, each worked out from its own row alone: (cases, timepoints) both."""
-        values = series.astype(np.float64)
+    def __call__(self, series: NDArray[np.float32], channels: int = 1) -> NDArray[np.float32]:
+        """Scaled copies of the series, each worked out from its own row alone: (cases, channels * timepoints)
+        both.
+        """
+        values = series.astype(np.float64).reshape(len(series), channels, series.shape[1] // channels)
         if self.method == "training-set":
-            values -= self.mean
-            values /= self.deviation + _EPSILON
+            values -= np.reshape(self.mean, (-1, 1))
+            values /= np.reshape(self.deviation, (-1, 1)) + _EPSILON
             limits = np.finfo(np.float32)
             np.clip(values, limits.min, limits.max, out=values)
         else:
-            first = values[:, :1].copy()
+            first = values[..., :1].copy()
             values -= first  # z-norm ignores a shift; this one makes a constant series exactly 0
-            values -= values.mean(axis=1, keepdims=True)
-            values /= np.sqrt(np.square(values).mean(axis=1, keepdims=True)) + _EPSILON
-        return values.astype(np.float32)
+            values -= values.mean(axis=2, keepdims=True)
+            values /= np.sqrt(np.square(values).mean(axis=2, keepdims=True)) + _EPSILON
+        return values.astype(np.float32).reshape(series.shape)

@@ -55,6 +55,8 @@ class LabelledSeries:
     """(cases, timepoints)"""
     marks: NDArray[np.bool_] | None = None
     """With a header, whether each row has each label: (cases, labels)."""
+    channels: int | None = None
+    """That a header names."""
 
 
 def is_number(text: str) -> bool:
@@ -79,14 +81,14 @@ def has_header(data: bytes) -> bool:
     return header_cells(_first_line(data)) is not None
 
 
-def parse_plain(data: bytes, *, length: int) -> Matrix | None:
+def parse_plain(data: bytes, *, length: int, channels: int = 1) -> Matrix | None:
     """What parse_series returns, within milliseconds for a megabyte of plain numbers; None for all else,
     which parse_series takes long to read or to refuse.
     """
     if _first_line(data).count(b",") != length - 1:
         return None
     try:
-        header, data = _take_header(data, "", length, labelled=False)
+        header, data = _take_header(data, "", length, channels, labelled=False)
     except DataError:
         return None
     columns = length if header is None else header.num_columns
@@ -96,39 +98,47 @@ def parse_plain(data: bytes, *, length: int) -> Matrix | None:
     return parsed.series if header is None else header.series_of(parsed.series)
 
 
-def parse_series(data: bytes, *, source: str, length: int | None = None, first_row: int | None = 1) -> Matrix:
+def parse_series(
+    data: bytes, *, source: str, length: int | None = None, channels: int = 1, first_row: int | None = 1
+) -> Matrix:
     """Series without labels, as (cases, timepoints).
 
     `source` is what errors call the data. `length` is the number of values that every row must have;
-    None takes it from the first row. `first_row` is the row number of the first line, which is a header only
-    where it is 1; None when it is unknown because `data` begins somewhere in the middle of a file.
+    None takes it from the first row. `channels` is how many a header must name. `first_row` is the row number
+    of the first line, which is a header only where it is 1; None when it is unknown because `data` begins
+    somewhere in the middle of a file.
 
     Raises DataError with row and column, both counted from 1.
     """
     header = None
     if first_row == 1:
-        header, data = _take_header(data, source, length, labelled=False)
+        header, data = _take_header(data, source, length, channels, labelled=False)
     if header is None:
         return _parse(data, source, length, first_row, labelled=False).series
     return header.series_of(_parse_named(data, source, header, first_row=2))
 
 
 def parse_labelled(
-    data: bytes, *, source: str, length: int | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+    data: bytes,
+    *,
+    source: str,
+    length: int | None = None,
+    channels: int | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
 ) -> LabelledSeries:
     """Labels and series of a whole training or validation file, whose identifiers are left out; arguments and
-    errors as in parse_series.
+    errors as in parse_series, but for None a header may name any number of channels.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
     if data:
         identifiers = identifiers.located(header_cells(_first_line(data)), source)
-    header, data = _take_header(data, source, length, labelled=True, identifiers=identifiers)
+    header, data = _take_header(data, source, length, channels, labelled=True, identifiers=identifiers)
     data = identifiers.without(data)
     try:
         if header is None:
             return _parse(data, source, length, first_row=1, labelled=True)
         cells = _parse_named(data, source, header, first_row=2)
-        return LabelledSeries([], header.series_of(cells), header.marks_of(cells, source))
+        return LabelledSeries([], header.series_of(cells), header.marks_of(cells, source), header.channels)
     except DataError as error:
         raise DataError(identifiers.with_the_files_columns(str(error))) from None
 
@@ -137,6 +147,7 @@ def _take_header(
     data: bytes,
     source: str,
     length: int | None,
+    channels: int | None,
     *,
     labelled: bool,
     identifiers: Identifiers = NO_IDENTIFIERS,
@@ -147,7 +158,7 @@ def _take_header(
     if cells is None:
         return None, data
     places = {position - 1 for position in identifiers.positions}
-    header = Header.of(cells, source, length, labelled=labelled, identifiers=places)
+    header = Header.of(cells, source, length, labelled=labelled, identifiers=places, channels=channels)
     if len(line) == len(data):
         raise DataError(f"{source} holds a header and no series")
     return header, data[len(line) :]

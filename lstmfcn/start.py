@@ -52,7 +52,13 @@ class Start:
         """
         known = self.checkpoint
         return read_further(
-            path, known.classes, known.length, known.task, identifiers, new_classes=new_classes
+            path,
+            known.classes,
+            known.length,
+            known.task,
+            identifiers,
+            known.channels,
+            new_classes=new_classes,
         )
 
     def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
@@ -73,10 +79,16 @@ class Start:
                 _refuse(name, own, str(domain.described()))
         return space.completed(self._network)
 
-    def refuse_other(self, *, scaling: ScalingMethod | None, task: TaskName | None) -> None:
+    def refuse_other(
+        self, *, scaling: ScalingMethod | None, task: TaskName | None, channels: int | None = None
+    ) -> None:
         """Raise HyperparameterError when something else than the checkpoint's is given."""
-        scales, does = self.checkpoint.scaling.method, self.checkpoint.task
-        for name, own, given in (("scaling", scales, scaling), ("task", does, task)):
+        known = self.checkpoint
+        for name, own, given in (
+            ("scaling", known.scaling.method, scaling),
+            ("task", known.task, task),
+            ("channels", known.channels, channels),
+        ):
             if given not in (None, own):
                 raise HyperparameterError(
                     f"{name} is {own} in the checkpoint that training starts from, got {given}"

@@ -48,11 +48,12 @@ together with that."""
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
 
-    def __init__(self, settings: Settings, keys: ApiKeys, length: int) -> None:
-        """`length` of the series that every checkpoint is to take."""
+    def __init__(self, settings: Settings, keys: ApiKeys, length: int, channels: int = 1) -> None:
+        """`length` and `channels` of the series that every checkpoint is to take."""
         cluster.set_up_worker()
         self._observer = Observer()
-        self._settings, self._keys, self._length = settings, keys, length
+        self._settings, self._keys = settings, keys
+        self._length, self._channels = length, channels
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
@@ -93,6 +94,11 @@ class Endpoint:
             raise CheckpointError(
                 f"{path} expects series of length {checkpoint.length};"
                 f" the endpoint serves length {self._length}"
+            )
+        if checkpoint.channels != self._channels:
+            raise CheckpointError(
+                f"{path} expects series of {checkpoint.channels} channel{'s' * (checkpoint.channels != 1)};"
+                f" the endpoint serves {self._channels}"
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
         predictor = Predictor(checkpoint, device, precision)
@@ -189,10 +195,11 @@ class Endpoint:
         return lines, len(series)
 
     async def _parse(self, body: bytes) -> Matrix:
-        series = parse_plain(body, length=self._length) if len(body) <= _BYTES_ON_LOOP else None
+        expected = {"length": self._channels * self._length, "channels": self._channels}
+        series = parse_plain(body, **expected) if len(body) <= _BYTES_ON_LOOP else None
         if series is None:
             try:
-                series = await asyncio.to_thread(parse_series, body, source="body", length=self._length)
+                series = await asyncio.to_thread(partial(parse_series, body, source="body", **expected))
             except DataError as error:
                 raise RequestError(400, str(error)) from None
         most = self._settings.max_rows
@@ -235,4 +242,6 @@ def application(settings: Settings, keys: ApiKeys, checkpoint: AnyCheckpoint) ->
         logging_config={"enable_access_log": False},  # the endpoint writes its own
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
-    return deployment.bind(settings.model_copy(update={"checkpoint": path}), keys, checkpoint.length)
+    return deployment.bind(
+        settings.model_copy(update={"checkpoint": path}), keys, checkpoint.length, checkpoint.channels
+    )

@@ -17,7 +17,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 from lstmfcn.training import fit
-from tests.samples import TINY, make_dataset, make_labels
+from tests.samples import TINY, make_channels, make_dataset, make_labels
 from tests.servers import free_port, wait_for_port
 
 # One thread: with several, tests crawl on a machine whose cores are busy.
@@ -100,6 +100,14 @@ def trained_labels() -> Checkpoint:
     """A network that tells the labels of make_labels."""
     hyperparameters = TINY.model_copy(update={"epochs": 60, "dropout": 0.2, "hidden_size": 8})
     epochs = fit(make_labels(100), hyperparameters=hyperparameters)
+    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+
+
+@pytest.fixture(scope="session")
+def trained_channels() -> Checkpoint:
+    """A network that tells the two classes of make_channels apart."""
+    hyperparameters = TINY.model_copy(update={"epochs": 60, "squeeze_excite": 1})
+    epochs = fit(make_channels(40), hyperparameters=hyperparameters, scaling="training-set")
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,6 +47,14 @@ def make_labels(num_cases: int, seed: int = 0) -> Dataset:
     return Dataset(series.astype(np.float32), targets, ClassLabels(["y_1", "y_2"]), "multilabel", True)
 
 
+def make_channels(num_cases: int, seed: int = 0) -> Dataset:
+    """Series of three channels, whose second one is that of make_dataset, between noises of other sizes."""
+    dataset = make_dataset(num_cases, seed)
+    random = np.random.default_rng(seed + 1)
+    before, after = (random.normal(0, size, dataset.series.shape).astype(np.float32) for size in (100, 0.01))
+    return replace(dataset, series=np.hstack([before, dataset.series, after]), channels=3)
+
+
 def marks_of(dataset: Dataset) -> Marks:
     """The y columns of a file with a header."""
     match dataset.task:
@@ -58,7 +67,9 @@ def marks_of(dataset: Dataset) -> Marks:
 
 def write_named_csv(path: Path, dataset: Dataset, *, labelled: bool, seed: int | None = None) -> Path:
     """With a header; its columns shuffled by a seed."""
-    columns = {f"x_{step}": values for step, values in enumerate(dataset.series.T, 1)}
+    steps = [(c, n) for c in range(1, dataset.channels + 1) for n in range(1, dataset.length + 1)]
+    names = [f"x{'' if dataset.channels == 1 else channel}_{step}" for channel, step in steps]
+    columns = dict(zip(names, dataset.series.T, strict=True))
     if labelled:
         columns = {f"y_{n}": marks for n, marks in enumerate(marks_of(dataset).T, 1)} | columns
     names = list(columns)

@@ -31,7 +31,7 @@ from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.trials import Trials
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
-from tests.samples import TINY, make_dataset, make_labels, write_csv, write_named_csv
+from tests.samples import TINY, make_channels, make_dataset, make_labels, write_csv, write_named_csv
 from tests.test_jobs import status_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -303,3 +303,16 @@ def test_labels_of_a_file_with_a_header_are_tuned_and_reported(tmp_path: Path) -
     assert isinstance(best, Ensemble)
     assert best.task == "multilabel"
     assert '<th scope="row" title="not y_2">' in (tmp_path / "sweep" / "report.html").read_text()
+
+
+def test_series_of_several_channels_are_tuned(tmp_path: Path) -> None:
+    training = write_csv(tmp_path / "train.csv", make_channels(20), labelled=True)
+    (tmp_path / "space.yaml").write_text(json.dumps({**TINY.model_dump(), "squeeze_excite": 1, "epochs": 2}))
+    flags = ("--training", training, "--channels", 3, "--search-space", tmp_path / "space.yaml")
+
+    assert status_of(tune, *flags, "--output", tmp_path / "sweep", "--num-trials", 2, "--ensemble", 2) == 0
+
+    best = load_checkpoint(tmp_path / "sweep" / "best")
+    assert isinstance(best, Ensemble)
+    assert (best.channels, best.length, best.num_values) == (3, 12, 36)
+    assert Record.read(tmp_path / "sweep").plan.channels == 3
