@@ -48,7 +48,9 @@ def evaluate(
         storage.check_output(output, "evaluation.json", overwrite=overwrite)
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)
-    labelled = read_labelled(data, predictor.classes, predictor.length, predictor.task, identifiers)
+    labelled = read_labelled(
+        data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
+    )
     scores = evaluation.evaluate(predictor, labelled)
     if output is not None:
         scores.save(output)

@@ -43,7 +43,9 @@ def explain(
     storage.check_output(output, _TABLE, overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
-    series = parse_series(storage.read_bytes(data), source=str(data), length=network.length)
+    series = parse_series(
+        storage.read_bytes(data), source=str(data), length=network.length, treatment=network.treatment
+    )
     if max(numbers) > len(series):
         raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
     chosen = series[[number - 1 for number in numbers]]

@@ -26,6 +26,7 @@ from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName, num_outputs
+from lstmfcn.treatment import UNTREATED, Treatment
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -51,6 +52,7 @@ class _Document(BaseModel):
     metrics: dict[str, float]
     temperature: float = Field(1.0, gt=0)
     task: TaskName = "multiclass"
+    treatment: Treatment = UNTREATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Checkpoint:
     temperature: float = 1.0
     """By which logits are divided before they become probabilities."""
     task: TaskName = "multiclass"
+    treatment: Treatment = UNTREATED
+    """Of missing values and lengths, in training and so in prediction."""
 
     def build_model(self) -> LSTMFCN:
         """The network with these weights, on the CPU, in evaluation mode."""
@@ -85,6 +89,7 @@ class Checkpoint:
             self.scaling.model_dump_json(),
             str(self.temperature),
             self.task,
+            self.treatment.model_dump_json(),
         ]
         content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
         content.update("\n".join(described).encode())
@@ -113,6 +118,7 @@ class Checkpoint:
             metrics=dict(self.metrics),
             temperature=self.temperature,
             task=self.task,
+            treatment=self.treatment,
         )
         storage.write_bytes(directory / name, content)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
@@ -138,6 +144,7 @@ class Checkpoint:
             weights,
             document.temperature,
             document.task,
+            document.treatment,
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint

@@ -10,11 +10,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmfcn.cells import is_number
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
-from lstmfcn.series import LabelledSeries, Matrix, is_number, parse_labelled
+from lstmfcn.series import LabelledSeries, Matrix, parse_labelled
 from lstmfcn.storage import Location, csv_files, read_bytes
 from lstmfcn.tasks import TaskName, num_outputs
+from lstmfcn.treatment import UNTREATED, Treatment
 
 
 class ClassLabels:
@@ -72,7 +74,7 @@ class Dataset:
     """Labelled series, ready to train on."""
 
     series: Matrix
-    """(cases, timepoints), as read: not scaled."""
+    """(cases, timepoints), as read: not scaled. A padded series ends with NaN, until it is scaled."""
     targets: NDArray[np.int64]
     """(cases,): the position of each series' class in `classes`. If the task is multilabel, (cases, labels):
     1 for each label that a series has, else 0.
@@ -81,6 +83,8 @@ class Dataset:
     task: TaskName = "multiclass"
     has_header: bool = False
     """Whether it was read from files with a header."""
+    treatment: Treatment = UNTREATED
+    """Of missing values and lengths, as it was read."""
 
     def __len__(self) -> int:
         return len(self.series)
@@ -88,6 +92,7 @@ class Dataset:
     def __str__(self) -> str:
         classes = f"{len(self.classes)} {'labels' if self.task == 'multilabel' else 'classes'}"
         read = f"task {self.task}, {'with' if self.has_header else 'without'} a header"
+        read += "" if self.treatment == UNTREATED else f", {self.treatment}"
         return f"{len(self):,} series of length {self.length} in {classes} ({read})"
 
     @property
@@ -124,20 +129,24 @@ class Dataset:
 
 
 def read_training(
-    path: Location, task: TaskName | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+    path: Location,
+    task: TaskName | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = UNTREATED,
 ) -> Dataset:
     """The training channel. The task, if it isn't given, is binary for a single label column of a header, and
-    multiclass for all else. Identifiers are left out.
+    multiclass for all else. Identifiers are left out. Where lengths may differ, the longest series has the
+    network's.
 
     Raises DataError, also when it holds a single class or not what the task takes.
     """
-    files = _read_channel(path, None, identifiers)
+    files = _read_channel(path, None, identifiers, treatment)
     marks = files[0][1].marks
     if marks is None:
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
-    return _to_train_on(_dataset(files, classes, task, identifiers), path)
+    return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
 
 
 def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
@@ -154,9 +163,11 @@ def read_labelled(
     length: int,
     task: TaskName = "multiclass",
     identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = UNTREATED,
 ) -> Dataset:
-    """A channel for a network that knows its classes, length and task already. Raises DataError."""
-    return _dataset(_read_channel(path, length, identifiers), classes, task, identifiers)
+    """A channel for a network that knows its classes, length, task and treatment. Raises DataError."""
+    files = _read_channel(path, length, identifiers, treatment)
+    return _dataset(files, classes, task, identifiers, treatment)
 
 
 def _classes_of_names(
@@ -179,13 +190,14 @@ def read_further(
     length: int,
     task: TaskName,
     identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = UNTREATED,
     *,
     new_classes: bool,
 ) -> Dataset:
-    """The training channel for a network that knows classes, a length and a task already, to which it adds
-    classes or not. Raises DataError.
+    """The training channel for a network that knows classes, a length, a task and a treatment already, to
+    which it adds classes or not. Raises DataError.
     """
-    files = _read_channel(path, length, identifiers)
+    files = _read_channel(path, length, identifiers, treatment)
     marks = files[0][1].marks
     columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])
     if task == "binary":
@@ -206,7 +218,8 @@ def read_further(
             f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
             " --new-classes adds it"
         )
-    return _to_train_on(_dataset(files, known if unknown else classes, task, identifiers), path)
+    classes = known if unknown else classes
+    return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
 
 
 def _classes_of_columns(
@@ -232,22 +245,35 @@ def _names_of_columns(num_columns: int) -> list[str]:
 
 
 def _read_channel(
-    path: Location, length: int | None, identifiers: Identifiers
+    path: Location, length: int | None, identifiers: Identifiers, treatment: Treatment
 ) -> list[tuple[str, LabelledSeries]]:
     files: list[tuple[str, LabelledSeries]] = []
     for file in csv_files(path):
-        labelled = parse_labelled(read_bytes(file), source=str(file), length=length, identifiers=identifiers)
-        length = labelled.series.shape[1]
+        labelled = parse_labelled(
+            read_bytes(file), source=str(file), length=length, identifiers=identifiers, treatment=treatment
+        )
+        if not treatment.takes_any_length:
+            length = labelled.series.shape[1]
         files.append((str(file), labelled))
         first_file, first = files[0]
         if (labelled.marks is None) != (first.marks is None):
             has = "no header" if labelled.marks is None else "a header"
             raise DataError(f"{file} has {has}, unlike {first_file}; files of one channel are alike in that")
+    if length is None:
+        length = max(labelled.series.shape[1] for _, labelled in files)
+        files = [
+            (source, replace(labelled, series=treatment.resized(labelled.series, length)))
+            for source, labelled in files
+        ]
     return files
 
 
 def _dataset(
-    files: list[tuple[str, LabelledSeries]], classes: ClassLabels, task: TaskName, identifiers: Identifiers
+    files: list[tuple[str, LabelledSeries]],
+    classes: ClassLabels,
+    task: TaskName,
+    identifiers: Identifiers,
+    treatment: Treatment,
 ) -> Dataset:
     try:
         targets = [_targets(file, source, classes, task) for source, file in files]
@@ -259,6 +285,7 @@ def _dataset(
         classes,
         task,
         has_header=files[0][1].marks is not None,
+        treatment=treatment,
     )
 
 

@@ -18,6 +18,7 @@ class Scaling(BaseModel):
 
     `series` takes mean and deviation from each series itself, as the paper's code does;
     `training-set` takes one mean and one deviation over all values of the training set.
+    The NaN that a padded series ends with are no values; they become zeros.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,14 +33,25 @@ class Scaling(BaseModel):
         """The scaling for a training set."""
         if method == "series":
             return cls()
+        values = series[~np.isnan(series)]
         return cls(
             method=method,
-            mean=float(series.mean(dtype=np.float64)),
-            deviation=float(series.astype(np.float64).std()),
+            mean=float(values.mean(dtype=np.float64)),
+            deviation=float(values.astype(np.float64).std()),
         )
 
     def __call__(self, series: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scaled copies of the series, each worked out from its own row alone: (cases, timepoints) both."""
+        if not np.isnan(series[:, -1]).any():
+            return self._scaled(series)
+        scaled = np.zeros_like(series)
+        lengths = np.count_nonzero(~np.isnan(series), axis=1)
+        for length in np.unique(lengths):
+            rows = lengths == length
+            scaled[rows, :length] = self._scaled(series[rows, :length])
+        return scaled
+
+    def _scaled(self, series: NDArray[np.float32]) -> NDArray[np.float32]:
         values = series.astype(np.float64)
         if self.method == "training-set":
             values -= self.mean

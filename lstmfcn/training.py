@@ -179,6 +179,7 @@ class Trainer:
                 metrics,
                 _on_cpu(self._model.state_dict()),
                 task=train.task,
+                treatment=train.treatment,
             )
         return Epoch(self.number, metrics, seconds, checkpoint)
 

@@ -112,7 +112,7 @@ def transform(
         if journal is not None and not resume:
             journal.begin({**plan, "range_bytes": range_bytes})
     renderer = Renderer(checkpoint.task, checkpoint.classes)
-    layouts = read_layouts(files, options.format, checkpoint.length, renderer)
+    layouts = read_layouts(files, options.format, checkpoint.length, renderer, checkpoint.treatment)
     task = Task(files, ranges, checkpoint.length, layouts, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, leave_out=outcomes.done_ranges())

@@ -54,6 +54,7 @@ class Model:
             "task": one.task,
             "classes": list(one.classes.names),
             "length": one.length,
+            "treatment": one.treatment.model_dump(),
             "hyperparameters": hyperparameters,
             "precision": self.predictor.precision,
             "checkpoint": self._digest,
