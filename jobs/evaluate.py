@@ -50,7 +50,7 @@ def evaluate(
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)
     labelled = read_labelled(
-        data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.channels
+        data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
     )
     scores = evaluation.evaluate(predictor, labelled)
     if output is not None:

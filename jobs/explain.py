@@ -44,7 +44,7 @@ def explain(
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
     series = parse_series(
-        storage.read_bytes(data), source=str(data), length=network.num_values, channels=network.channels
+        storage.read_bytes(data), source=str(data), length=network.num_values, treatment=network.treatment
     )
     if max(numbers) > len(series):
         raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")

@@ -16,6 +16,7 @@ from lstmfcn.start import Start
 from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_run import RESULT_NAMES, TrainingRecord, TrainingRun
+from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 
 
 def train(
@@ -34,6 +35,8 @@ def train(
     class_weight: ClassWeight = "none",
     calibrate: bool = False,
     scaling: ScalingMethod | None = None,
+    missing: MissingTreatment | None = None,
+    length: LengthTreatment | None = None,
     patience: Count | None = None,
     seed: Seed = 0,
     num_gpus: int | None = None,
@@ -77,6 +80,11 @@ def train(
         calibrate: Scale the probabilities to fit the validation data; labels stay the same.
         scaling: Normalise each series by itself (series, the default), or all by the mean and deviation of
             the training set.
+        missing: Refuse missing values (refuse, the default), or interpolate them linearly. Predictions then
+            treat them alike.
+        length: Series have one length (equal, the default); or shorter ones than the longest are padded with
+            zeros once they are normalised (pad), or all are interpolated onto its length (resample).
+            Predictions then treat them alike.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.
         num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default.
@@ -96,9 +104,10 @@ def train(
     identifiers = Identifiers.parse(id_columns)
     start = None if checkpoint is None else Start.load(checkpoint)
     if start is None:
-        train_set = read_training(training, task, identifiers, channels)
+        treatment = Treatment(missing=missing or "refuse", length=length or "equal", channels=channels)
+        train_set = read_training(training, task, identifiers, treatment)
     else:
-        start.refuse_other(scaling=scaling, task=task, channels=channels)
+        start.refuse_other(scaling=scaling, task=task, channels=channels, missing=missing, length=length)
         train_set = start.read_training(training, identifiers, new_classes=new_classes)
     valid_set = None
     if validation is not None:
@@ -108,7 +117,7 @@ def train(
             train_set.length,
             train_set.task,
             identifiers,
-            train_set.channels,
+            train_set.treatment,
         )
     data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
     trainer = Trainer(

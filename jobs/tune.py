@@ -99,11 +99,16 @@ def tune(
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     identifiers = Identifiers.parse(id_columns)
     if start is None:
-        train_set = read_training(training, plan.task, identifiers, plan.channels)
+        train_set = read_training(training, plan.task, identifiers, plan.treatment)
     else:
         given = plan.model_fields_set
-        scaling = plan.scaling if "scaling" in given else None
-        start.refuse_other(scaling=scaling, task=plan.task, channels=plan.channels)
+        start.refuse_other(
+            scaling=plan.scaling if "scaling" in given else None,
+            task=plan.task,
+            channels=plan.channels,
+            missing=plan.missing if "missing" in given else None,
+            length=plan.length if "length" in given else None,
+        )
         train_set = start.read_training(training, identifiers, new_classes=new_classes)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
@@ -114,7 +119,7 @@ def tune(
             train_set.length,
             train_set.task,
             identifiers,
-            train_set.channels,
+            train_set.treatment,
         )
     most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)

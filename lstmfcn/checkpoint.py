@@ -27,6 +27,7 @@ from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName, num_outputs
+from lstmfcn.treatment import UNTREATED, Treatment
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -52,7 +53,7 @@ class _Document(BaseModel):
     metrics: dict[str, float]
     temperature: float = Field(1.0, gt=0)
     task: TaskName = "multiclass"
-    channels: int = Field(1, ge=1)
+    treatment: Treatment = UNTREATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,13 @@ class Checkpoint:
     temperature: float = 1.0
     """By which logits are divided before they become probabilities."""
     task: TaskName = "multiclass"
-    channels: int = 1
+    treatment: Treatment = UNTREATED
+    """Of the values in a row, in training and so in prediction."""
+
+    @property
+    def channels(self) -> int:
+        """Of a series."""
+        return self.treatment.channels or 1
 
     @property
     def num_values(self) -> int:
@@ -99,7 +106,7 @@ class Checkpoint:
             self.scaling.model_dump_json(),
             str(self.temperature),
             self.task,
-            *([f"{self.channels} channels"] if self.channels > 1 else []),
+            *([] if self.treatment == UNTREATED else [self.treatment.model_dump_json()]),
         ]
         content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
         content.update("\n".join(described).encode())
@@ -130,7 +137,7 @@ class Checkpoint:
             metrics=dict(self.metrics),
             temperature=self.temperature,
             task=self.task,
-            channels=self.channels,
+            treatment=self.treatment,
         )
         storage.write_bytes(directory / name, content)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
@@ -156,7 +163,7 @@ class Checkpoint:
             weights,
             document.temperature,
             document.task,
-            document.channels,
+            document.treatment,
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint

@@ -19,6 +19,7 @@ from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import DataError
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
+from lstmfcn.treatment import Treatment
 
 
 class _Document(BaseModel):
@@ -61,6 +62,11 @@ class Ensemble:
     def task(self) -> TaskName:
         """Of all members."""
         return self.members[0].task
+
+    @property
+    def treatment(self) -> Treatment:
+        """Of missing values and lengths, the same for all members."""
+        return self.members[0].treatment
 
     def digest(self) -> str:
         """The same for ensembles that predict the same."""

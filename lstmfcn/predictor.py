@@ -46,6 +46,7 @@ class Predictor:
         self.num_values = checkpoint.num_values
         """In a row: of all channels of a series."""
         self.task = checkpoint.task
+        self.treatment = checkpoint.treatment
         device = torch.device(device)
         self.precision = supported_precision(precision, device)
         """What the convolutions compute in: never auto."""
@@ -71,7 +72,9 @@ class Predictor:
         return max(member.fills_up_to for member in self._members)
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
-        """Series as read, (cases, num_values), to the probability of each class: (cases, classes)."""
+        """Series as read, (cases, num_values), to the probability of each class: (cases, classes). What is
+        padded ends with NaN.
+        """
         if len(series) == 0:
             return np.empty((0, len(self.classes)), np.float32)
         parts = [member.probabilities(series) for member in self._members]
@@ -123,7 +126,7 @@ class Predictor:
         """CSV of series without labels to CSV of predictions: a label for each or, with a header, what is
         usual then. Raises DataError.
         """
-        series = parse_series(data, source=source, length=self.num_values, channels=self.channels)
+        series = parse_series(data, source=source, length=self.num_values, treatment=self.treatment)
         return self.answer(self.probabilities(series), with_header=has_header(data))
 
 

@@ -13,6 +13,7 @@ from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix, parse_sound_rows
 from lstmfcn.storage import Location, StoredFile
+from lstmfcn.treatment import UNTREATED, Treatment
 
 _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
@@ -120,7 +121,7 @@ def read_layouts(
     format: PredictionFormat,
     num_values: int,
     renderer: Renderer,
-    channels: int = 1,
+    treatment: Treatment = UNTREATED,
 ) -> list[Layout | str]:
     """How each file is read, by its first line; or a sentence on what is wrong with its header."""
 
@@ -130,7 +131,7 @@ def read_layouts(
         except DataError:
             first_line, has_more = b"", False  # who reads the file says what is wrong with it
         try:
-            found = Layout.of(first_line, format, num_values, renderer, file.name, channels)
+            found = Layout.of(first_line, format, num_values, renderer, file.name, treatment)
             if found.header is not None and not has_more:
                 raise DataError(f"{file.name} holds a header and no series")
             return found
@@ -169,7 +170,13 @@ def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Ite
         if not block:
             continue
         lines, identifiers = layout.format.take_identifiers(block, begins_file=begins_file)
-        series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file, header=layout.header)
+        series, faults = parse_sound_rows(
+            lines,
+            length=length,
+            begins_file=begins_file,
+            header=layout.header,
+            treatment=layout.treatment,
+        )
         if faults and lines is not block:
             originals = block.split(b"\n")
             faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]

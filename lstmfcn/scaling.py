@@ -18,7 +18,7 @@ class Scaling(BaseModel):
 
     `series` takes mean and deviation from each series itself, as the paper's code does;
     `training-set` takes one mean and one deviation over all values of the training set. Of several channels
-    each is scaled for itself.
+    each is scaled for itself. The NaN that a padded channel ends with are no values; they become zeros.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,11 +34,7 @@ class Scaling(BaseModel):
         if method == "series":
             return cls()
         means, deviations = zip(
-            *(
-                (float(channel.mean(dtype=np.float64)), float(channel.astype(np.float64).std()))
-                for channel in np.split(series, channels, axis=1)
-            ),
-            strict=True,
+            *(_mean_and_deviation(channel) for channel in np.split(series, channels, axis=1)), strict=True
         )
         if channels == 1:
             return cls(method=method, mean=means[0], deviation=deviations[0])
@@ -49,14 +45,31 @@ class Scaling(BaseModel):
         both.
         """
         values = series.astype(np.float64).reshape(len(series), channels, series.shape[1] // channels)
+        is_padding = np.isnan(values)
         if self.method == "training-set":
             values -= np.reshape(self.mean, (-1, 1))
             values /= np.reshape(self.deviation, (-1, 1)) + _EPSILON
             limits = np.finfo(np.float32)
             np.clip(values, limits.min, limits.max, out=values)
+        elif not is_padding[..., -1].any():
+            values = _normalised(values)
         else:
-            first = values[..., :1].copy()
-            values -= first  # z-norm ignores a shift; this one makes a constant series exactly 0
-            values -= values.mean(axis=2, keepdims=True)
-            values /= np.sqrt(np.square(values).mean(axis=2, keepdims=True)) + _EPSILON
+            lengths = np.count_nonzero(~is_padding, axis=2)
+            for length in np.unique(lengths):
+                alike = lengths == length
+                values[alike, :length] = _normalised(values[alike, :length])
+        values[is_padding] = 0.0
         return values.astype(np.float32).reshape(series.shape)
+
+
+def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
+    values = series[~np.isnan(series)]
+    return float(values.mean(dtype=np.float64)), float(values.astype(np.float64).std())
+
+
+def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., timepoints) both."""
+    values = values - values[..., :1]  # which makes a constant series exactly 0
+    values -= values.mean(axis=-1, keepdims=True)
+    values /= np.sqrt(np.square(values).mean(axis=-1, keepdims=True)) + _EPSILON
+    return values

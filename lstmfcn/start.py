@@ -19,6 +19,7 @@ from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
+from lstmfcn.treatment import LengthTreatment, MissingTreatment
 
 CHOSEN = ("lr", "batch_size", "epochs")
 """Hyperparameters that a training chooses for itself, as in the reference product; the others are the
@@ -57,7 +58,7 @@ class Start:
             known.length,
             known.task,
             identifiers,
-            known.channels,
+            known.treatment,
             new_classes=new_classes,
         )
 
@@ -80,15 +81,23 @@ class Start:
         return space.completed(self._network)
 
     def refuse_other(
-        self, *, scaling: ScalingMethod | None, task: TaskName | None, channels: int | None = None
+        self,
+        *,
+        scaling: ScalingMethod | None,
+        task: TaskName | None,
+        channels: int | None = None,
+        missing: MissingTreatment | None = None,
+        length: LengthTreatment | None = None,
     ) -> None:
         """Raise HyperparameterError when something else than the checkpoint's is given."""
-        known = self.checkpoint
-        for name, own, given in (
-            ("scaling", known.scaling.method, scaling),
-            ("task", known.task, task),
-            ("channels", known.channels, channels),
-        ):
+        own_and_given = {
+            "scaling": (self.checkpoint.scaling.method, scaling),
+            "task": (self.checkpoint.task, task),
+            "channels": (self.checkpoint.channels, channels),
+            "missing": (self.checkpoint.treatment.missing, missing),
+            "length": (self.checkpoint.treatment.length, length),
+        }
+        for name, (own, given) in own_and_given.items():
             if given not in (None, own):
                 raise HyperparameterError(
                     f"{name} is {own} in the checkpoint that training starts from, got {given}"

@@ -183,7 +183,7 @@ class Trainer:
                 metrics,
                 _on_cpu(self._model.state_dict()),
                 task=train.task,
-                channels=train.channels,
+                treatment=train.treatment,
             )
         return Epoch(self.number, metrics, seconds, checkpoint)
 

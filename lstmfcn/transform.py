@@ -113,7 +113,7 @@ def transform(
             journal.begin({**plan, "range_bytes": range_bytes})
     renderer = Renderer(checkpoint.task, checkpoint.classes)
     num_values = checkpoint.num_values
-    layouts = read_layouts(files, options.format, num_values, renderer, checkpoint.channels)
+    layouts = read_layouts(files, options.format, num_values, renderer, checkpoint.treatment)
     task = Task(files, ranges, num_values, layouts, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, leave_out=outcomes.done_ranges())

@@ -25,6 +25,7 @@ from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix, has_header, parse_plain, parse_series
 from lstmfcn.storage import location
+from lstmfcn.treatment import Treatment
 from serve_app import contract
 from serve_app.access import ApiKeys
 from serve_app.batching import QueueFullError
@@ -185,7 +186,7 @@ class Endpoint:
     async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...] | None) -> tuple[bytes, int]:
         model = self._model  # the same to the end, whatever is loaded meanwhile
         assert model is not None
-        series = await self._parse(body)
+        series = await self._parse(body, model.predictor.treatment)
         try:
             probabilities = await model.batcher.probabilities(series)
         except QueueFullError:
@@ -194,19 +195,27 @@ class Endpoint:
         lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
         return lines, len(series)
 
-    async def _parse(self, body: bytes) -> Matrix:
-        expected = {"length": self._channels * self._length, "channels": self._channels}
-        series = parse_plain(body, **expected) if len(body) <= _BYTES_ON_LOOP else None
+    async def _parse(self, body: bytes, treatment: Treatment) -> Matrix:
+        num_values = self._channels * self._length
+        series = None
+        if len(body) <= _BYTES_ON_LOOP:
+            series = parse_plain(body, length=num_values, channels=self._channels)
         if series is None:
+            # Before they are parsed, since a treatment may make short ones as long as the network's.
+            self._refuse_too_many(body.count(b"\n") - has_header(body))
+            parse = partial(parse_series, source="body", length=self._length, treatment=treatment)
             try:
-                series = await asyncio.to_thread(partial(parse_series, body, source="body", **expected))
+                series = await asyncio.to_thread(parse, body)
             except DataError as error:
                 raise RequestError(400, str(error)) from None
-        most = self._settings.max_rows
-        if len(series) > most:
-            sentence = f"the body has {len(series)} rows, more than {most}; use jobs.transform"
-            raise RequestError(413, sentence)
+        self._refuse_too_many(len(series))
         return series
+
+    def _refuse_too_many(self, num_rows: int) -> None:
+        most = self._settings.max_rows
+        if num_rows > most:
+            sentence = f"the body has {num_rows} rows, more than {most}; use jobs.transform"
+            raise RequestError(413, sentence)
 
 
 def build_app(settings: Settings) -> serve.Application:

@@ -55,6 +55,7 @@ class Model:
             "classes": list(one.classes.names),
             "length": one.length,
             "channels": one.channels,
+            "treatment": one.treatment.model_dump(include={"missing", "length"}),
             "hyperparameters": hyperparameters,
             "precision": self.predictor.precision,
             "checkpoint": self._digest,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.treatment import Treatment
 
 TINY = Hyperparameters(
     hidden_size=3,
@@ -52,7 +53,9 @@ def make_channels(num_cases: int, seed: int = 0) -> Dataset:
     dataset = make_dataset(num_cases, seed)
     random = np.random.default_rng(seed + 1)
     before, after = (random.normal(0, size, dataset.series.shape).astype(np.float32) for size in (100, 0.01))
-    return replace(dataset, series=np.hstack([before, dataset.series, after]), channels=3)
+    return replace(
+        dataset, series=np.hstack([before, dataset.series, after]), treatment=Treatment(channels=3)
+    )
 
 
 def marks_of(dataset: Dataset) -> Marks:

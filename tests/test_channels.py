@@ -19,6 +19,7 @@ from jobs.tune import tune
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.record import Record
+from lstmfcn.treatment import Treatment
 from tests.samples import LENGTH, make_channels, write_csv, write_named_csv
 from tests.test_jobs import SMALL, refused, status_of
 
@@ -33,7 +34,12 @@ def motions() -> tuple[Dataset, Dataset]:
 
     def dataset(values: NDArray[np.float64], names: NDArray[np.str_]) -> Dataset:
         targets = classes.positions(names.tolist(), "BasicMotions")
-        return Dataset(values.astype(np.float32).reshape(len(values), -1), targets, classes, channels=6)
+        return Dataset(
+            values.astype(np.float32).reshape(len(values), -1),
+            targets,
+            classes,
+            treatment=Treatment(channels=6),
+        )
 
     return dataset(series, labels), dataset(unseen, unseen_labels)
 
@@ -144,7 +150,7 @@ def test_a_training_goes_on_with_the_same_channels_only(
 def test_the_same_values_in_other_channels_are_other_data() -> None:
     dataset = make_channels(4)
     flat = Dataset(dataset.series, dataset.targets, dataset.classes)
-    halves = Dataset(dataset.series, dataset.targets, dataset.classes, channels=2)
+    halves = Dataset(dataset.series, dataset.targets, dataset.classes, treatment=Treatment(channels=2))
 
     assert len({Record.digest(one) for one in (dataset, flat, halves)}) == 3
 

@@ -13,6 +13,7 @@ from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import Scaling
+from lstmfcn.treatment import UNTREATED, Treatment
 from tests.samples import LENGTH
 
 
@@ -55,13 +56,14 @@ def test_a_checkpoint_keeps_its_task(trained_labels: Checkpoint, tmp_path: Path)
     assert replace(trained_labels, task="multiclass").digest() != trained_labels.digest()
 
 
-def test_a_checkpoint_of_before_there_were_channels_is_one_for_a_single_channel(folder: Path) -> None:
+def test_a_checkpoint_of_before_there_were_treatments_is_one_for_a_single_sound_channel(folder: Path) -> None:
     document = json.loads((folder / "checkpoint.json").read_text())
-    del document["channels"], document["hyperparameters"]["squeeze_excite"]
+    del document["treatment"], document["hyperparameters"]["squeeze_excite"]
     (folder / "checkpoint.json").write_text(json.dumps(document))
 
     loaded = Checkpoint.load(folder)
 
+    assert loaded.treatment == UNTREATED
     assert (loaded.channels, loaded.hyperparameters.squeeze_excite) == (1, 0)
 
 
@@ -73,7 +75,7 @@ def test_the_digest_of_what_could_be_before_there_were_channels_is_as_it_was() -
     content.update("\n".join([network, "a", "b", Scaling().model_dump_json(), "1.0", "multiclass"]).encode())
 
     assert one.digest() == content.hexdigest()
-    assert replace(one, channels=2).digest() != one.digest()
+    assert replace(one, treatment=Treatment(channels=2)).digest() != one.digest()
     squeezing = hyperparameters.model_copy(update={"squeeze_excite": 1})
     assert replace(one, hyperparameters=squeezing).digest() != one.digest()
 
@@ -92,7 +94,7 @@ def test_weights_of_another_number_of_channels_are_refused(
     trained_channels: Checkpoint, tmp_path: Path
 ) -> None:
     trained_channels.save(tmp_path)
-    edit(tmp_path, channels=2)
+    edit(tmp_path, treatment={"channels": 2})
 
     with pytest.raises(CheckpointError, match=r"the weights convolutional.layers.0.1.weight do not fit"):
         Checkpoint.load(tmp_path)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.series import has_header, parse_labelled, parse_plain, parse_series, parse_sound_rows
+from lstmfcn.treatment import Treatment
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n"])
 SPELLINGS = st.sampled_from(["{}_{}", "{}{}", " {}_{} ", "{}_0{}"])
@@ -84,12 +85,15 @@ def test_steps_are_found_by_the_numbers_of_channel_and_step(
 
     plain = parse_plain(data, length=length, channels=channels)
 
-    assert parse_series(data, source="f", length=length, channels=channels).tolist() == in_order
+    assert (
+        parse_series(data, source="f", length=length, treatment=Treatment(channels=channels)).tolist()
+        == in_order
+    )
     assert plain is None if quoting == csv.QUOTE_ALL else plain is not None and plain.tolist() == in_order
     with pytest.raises(
         DataError, match=rf"^f: row 1 is a header of {channels} channels? where 13 are expected"
     ):
-        parse_series(data, source="f", length=length, channels=13)
+        parse_series(data, source="f", length=length, treatment=Treatment(channels=13))
     assert parse_plain(data, length=length, channels=13) is None
 
 

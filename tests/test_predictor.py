@@ -19,6 +19,7 @@ from lstmfcn.model import LSTMFCN
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
 from lstmfcn.tasks import TaskName, num_outputs
+from lstmfcn.treatment import Treatment
 from tests.samples import LENGTH, make_channels, make_dataset, write_csv, write_named_csv
 
 SMALL: dict[str, Any] = {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
@@ -43,7 +44,9 @@ def random_checkpoint(
     classes = ClassLabels(names or ["a", "b", "c"])
     model = LSTMFCN(num_outputs(task, len(classes)), length, chosen, channels)
     weights = model.state_dict()
-    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, weights, task=task, channels=channels)
+    return Checkpoint(
+        chosen, classes, length, Scaling(), 1, {}, weights, task=task, treatment=Treatment(channels=channels)
+    )
 
 
 def test_probabilities_are_the_softmax_of_the_models_logits(trained: Checkpoint) -> None:

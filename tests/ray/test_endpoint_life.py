@@ -28,6 +28,7 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
 from lstmfcn.training import fit
+from lstmfcn.treatment import UNTREATED
 from serve_app.access import VARIABLE, ApiKeys
 from serve_app.app import Endpoint, build_app
 from serve_app.settings import Settings
@@ -351,7 +352,9 @@ def test_series_of_several_channels_are_answered_in_both_formats_and_others_refu
     dataset = make_channels(5, seed=3)
     plain = write_csv(tmp_path / "plain.csv", dataset, labelled=False).read_bytes()
     named = write_named_csv(tmp_path / "named.csv", dataset, labelled=False, seed=0).read_bytes()
-    other = write_named_csv(tmp_path / "other.csv", replace(dataset, channels=1), labelled=False).read_bytes()
+    other = write_named_csv(
+        tmp_path / "other.csv", replace(dataset, treatment=UNTREATED), labelled=False
+    ).read_bytes()
 
     async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
         async with replica(tmp_path / "model", channels=3) as (endpoint, client):
