@@ -94,6 +94,19 @@ def write_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
     return path
 
 
+def write_uneven_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
+    """Without a header; every third row is cut, and every row but the first lacks a value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for case, (target, values) in enumerate(zip(dataset.targets, dataset.series, strict=True)):
+        cells = [repr(float(value)) for value in values[: LENGTH - 3 if case % 3 == 2 else LENGTH]]
+        if case > 0:
+            cells[case % (LENGTH - 4)] = ""
+        lines.append(",".join([dataset.classes.names[target]] * labelled + cells) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
 def broken_input(kind: str, folder: Path, *, labelled: bool) -> Path:
     """A file (or what stands in its place) with one fault, of series of LENGTH values."""
     folder.mkdir(parents=True, exist_ok=True)

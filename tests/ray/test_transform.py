@@ -17,6 +17,7 @@ from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
+from lstmfcn.series import parse_series
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
 from tests.samples import (
@@ -27,6 +28,7 @@ from tests.samples import (
     make_dataset,
     write_csv,
     write_named_csv,
+    write_uneven_csv,
 )
 from tests.test_jobs import refused, status_of
 
@@ -189,6 +191,28 @@ def test_series_of_several_channels_are_predicted_in_both_formats(
         expected = predictor.predict_csv(path.read_bytes(), source="expected")
         assert (output / f"{path.name}.out").read_bytes() == expected
     assert "200 rows of length 12 in 3 channels in 2 files" in capsys.readouterr().out
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_missing_values_and_unequal_lengths_are_treated_as_in_training(
+    trained_uneven: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_uneven.save(tmp_path / "model")
+    path = write_uneven_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False)
+    flags = ("--checkpoint", tmp_path / "model", "--input", path, "--columns", "label,probabilities")
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output") == 0
+
+    predictor = Predictor(trained_uneven)
+    series = parse_series(path.read_bytes(), source="f", length=LENGTH, treatment=trained_uneven.treatment)
+    expected = predictor.cells(series, ("label", "probabilities")).tolist()
+    assert (tmp_path / "output" / "series.csv.out").read_bytes().splitlines() == expected
+
+    with path.open("a") as file:
+        file.write(",,,\n")
+    assert status_of(transform, *flags, "--output", tmp_path / "failed") == 2
+    assert f"{path}: row 201 has no values" in capsys.readouterr().err
 
 
 @needs_ray
