@@ -217,8 +217,15 @@ def read_further(
     new_classes: bool,
 ) -> Dataset:
     """The training channel for a network that knows classes, a length, a task and a treatment already, to
-    which it adds classes or not. Raises DataError.
+    which it adds classes or not.
+
+    Raises DataError, also when classes are to be added to the two of a binary task.
     """
+    if new_classes and task == "binary":
+        raise DataError(
+            f"--new-classes can't add to the checkpoint's classes {classes}: its task is binary, and a"
+            " network with one output tells two classes apart"
+        )
     files = _read_channel(path, (treatment.channels or 1) * length, identifiers, treatment)
     marks = files[0][1].marks
     columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])

@@ -123,13 +123,18 @@ def read_layouts(
     renderer: Renderer,
     treatment: Treatment = UNTREATED,
 ) -> list[Layout | str]:
-    """How each file is read, by its first line; or a sentence on what is wrong with its header."""
+    """How each file is read, by its first line; or a sentence on what is wrong with its header.
+
+    Raises DataError when the storage fails.
+    """
 
     def layout(file: InputFile) -> Layout | str:
         try:
             first_line, has_more = storage.first_line(file.path)
         except DataError:
             first_line, has_more = b"", False  # who reads the file says what is wrong with it
+        except OSError as error:  # who reads the file later might succeed, and miss its header
+            raise DataError(f"{file.name} can't be read: {storage.reason(error)}") from None
         try:
             found = Layout.of(first_line, format, num_values, renderer, file.name, treatment)
             if found.header is not None and not has_more:

@@ -33,7 +33,7 @@ settings.load_profile("lstmfcn")
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-os.environ.pop("RAY_ADDRESS", None)
+os.environ["RAY_ADDRESS"] = "local"  # not one that this machine happens to run
 
 
 @pytest.fixture(scope="session")
