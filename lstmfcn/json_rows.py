@@ -16,9 +16,9 @@ _parsers = threading.local()
 _LINE_END = b"1e39"
 """Stands for a line's end among the numbers: finite in 64 bits, so that JSON has it, and not in 32."""
 _GAP = b"-2e39"
-"""Stands for a missing value, likewise; of another length than each of the next ones."""
-_MISSING = (b"", b"nan", b"NaN", b"NA", b"null", b"?")
-"""Usual spellings of a missing value."""
+"""Stands for a missing value, likewise."""
+_MISSING = (b"nan", b"NaN", b"NA", b"null", b"?")
+"""Usual spellings of a missing value, beside an empty cell."""
 _INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
 
 
@@ -44,18 +44,18 @@ def read_ragged_rows(piece: bytes) -> Ragged | None:
     """Lines of JSON numbers and missing values, at least two in each; None for anything else."""
     piece = piece.replace(b"\r\n", b"\n")
     cells = b",%b," % piece.replace(b"\n", b",%b," % _LINE_END)
-    num_gaps = 0
     for spelling in _MISSING:
-        for _ in range(2):  # neighbours share a comma
-            size = len(cells)
-            cells = cells.replace(b",%b," % spelling, b",%b," % _GAP)
-            num_gaps += (len(cells) - size) // (len(_GAP) - len(spelling))
+        if spelling[:1] in piece:  # which is found much faster
+            for _ in range(2):  # neighbours share a comma
+                cells = cells.replace(b",%b," % spelling, b",,")
+    cells, num_gaps = _with_gaps(cells)
     values = _numbers(b"[%b%b]" % (cells[1:], _LINE_END))
     if values is None:
         return None
     is_end, is_gap = values == float(_LINE_END), values == float(_GAP)
     ends = np.flatnonzero(is_end)
     lengths = np.diff(ends, prepend=-1) - 1
+    # As many as were put there, so that no value is one of them.
     if len(ends) != piece.count(b"\n") + 1 or np.count_nonzero(is_gap) != num_gaps or lengths.min() < 2:
         return None
     with np.errstate(over="ignore"):
@@ -63,6 +63,21 @@ def read_ragged_rows(piece: bytes) -> Ragged | None:
     if np.isinf(series).any() or (not series.all() and _INTEGER_MINUS_ZERO.search(piece)):
         return None
     return Ragged(series, lengths)
+
+
+def _with_gaps(cells: bytes) -> tuple[bytes, int]:
+    """Cells with something in those that are empty, and how many these are; faster than bytes.replace."""
+    text = np.frombuffer(cells, np.uint8)
+    is_comma = text == ord(",")
+    empty = np.flatnonzero(is_comma[:-1] & is_comma[1:]) + 1
+    gaps = empty + len(_GAP) * np.arange(len(empty))
+    filled = np.empty(len(text) + len(_GAP) * len(empty), np.uint8)
+    is_text = np.ones(len(filled), bool)
+    for place, byte in enumerate(_GAP):
+        is_text[gaps + place] = False
+        filled[gaps + place] = byte
+    filled[is_text] = text
+    return filled.tobytes(), len(empty)
 
 
 def _numbers(text: bytes) -> NDArray[np.float64] | None:
