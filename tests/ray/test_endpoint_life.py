@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
 from lstmfcn.training import fit
+from lstmfcn.treatment import LengthTreatment, Treatment
+from serve_app import app
 from serve_app.access import VARIABLE, ApiKeys
 from serve_app.app import Endpoint, build_app
 from serve_app.settings import Settings
-from tests.samples import LENGTH, TINY, make_dataset
+from tests.samples import LENGTH, TINY, make_dataset, write_gappy_csv
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
 
@@ -287,6 +290,56 @@ def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: P
 
     assert before != after
     assert digest == Checkpoint.load(tmp_path).digest()
+
+
+@pytest.mark.parametrize("length", ["pad", "resample"])
+@pytest.mark.parametrize("named", [False, True])
+def test_rows_are_treated_as_the_checkpoint_has_it(
+    length: LengthTreatment, named: bool, trained: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    treated = replace(trained, treatment=Treatment(missing="interpolate", length=length))
+    treated.save(tmp_path / "model")
+    path = write_gappy_csv(tmp_path / "data.csv", make_dataset(30, seed=3), labelled=False, named=named)
+    body = path.read_bytes()
+    header = body.splitlines(keepends=True)[: int(named)]
+    rows = body.splitlines(keepends=True)[int(named) :]
+
+    async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            bodies = [body, *[b"".join([*header, row]) for row in rows], b"".join([*header, b"," * 11])]
+            before = await client.post("/invocations", content=body)
+            await endpoint.reconfigure({"checkpoint": str(tmp_path / "model")})
+            answers = [await client.post("/invocations", content=one) for one in bodies]
+            return [before, *answers], (await client.get("/model")).json()
+
+    (before, whole, *one_by_one, empty), model = asyncio.run(ask())
+
+    assert before.status_code == empty.status_code == 400
+    assert empty.text == f"body: row {1 + named} has no values; a series has at least 2\n"
+    assert whole.content == Predictor(treated).predict_csv(body, source="body")
+    lines = whole.content.splitlines(keepends=True)
+    assert [answer.content for answer in one_by_one] == [
+        b"".join([*lines[: int(named)], line]) for line in lines[int(named) :]
+    ]
+    assert model["treatment"] == {"missing": "interpolate", "length": length}
+
+
+def test_rows_that_a_treatment_would_lengthen_are_counted_before(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(trained, treatment=Treatment(length="resample")).save(tmp_path)
+    monkeypatch.setattr(app, "parse_series", None)
+
+    async def ask() -> httpx.Response:
+        async with replica(tmp_path, max_rows=3) as (_, client):
+            return await client.post("/invocations", content=b"1,2\n" * 4)
+
+    refused = asyncio.run(ask())
+
+    assert (refused.status_code, refused.text) == (
+        413,
+        "the body has 4 rows, more than 3; use jobs.transform\n",
+    )
 
 
 def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(
