@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.ray.cluster.hosts import Hosts, hosts, why_not
-from tests.ray.cluster.work import Outputs, Work, leaderboard, outputs, run_locally
+from tests.ray.cluster.work import Leaderboard, Outputs, Work, leaderboard, outputs, run_locally
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +54,7 @@ def transformed(machines: Hosts, work: Work) -> Outputs:
 
 
 @pytest.fixture(scope="session")
-def swept(machines: Hosts, work: Work) -> dict[str, tuple[str, ...]]:
+def swept(machines: Hosts, work: Work) -> Leaderboard:
     """The leaderboard of the sweep on one machine."""
     output = machines.shared / "swept"
     run_locally(machines, work.tune(output))

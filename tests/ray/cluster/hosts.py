@@ -272,7 +272,7 @@ print(answer.read().decode())
 def hosts() -> Iterator[Hosts]:
     """Connected, and gone when the block ends, with all that was started on them."""
     _remove_leftovers()
-    folder = Path(mkdtemp(prefix="lf", dir="/tmp"))  # noqa: S108 (short, for Ray's sockets)
+    folder = Path(mkdtemp(prefix="lf", dir="/tmp"))  # short, for Ray's sockets
     connected = Hosts(folder)
     try:
         connected.connect()

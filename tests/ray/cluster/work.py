@@ -18,10 +18,10 @@ from lstmfcn.trials import Trials
 from tests.ray.cluster.hosts import ROOT, Hosts
 from tests.samples import TINY, make_dataset, write_csv
 
-NUM_TRIALS = 6
-_SHIPPED = ("jobs", "lstmfcn")
+NUM_TRIALS = 4
 
 Outputs = dict[str, bytes]
+Leaderboard = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,15 @@ class Work:
     def prepare(cls, folder: Path) -> Work:
         """With its data in a folder."""
         for number in range(2):
-            data = make_dataset(60_000, seed=number)
+            data = make_dataset(25_000, seed=number)
             write_csv(folder / "input" / f"{number}.csv", data, labelled=False)
         write_csv(folder / "train.csv", make_dataset(40), labelled=True)
         write_csv(folder / "valid.csv", make_dataset(20, seed=1), labelled=True)
-        ranges = {**TINY.model_dump(), "lr": {"log_uniform": [0.0003, 0.01]}, "epochs": {"integer": [600, 900]}}
+        ranges = {
+            **TINY.model_dump(),
+            "lr": {"log_uniform": [0.0003, 0.01]},
+            "epochs": {"integer": [200, 300]},
+        }
         (folder / "space.yaml").write_text(yaml.safe_dump(ranges))
         slow = TINY.model_copy(update={"filters_1": 32, "filters_2": 64, "filters_3": 32})
         *_, last = fit(make_dataset(40), hyperparameters=slow)
@@ -82,12 +86,16 @@ class Work:
     def evaluate(self, output: Path) -> list[str]:
         """The command."""
         data, model = self.folder / "valid.csv", self.folder / "model"
-        return _command("evaluate", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1})
+        return _command(
+            "evaluate", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1}
+        )
 
     def explain(self, output: Path) -> list[str]:
         """The command."""
         data, model = self.folder / "input" / "0.csv", self.folder / "model"
-        return _command("explain", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1})
+        return _command(
+            "explain", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1}
+        )
 
 
 def _command(job: str, flags: Mapping[str, object]) -> list[str]:
@@ -99,7 +107,7 @@ def outputs(folder: Path) -> Outputs:
     return {path.name: path.read_bytes() for path in folder.glob("*.out")}
 
 
-def leaderboard(folder: Path) -> dict[str, tuple[str, ...]]:
+def leaderboard(folder: Path) -> Leaderboard:
     """Of each trial, what must be the same wherever it ran and however it was disturbed."""
     rows = list(csv.DictReader((folder / "leaderboard.csv").read_text().splitlines()))
     free = {"seconds", "failures"}
@@ -123,11 +131,13 @@ def num_trials(folder: Path) -> int:
 class Submitted:
     """A job of the cluster, as a user submits it."""
 
-    def __init__(self, hosts: Hosts, command: list[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, hosts: Hosts, command: list[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = f"job-{time.monotonic_ns()}"
         self._hosts = hosts
         self._log = hosts.client.folder / f"{self.name}.log"
-        where = ("--address", hosts.dashboard, "--working-dir", str(_working_dir(hosts)))
+        where = ("--address", hosts.dashboard, "--working-dir", str(ROOT))
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         with self._log.open("w") as log:
             self._process = hosts.client.popen(
@@ -162,17 +172,26 @@ class Submitted:
             "ray", "job", "stop", "--address", self._hosts.dashboard, self.name
         ).stdout
 
+    def nodes_of_actors(self) -> set[str]:
+        """Addresses of the nodes on which it had any."""
+        (driver,) = self._rows(
+            f"jobs?detail=1&filter_keys=submission_id&filter_predicates=%3D&filter_values={self.name}"
+        )
+        actors = self._rows("actors?detail=1&limit=1000")
+        nodes = {row["node_id"]: row["node_ip"] for row in self._rows("nodes")}
+        return {nodes[row["node_id"]] for row in actors if row["job_id"] == driver["job_id"]}
+
+    def _rows(self, path: str) -> list[dict[str, str]]:
+        status, body = self._hosts.get(f"/api/v0/{path}", self._hosts.token)
+        assert status == 200, body
+        rows: list[dict[str, str]] = yaml.safe_load(body)["data"]["result"]["result"]
+        return rows
+
     def state(self) -> str:
         """By the cluster's word."""
         status, body = self._hosts.get(f"/api/jobs/{self.name}", self._hosts.token)
         assert status == 200, body
         return str(yaml.safe_load(body)["status"])
-
-
-def _working_dir(hosts: Hosts) -> Path:
-    """The repository as a user has it, apart from what no job needs."""
-    del hosts
-    return ROOT
 
 
 def run_locally(hosts: Hosts, command: list[str]) -> None:
