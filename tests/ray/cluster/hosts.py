@@ -26,6 +26,12 @@ _PREFIX = "lstmfcn"
 _SECONDS_TO_START = 120
 _OBJECT_STORE_BYTES = 100 << 20
 _DASHBOARD_PORT, _GCS_PORT = 8265, 6379
+STORE_PORT = 9000
+HEAD, CLIENT = 1, 4
+
+
+def _address(number: int) -> str:
+    return f"10.213.0.{number}"
 
 
 def why_not() -> str:
@@ -89,7 +95,7 @@ class Host:
     """One of them: what is started on it sees its network and a home of its own."""
 
     def __init__(self, name: str, number: int, folder: Path, environment: Mapping[str, str]) -> None:
-        self.name, self.address, self.folder = name, f"10.213.0.{number}", folder
+        self.name, self.address, self.folder = name, _address(number), folder
         self.namespace = f"{_PREFIX}-{os.getpid()}-{name}"
         self.environment = {
             **environment,
@@ -160,10 +166,18 @@ class Hosts:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
+            # What the head knows survives its restart.
+            "RAY_gcs_storage": "rocksdb",
+            "RAY_gcs_storage_path": str(folder / "gcs"),
+            # Anyone may use the object storage, which is on the client.
+            "AWS_ENDPOINT_URL": f"http://{_address(CLIENT)}:{STORE_PORT}",
+            "AWS_ACCESS_KEY_ID": "anyone",
+            "AWS_SECRET_ACCESS_KEY": "anything",
+            "AWS_DEFAULT_REGION": "us-east-1",
         }
         self.head, self.first, self.second, self.client = (
             Host(name, number, folder / name, environment)
-            for number, name in enumerate(("head", "w1", "w2", "client"), 1)
+            for number, name in enumerate(("head", "w1", "w2", "client"), HEAD)
         )
         self.all = [self.head, self.first, self.second, self.client]
         self._switch = f"{_PREFIX}-{os.getpid()}-switch"
@@ -217,7 +231,8 @@ class Hosts:
         self, host: Host, num_cpus: int = 1, environment: Mapping[str, str] | None = None
     ) -> None:
         """Start Ray on a worker."""
-        self._start(host, "--address", self.gcs, "--num-cpus", str(num_cpus), environment=environment)
+        resources = ("--num-cpus", str(num_cpus), "--resources", json.dumps({host.name: 1}))
+        self._start(host, "--address", self.gcs, *resources, environment=environment)
         self.wait_for(lambda: host.address in self.nodes(), host.name)
 
     def _start(self, host: Host, *flags: str, environment: Mapping[str, str] | None) -> None:
