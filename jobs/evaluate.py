@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from json import dumps
 
+from jobs.place import run_in_place
 from lstmfcn import evaluation, storage
-from lstmfcn.command import LocationFlag, run
+from lstmfcn.command import Count, LocationFlag
 from lstmfcn.dataset import read_labelled
-from lstmfcn.devices import Precision, visible_devices
+from lstmfcn.devices import Precision, use_threads, visible_devices
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.predictor import Predictor
 
@@ -19,6 +20,7 @@ def evaluate(
     output: LocationFlag | None = None,
     id_columns: str = "",
     json: bool = False,
+    num_cpus: Count | None = None,
     num_gpus: int | None = None,
     precision: Precision = "fp32",
     overwrite: bool = False,
@@ -40,11 +42,14 @@ def evaluate(
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
             names in a header, such as patient,visit; they are left out.
         json: Print one JSON object and nothing else.
-        num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default.
+        num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
+        num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default; on a cluster, none.
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
             hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.
     """
+    if num_cpus is not None:
+        use_threads(num_cpus)
     if output is not None:
         storage.check_output(output, "evaluation.json", overwrite=overwrite)
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
@@ -59,4 +64,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    run(evaluate, "python -m jobs.evaluate")
+    run_in_place(evaluate, "python -m jobs.evaluate")

@@ -144,6 +144,13 @@ def transform(
 def _writing(journal: Journal | None) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        assert journal is not None
+        raise _stopped(
+            journal,
+            f"--output {journal.output} lacks what other processes have written there;"
+            " on a cluster it must be a folder that all nodes share",
+        ) from None
     except OSError as error:
         assert journal is not None
         raise _stopped(
