@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import psutil
 import pytest
-from pyarrow import fs
+from werkzeug.serving import make_server
 
-from lstmfcn import storage
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
-from tests.ray.cluster.hosts import ROOT, STORE_PORT, Host, Hosts
+from tests.ray.cluster.hosts import STORE_PORT, Host, Hosts
+from tests.ray.cluster.store import TroubledStore
 from tests.ray.cluster.work import (
     Leaderboard,
     Outputs,
@@ -31,6 +32,7 @@ from tests.ray.cluster.work import (
 SECONDS = 240
 """In which a disturbed job of some ten seconds must have ended, on a machine that is busy with others."""
 SECONDS_CUT_OFF = 20
+SECONDS_IN_TROUBLE = 20
 
 JobName = Literal["transform", "sweep"]
 both_jobs = pytest.mark.parametrize("job", ["transform", "sweep"])
@@ -149,15 +151,20 @@ def small_disk(machines: Hosts) -> Iterator[Path]:
     folder.rmdir()
 
 
+def fill(path: Path) -> None:
+    """The rest of its disk."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 12))
+
+
 @both_jobs
 def test_the_disk_is_full(trial: Trial, nodes: Hosts, small_disk: Path, tell: Tell) -> None:
     output = small_disk / "output"
     submitted = Submitted(nodes, trial.command(output))
     submitted.wait_until(lambda: trial.has_begun(output))
 
-    with (small_disk / "others").open("wb", buffering=0) as others, pytest.raises(OSError, match="space"):
-        while others.write(bytes(1 << 16)):
-            continue
+    fill(small_disk / "others")
 
     assert submitted.wait(SECONDS) == 1, submitted.log
     assert "No space left on device" in submitted.log
@@ -211,16 +218,34 @@ def test_a_nodes_clock_is_an_hour_ahead(trial: Trial, nodes: Hosts, output: Path
 
 
 @pytest.fixture
-def trouble(machines: Hosts) -> Iterator[Path]:
-    """A file, while which exists the object storage is in trouble."""
-    file = machines.shared / "trouble"
-    address = machines.client.address
-    server = machines.client.popen(
-        *(sys.executable, "-m", "tests.ray.cluster.store", address, str(STORE_PORT), str(file)),
-        environment={"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    yield file
-    server.kill()
-    server.wait()
+def store(machines: Hosts) -> Iterator[TroubledStore]:
+    """What all hosts have for object storage."""
+    store = TroubledStore()
+    listener = machines.client.listen(STORE_PORT)
+    server = make_server(machines.client.address, STORE_PORT, store, threaded=True, fd=listener.fileno())
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield store
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    listener.close()
+
+
+@both_jobs
+def test_object_storage_is_slow_and_refuses(
+    trial: Trial, nodes: Hosts, bucket: ObjectPath, store: TroubledStore, output: Path, tell: Tell
+) -> None:
+    place = bucket / output.name
+    submitted = Submitted(nodes, trial.command(place))
+    submitted.wait_until(lambda: trial.has_begun(place))
+
+    store.is_in_trouble = True
+    time.sleep(SECONDS_IN_TROUBLE)
+    store.is_in_trouble = False
+
+    assert submitted.wait(SECONDS) == 0, submitted.log
+    assert store.num_refused > 0
+    assert nodes.secret not in submitted.log
+    tell(f"object storage in trouble for {SECONDS_IN_TROUBLE} s", trial, lost := trial.lost(place))
+    assert lost == "nothing"
