@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-long check wheel bench clean
+.PHONY: help install demo notebook test test-long check wheel bench clean
 
 help:  ## what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -12,16 +12,19 @@ install: $(BIN)/.installed  ## make .venv with everything in it, at the tested v
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstmfcn needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev,bench]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,notebook,dev,bench]'
 	@touch $@
 
 demo: install  ## the whole product on real data, in a few minutes: sweep, evaluate, transform, endpoint
 	$(BIN)/python -m jobs.demo --output demo-results --overwrite
 
+notebook: install  ## run examples/notebook.ipynb again and keep what it shows, pictures too
+	$(BIN)/python -m examples.execute
+
 test: install  ## the tests
 	$(BIN)/pytest
 
-test-long: install  ## the long tests: kills at random moments, a lost node, 10,000 files, a 200 MB file
+test-long: install  ## the long tests: kills at random moments, a lost node, 10,000 files, a 200 MB file, the notebook
 	$(BIN)/pytest -m long
 
 check: install  ## formatting, lint, types, import layers and the tests

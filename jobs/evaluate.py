@@ -34,7 +34,8 @@ def evaluate(
     Args:
         checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
         data: CSV file, or folder of CSV files: the label first, then the series; or
-            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series (of several channels
+            x1_1, x1_2, ..., x2_1, ...).
         output: Folder for evaluation.json and confusion-matrix.png.
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
             names in a header, such as patient,visit; they are left out.
@@ -48,7 +49,9 @@ def evaluate(
         storage.check_output(output, "evaluation.json", overwrite=overwrite)
     predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)
-    labelled = read_labelled(data, predictor.classes, predictor.length, predictor.task, identifiers)
+    labelled = read_labelled(
+        data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
+    )
     scores = evaluation.evaluate(predictor, labelled)
     if output is not None:
         scores.save(output)

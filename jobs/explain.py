@@ -26,8 +26,8 @@ def explain(
 
     Writes a picture of each series (row-1.png for row 1), red where a time step speaks for the class and blue
     where it speaks against it, and explanation.csv with the values: how much each step adds to the class's
-    logit, more than to the mean of all classes. The recurrent block, which sees the whole series at once, is
-    one number. Of an ensemble, the values are the mean over its networks.
+    logit, more than to the mean of all classes; of all channels together. The recurrent block, which sees
+    whole channels at once, is one number. Of an ensemble, the values are the mean over its networks.
 
     ```
     python -m jobs.explain --checkpoint sweep/best --data data.csv --rows 1,5,9 --output explanation
@@ -43,7 +43,9 @@ def explain(
     storage.check_output(output, _TABLE, overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
-    series = parse_series(storage.read_bytes(data), source=str(data), length=network.length)
+    series = parse_series(
+        storage.read_bytes(data), source=str(data), length=network.num_values, treatment=network.treatment
+    )
     if max(numbers) > len(series):
         raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
     chosen = series[[number - 1 for number in numbers]]
@@ -57,7 +59,8 @@ def explain(
         table.append(
             {"row": number, "label": label, "recurrent": float(explanation.recurrent[place]), **steps}
         )
-        picture = plots.contributions(chosen[place], contributions, f"row {number}: class {label}")
+        by_channel = chosen[place].reshape(network.channels, -1)
+        picture = plots.contributions(by_channel, contributions, f"row {number}: class {label}")
         storage.write_bytes(output / f"row-{number}.png", picture)
     storage.write_table(output / _TABLE, table)
     print(f"{len(numbers)} series explained in {output}")

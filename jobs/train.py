@@ -16,6 +16,7 @@ from lstmfcn.start import Start
 from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_run import RESULT_NAMES, TrainingRecord, TrainingRun
+from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 
 
 def train(
@@ -24,6 +25,7 @@ def train(
     validation: LocationFlag | None = None,
     output: LocationFlag,
     task: TaskName | None = None,
+    channels: Count | None = None,
     id_columns: str = "",
     checkpoint: LocationFlag | None = None,
     new_classes: bool = False,
@@ -33,6 +35,8 @@ def train(
     class_weight: ClassWeight = "none",
     calibrate: bool = False,
     scaling: ScalingMethod | None = None,
+    missing: MissingTreatment | None = None,
+    length: LengthTreatment | None = None,
     patience: Count | None = None,
     seed: Seed = 0,
     num_gpus: int | None = None,
@@ -52,12 +56,15 @@ def train(
 
     Args:
         training: CSV file, or folder of CSV files: the label first, then the series; or
-            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series (of several channels
+            x1_1, x1_2, ..., x2_1, ...).
         validation: The same, for choosing the best epoch.
         output: Folder for the results.
         task: multiclass: one class of several. binary: one of two, from a single y column of 0 and 1 or two
             labels in the first column. multilabel: any of several y columns of 0 and 1. By default binary
             for a single y column, multiclass for all else.
+        channels: Channels of a series, which follow each other in a row. By default those that a header
+            names, and 1 without one.
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
             names in a header, such as patient,visit; they are left out.
         checkpoint: Start from the weights of this checkpoint, with its network and scaling and a fresh
@@ -73,6 +80,11 @@ def train(
         calibrate: Scale the probabilities to fit the validation data; labels stay the same.
         scaling: Normalise each series by itself (series, the default), or all by the mean and deviation of
             the training set.
+        missing: Refuse missing values (refuse, the default), or interpolate them linearly. Predictions then
+            treat them alike.
+        length: Series have one length (equal, the default); or shorter ones than the longest are padded with
+            zeros once they are normalised (pad), or all are interpolated onto its length (resample).
+            Predictions then treat them alike.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.
         num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default.
@@ -92,14 +104,20 @@ def train(
     identifiers = Identifiers.parse(id_columns)
     start = None if checkpoint is None else Start.load(checkpoint)
     if start is None:
-        train_set = read_training(training, task, identifiers)
+        treatment = Treatment(missing=missing or "refuse", length=length or "equal", channels=channels)
+        train_set = read_training(training, task, identifiers, treatment)
     else:
-        start.refuse_other(scaling=scaling, task=task)
+        start.refuse_other(scaling=scaling, task=task, channels=channels, missing=missing, length=length)
         train_set = start.read_training(training, identifiers, new_classes=new_classes)
     valid_set = None
     if validation is not None:
         valid_set = read_labelled(
-            validation, train_set.classes, train_set.length, train_set.task, identifiers
+            validation,
+            train_set.classes,
+            train_set.length,
+            train_set.task,
+            identifiers,
+            train_set.treatment,
         )
     data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
     trainer = Trainer(

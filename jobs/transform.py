@@ -8,7 +8,7 @@ from lstmfcn import storage
 from lstmfcn.cluster import connection
 from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, refuse_both, run
 from lstmfcn.devices import Precision
-from lstmfcn.ensemble import load_checkpoint
+from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.journal import RESULT_PATTERNS, Journal
@@ -121,7 +121,7 @@ def transform(
             if output is not None:
                 print(f"{output} keeps what is done; the same command with --resume goes on", flush=True)
             raise
-    _report(summary, loaded.length, output, gpus_per_predictor)
+    _report(summary, loaded, output, gpus_per_predictor)
 
 
 def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
@@ -132,14 +132,17 @@ def _refuse_unfinished(output: Location, *, overwrite: bool) -> None:
         )
 
 
-def _report(summary: Summary, length: int, output: Location | None, gpus_per_predictor: float) -> None:
+def _report(
+    summary: Summary, checkpoint: AnyCheckpoint, output: Location | None, gpus_per_predictor: float
+) -> None:
     sound = [file for file in summary.files if file.is_sound]
     if sound:
         num_rows = sum(file.num_rows for file in sound)
         files = "1 file" if len(sound) == 1 else f"{len(sound):,} files"
         outcome = "found sound" if output is None else f"predicted in {summary.precision} to {output}"
         took = f"{summary.seconds:.1f} s"
-        print(f"{num_rows:,} rows of length {length} in {files} {outcome} in {took}")
+        channels = "" if checkpoint.channels == 1 else f" in {checkpoint.channels} channels"
+        print(f"{num_rows:,} rows of length {checkpoint.length}{channels} in {files} {outcome} in {took}")
     if output is not None and gpus_per_predictor > 0:
         wanted = f"{summary.cpus_per_predictor:.1f} CPUs that read would keep one busy"
         print(f"predictors were busy {summary.predictor_busy:.0%} of the time; {wanted}")

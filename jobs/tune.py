@@ -60,7 +60,8 @@ def tune(
 
     Args:
         training: CSV file, or folder of CSV files: the label first, then the series; or
-            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series.
+            with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series (of several channels
+            x1_1, x1_2, ..., x2_1, ...).
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
@@ -98,16 +99,27 @@ def tune(
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     identifiers = Identifiers.parse(id_columns)
     if start is None:
-        train_set = read_training(training, plan.task, identifiers)
+        train_set = read_training(training, plan.task, identifiers, plan.treatment)
     else:
         given = plan.model_fields_set
-        start.refuse_other(scaling=plan.scaling if "scaling" in given else None, task=plan.task)
+        start.refuse_other(
+            scaling=plan.scaling if "scaling" in given else None,
+            task=plan.task,
+            channels=plan.channels,
+            missing=plan.missing if "missing" in given else None,
+            length=plan.length if "length" in given else None,
+        )
         train_set = start.read_training(training, identifiers, new_classes=new_classes)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_labelled(
-            validation, train_set.classes, train_set.length, train_set.task, identifiers
+            validation,
+            train_set.classes,
+            train_set.length,
+            train_set.task,
+            identifiers,
+            train_set.treatment,
         )
     most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)

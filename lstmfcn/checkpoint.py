@@ -24,8 +24,10 @@ from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
+from lstmfcn.series import Matrix
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName, num_outputs
+from lstmfcn.treatment import UNTREATED, Treatment
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -51,6 +53,7 @@ class _Document(BaseModel):
     metrics: dict[str, float]
     temperature: float = Field(1.0, gt=0)
     task: TaskName = "multiclass"
+    treatment: Treatment = UNTREATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Checkpoint:
     hyperparameters: Hyperparameters
     classes: ClassLabels
     length: int
-    """Values in each series."""
+    """Values in each channel of a series."""
     scaling: Scaling
     epoch: int
     metrics: Mapping[str, float]
@@ -70,6 +73,22 @@ class Checkpoint:
     temperature: float = 1.0
     """By which logits are divided before they become probabilities."""
     task: TaskName = "multiclass"
+    treatment: Treatment = UNTREATED
+    """Of the values in a row, in training and so in prediction."""
+
+    @property
+    def channels(self) -> int:
+        """Of a series."""
+        return self.treatment.channels or 1
+
+    @property
+    def num_values(self) -> int:
+        """In a row: of all channels of a series."""
+        return self.channels * self.length
+
+    def scaled(self, series: Matrix) -> Matrix:
+        """Series as read -> as the network takes them; (cases, num_values) both."""
+        return self.scaling(series, self.channels)
 
     def build_model(self) -> LSTMFCN:
         """The network with these weights, on the CPU, in evaluation mode."""
@@ -79,12 +98,15 @@ class Checkpoint:
 
     def digest(self) -> str:
         """The same for checkpoints that predict the same."""
+        # What most checkpoints don't have is left out, so that theirs stay the same.
+        unused = None if self.hyperparameters.squeeze_excite else {"squeeze_excite"}
         described = [
-            self.hyperparameters.model_dump_json(),
+            self.hyperparameters.model_dump_json(exclude=unused),
             *self.classes.names,
             self.scaling.model_dump_json(),
             str(self.temperature),
             self.task,
+            *([] if self.treatment == UNTREATED else [self.treatment.model_dump_json()]),
         ]
         content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
         content.update("\n".join(described).encode())
@@ -93,7 +115,9 @@ class Checkpoint:
     def _empty_model(self) -> LSTMFCN:
         """Without storage, so that nothing is initialised and no random number is drawn."""
         with torch.device("meta"):
-            return LSTMFCN(num_outputs(self.task, len(self.classes)), self.length, self.hyperparameters)
+            return LSTMFCN(
+                num_outputs(self.task, len(self.classes)), self.length, self.hyperparameters, self.channels
+            )
 
     def save(self, directory: Location) -> None:
         """Write the directory; what it held before stays whole until the new checkpoint is."""
@@ -113,6 +137,7 @@ class Checkpoint:
             metrics=dict(self.metrics),
             temperature=self.temperature,
             task=self.task,
+            treatment=self.treatment,
         )
         storage.write_bytes(directory / name, content)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
@@ -138,6 +163,7 @@ class Checkpoint:
             weights,
             document.temperature,
             document.task,
+            document.treatment,
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint

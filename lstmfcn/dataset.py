@@ -10,11 +10,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmfcn.cells import is_number
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
-from lstmfcn.series import LabelledSeries, Matrix, is_number, parse_labelled
+from lstmfcn.series import LabelledSeries, Matrix, parse_labelled
 from lstmfcn.storage import Location, csv_files, read_bytes
 from lstmfcn.tasks import TaskName, num_outputs
+from lstmfcn.treatment import UNTREATED, Treatment
+
+_AS_A_HEADER_SAYS = Treatment(channels=None)
 
 
 class ClassLabels:
@@ -72,7 +76,9 @@ class Dataset:
     """Labelled series, ready to train on."""
 
     series: Matrix
-    """(cases, timepoints), as read: not scaled."""
+    """(cases, channels * length), channel after channel, as read: not scaled. A padded channel ends with NaN,
+    until it is scaled.
+    """
     targets: NDArray[np.int64]
     """(cases,): the position of each series' class in `classes`. If the task is multilabel, (cases, labels):
     1 for each label that a series has, else 0.
@@ -81,6 +87,8 @@ class Dataset:
     task: TaskName = "multiclass"
     has_header: bool = False
     """Whether it was read from files with a header."""
+    treatment: Treatment = UNTREATED
+    """Of the values in a row, as it was read."""
 
     def __len__(self) -> int:
         return len(self.series)
@@ -88,7 +96,15 @@ class Dataset:
     def __str__(self) -> str:
         classes = f"{len(self.classes)} {'labels' if self.task == 'multilabel' else 'classes'}"
         read = f"task {self.task}, {'with' if self.has_header else 'without'} a header"
-        return f"{len(self):,} series of length {self.length} in {classes} ({read})"
+        if not self.treatment.takes_rows_as_they_are:
+            read += f", {self.treatment}"
+        channels = "" if self.channels == 1 else f" in {self.channels} channels"
+        return f"{len(self):,} series of length {self.length}{channels} in {classes} ({read})"
+
+    @property
+    def channels(self) -> int:
+        """Of a series."""
+        return self.treatment.channels or 1
 
     @property
     def num_outputs(self) -> int:
@@ -97,8 +113,8 @@ class Dataset:
 
     @property
     def length(self) -> int:
-        """Values in each series."""
-        return int(self.series.shape[1])
+        """Values in each channel of a series."""
+        return int(self.series.shape[1]) // self.channels
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
         """The rest, and a held-out share of each class: at least one series of every class that has two.
@@ -124,20 +140,35 @@ class Dataset:
 
 
 def read_training(
-    path: Location, task: TaskName | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+    path: Location,
+    task: TaskName | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = _AS_A_HEADER_SAYS,
 ) -> Dataset:
     """The training channel. The task, if it isn't given, is binary for a single label column of a header, and
-    multiclass for all else. Identifiers are left out.
+    multiclass for all else; the channels of a series, if the treatment has none, are those of a header, and
+    one without. Where lengths may differ, the longest series has the network's. Identifiers are left out.
 
     Raises DataError, also when it holds a single class or not what the task takes.
     """
-    files = _read_channel(path, None, identifiers)
+    files = _read_channel(path, None, identifiers, treatment)
+    channels = files[0][1].channels or treatment.channels or 1
+    treatment = treatment.model_copy(update={"channels": channels})
+    _refuse_no_multiple(files[0][1].series.shape[1], channels, path)
     marks = files[0][1].marks
     if marks is None:
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
-    return _to_train_on(_dataset(files, classes, task, identifiers), path)
+    return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
+
+
+def _refuse_no_multiple(num_values: int, channels: int, path: Location) -> None:
+    if num_values % channels or num_values < 2 * channels:
+        raise DataError(
+            f"{path} has {num_values} values in a row; --channels {channels} takes as many for each channel,"
+            " and 2 at least"
+        )
 
 
 def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
@@ -154,9 +185,11 @@ def read_labelled(
     length: int,
     task: TaskName = "multiclass",
     identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = UNTREATED,
 ) -> Dataset:
-    """A channel for a network that knows its classes, length and task already. Raises DataError."""
-    return _dataset(_read_channel(path, length, identifiers), classes, task, identifiers)
+    """A channel of data for a network that knows how it is to be read. Raises DataError."""
+    files = _read_channel(path, (treatment.channels or 1) * length, identifiers, treatment)
+    return _dataset(files, classes, task, identifiers, treatment)
 
 
 def _classes_of_names(
@@ -179,13 +212,21 @@ def read_further(
     length: int,
     task: TaskName,
     identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = UNTREATED,
     *,
     new_classes: bool,
 ) -> Dataset:
-    """The training channel for a network that knows classes, a length and a task already, to which it adds
-    classes or not. Raises DataError.
+    """The training channel for a network that knows classes, a length, a task and a treatment already, to
+    which it adds classes or not.
+
+    Raises DataError, also when classes are to be added to the two of a binary task.
     """
-    files = _read_channel(path, length, identifiers)
+    if new_classes and task == "binary":
+        raise DataError(
+            f"--new-classes can't add to the checkpoint's classes {classes}: its task is binary, and a"
+            " network with one output tells two classes apart"
+        )
+    files = _read_channel(path, (treatment.channels or 1) * length, identifiers, treatment)
     marks = files[0][1].marks
     columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])
     if task == "binary":
@@ -206,7 +247,8 @@ def read_further(
             f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
             " --new-classes adds it"
         )
-    return _to_train_on(_dataset(files, known if unknown else classes, task, identifiers), path)
+    classes = known if unknown else classes
+    return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
 
 
 def _classes_of_columns(
@@ -232,22 +274,41 @@ def _names_of_columns(num_columns: int) -> list[str]:
 
 
 def _read_channel(
-    path: Location, length: int | None, identifiers: Identifiers
+    path: Location, num_values: int | None, identifiers: Identifiers, treatment: Treatment
 ) -> list[tuple[str, LabelledSeries]]:
     files: list[tuple[str, LabelledSeries]] = []
     for file in csv_files(path):
-        labelled = parse_labelled(read_bytes(file), source=str(file), length=length, identifiers=identifiers)
-        length = labelled.series.shape[1]
+        labelled = parse_labelled(
+            read_bytes(file),
+            source=str(file),
+            length=num_values,
+            identifiers=identifiers,
+            treatment=treatment,
+        )
+        if treatment.channels is None:
+            treatment = treatment.model_copy(update={"channels": labelled.channels})
+        if not treatment.takes_any_length:
+            num_values = labelled.series.shape[1]
         files.append((str(file), labelled))
         first_file, first = files[0]
         if (labelled.marks is None) != (first.marks is None):
             has = "no header" if labelled.marks is None else "a header"
             raise DataError(f"{file} has {has}, unlike {first_file}; files of one channel are alike in that")
+    if num_values is None:
+        num_values = max(labelled.series.shape[1] for _, labelled in files)
+        files = [
+            (source, replace(labelled, series=treatment.resized(labelled.series, num_values)))
+            for source, labelled in files
+        ]
     return files
 
 
 def _dataset(
-    files: list[tuple[str, LabelledSeries]], classes: ClassLabels, task: TaskName, identifiers: Identifiers
+    files: list[tuple[str, LabelledSeries]],
+    classes: ClassLabels,
+    task: TaskName,
+    identifiers: Identifiers,
+    treatment: Treatment,
 ) -> Dataset:
     try:
         targets = [_targets(file, source, classes, task) for source, file in files]
@@ -259,6 +320,7 @@ def _dataset(
         classes,
         task,
         has_header=files[0][1].marks is not None,
+        treatment=treatment,
     )
 
 

@@ -19,6 +19,7 @@ from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import DataError
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
+from lstmfcn.treatment import Treatment
 
 
 class _Document(BaseModel):
@@ -33,7 +34,7 @@ class _Document(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Networks that were trained for the same classes and length, the best first."""
+    """Networks that were trained for the same classes, length and channels, the best first."""
 
     members: tuple[Checkpoint, ...]
 
@@ -44,13 +45,28 @@ class Ensemble:
 
     @property
     def length(self) -> int:
-        """Values in each series."""
+        """Values in each channel of a series."""
         return self.members[0].length
+
+    @property
+    def channels(self) -> int:
+        """Of each series."""
+        return self.members[0].channels
+
+    @property
+    def num_values(self) -> int:
+        """In a row: of all channels of a series."""
+        return self.members[0].num_values
 
     @property
     def task(self) -> TaskName:
         """Of all members."""
         return self.members[0].task
+
+    @property
+    def treatment(self) -> Treatment:
+        """Of missing values and lengths, the same for all members."""
+        return self.members[0].treatment
 
     def digest(self) -> str:
         """The same for ensembles that predict the same."""

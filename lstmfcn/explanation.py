@@ -2,7 +2,8 @@
 Discriminative Localization", arXiv 1512.04150), from the last convolution.
 
 The convolutional block ends in a mean over time and a linear layer, so its share of a class's logit is a sum
-over time steps. The recurrent block sees the whole series as one step and has no share of any one.
+over time steps, of all channels together. The recurrent block sees a whole channel as one step and has no
+share of any one of these.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Explanation:
 
 
 def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
-    """Series as read, (cases, length). Of an ensemble, the mean over its networks.
+    """Series as read, (cases, channels * length). Of an ensemble, the mean over its networks.
 
     Raises DataError for a multilabel network.
     """
@@ -56,9 +57,10 @@ def _added(checkpoint: Checkpoint, series: Matrix, classes: Tensor) -> tuple[Ten
     and by the recurrent block, (cases,).
     """
     model = checkpoint.build_model()
-    scaled = torch.from_numpy(checkpoint.scaling(series))
+    scaled = torch.from_numpy(checkpoint.scaled(series))
     hidden = model.recurrent(scaled)
-    features = model.convolutional.layers(scaled.unsqueeze(1))  # (cases, filters, length)
+    by_channel = torch.unflatten(scaled, 1, (checkpoint.channels, -1))
+    features = model.convolutional.layers(by_channel)  # (cases, filters, length)
     weights = class_logits(checkpoint.task, model.linear.weight.T).T  # (classes, features)
     weights = (weights - weights.mean(dim=0))[classes]
     of_hidden, of_features = weights[:, : hidden.shape[1]], weights[:, hidden.shape[1] :]

@@ -1,13 +1,13 @@
 """The first line of a file in the format with a header: which of its columns is what.
 
-`x_1, x_2, ...` are the time steps and `y_1, y_2, ...` the labels, in any order of columns; what else there is
-can only be an identifier, which the user names.
+`x_1, x_2, ...` are the time steps, or of several channels `x1_1, x1_2, ..., x2_1, ...`, and `y_1, y_2, ...`
+the labels, in any order of columns; what else there is can only be an identifier, which the user names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 
 from lstmfcn.errors import DataError, shown
 
-_COLUMN = re.compile(r"([xy])_?([0-9]{1,9})|(y)")
-_WHAT_IS_WHAT = "x_1, x_2, ... are the series, y_1, y_2, ... the labels; a job's --id-columns names others"
+_LABEL = re.compile(r"y(?:_?([0-9]{1,9}))?")
+_STEP = re.compile(r"x(?:_?([0-9]{1,9})_|_?)([0-9]{1,9})")
+_WHAT_IS_WHAT = (
+    "x_1, x_2, ... (of several channels x1_1, x1_2, ..., x2_1, ...) are the series, y_1, y_2, ... the labels;"
+    " a job's --id-columns names others"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +29,10 @@ class Header:
     """Where the columns of a file are, identifiers left out: places from 0."""
 
     series: tuple[int, ...]
-    """Of each time step."""
+    """Of each time step, channel after channel."""
     labels: tuple[int, ...]
     """Of each label."""
+    channels: int = 1
 
     @classmethod
     def of(
@@ -38,13 +43,16 @@ class Header:
         *,
         labelled: bool,
         identifiers: Container[int] = (),
+        channels: int | None = None,
     ) -> Self:
         """From a first line's cells, some of which, by their places, are identifiers.
 
-        `length` is the number of time steps, if it is known; labels must be there, or must not be.
+        `length` is the number of values in a row and `channels` that of channels, if they are known; labels
+        must be there, or must not be.
         Raises DataError for columns that are unknown, twice there or missing.
         """
-        places: dict[str, dict[int, int]] = {"x": {}, "y": {}}
+        steps: dict[str, dict[int, int]] = {}
+        labels: dict[int, int] = {}
         kept = [
             (column, name.strip()) for column, name in enumerate(names, 1) if column - 1 not in identifiers
         ]
@@ -53,21 +61,31 @@ class Header:
             kind, number = _kind_and_number(name, where)
             if kind == "y" and not labelled:
                 raise DataError(f"{where}: {shown(name)} is a label, which has no place here")
-            if number in places[kind]:
+            numbered = labels if kind == "y" else steps.setdefault(kind, {})
+            if number in numbered:
                 raise DataError(f"{where}: {shown(name)} is a second {kind}_{number}; there can be only one")
-            places[kind][number] = place
-        series, labels = (_in_order(places[kind], kind, source) for kind in ("x", "y"))
+            numbered[number] = place
+        in_order = {kind: _in_order(places, kind, source) for kind, places in steps.items()}
+        labels_in_order = _in_order(labels, "y", source)
         if labelled and not labels:
             raise DataError(
                 f"{source}: row 1 is a header without a y column; every series here needs its label"
             )
-        if len(series) < 2:
-            count = "no x column" if not series else "only one x column"
-            raise DataError(f"{source}: row 1 is a header with {count}; a series has at least 2 values")
+        by_channel = [in_order[kind] for kind in _channels_in_order(steps, source)]
+        if not by_channel or len(by_channel[0]) < 2:
+            count = "no x column" if not by_channel else "only one x column"
+            each = " for each channel" if len(by_channel) > 1 else ""
+            raise DataError(f"{source}: row 1 is a header with {count}{each}; a series has at least 2 values")
+        if channels not in (None, len(by_channel)):
+            found = f"{len(by_channel)} channel{'s' * (len(by_channel) != 1)}"
+            expected = "1 is" if channels == 1 else f"{channels} are"
+            hint = "" if len(by_channel) > 1 else "; x2_1 names the first step of the second"
+            raise DataError(f"{source}: row 1 is a header of {found} where {expected} expected{hint}")
+        series = tuple(place for places in by_channel for place in places)
         if length not in (None, len(series)):
             found = f"{len(series)} x columns"
             raise DataError(f"{source}: row 1 is a header with {found} where {length} are expected")
-        return cls(series, labels)
+        return cls(series, labels_in_order, len(by_channel))
 
     @property
     def num_columns(self) -> int:
@@ -75,7 +93,7 @@ class Header:
         return len(self.series) + len(self.labels)
 
     def series_of(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(cases, columns) -> (cases, timepoints), in order; the same array if there is nothing to do."""
+        """(cases, columns) -> (cases, values), in order; the same array if there is nothing to do."""
         if self.series == tuple(range(cells.shape[1])):
             return cells
         return cells.take(self.series, axis=1)
@@ -96,13 +114,38 @@ class Header:
 
 
 def _kind_and_number(name: str, where: str) -> tuple[str, int]:
-    found = _COLUMN.fullmatch(name)
-    if found is None:
+    """The kind is y, x, or of a channel x with its number."""
+    if (label := _LABEL.fullmatch(name)) is not None:
+        kind, numbers = "y", [int(label[1] or 1)]
+    elif (step := _STEP.fullmatch(name)) is not None:
+        numbers = [int(number) for number in step.groups() if number is not None]
+        kind = "x" if len(numbers) == 1 else f"x{numbers[0]}"
+    else:
         raise DataError(f"{where}: {shown(name)} is no column of a header; {_WHAT_IS_WHAT}")
-    number = int(found[2] or 1)
-    if number == 0:
+    if 0 in numbers:
         raise DataError(f"{where}: {shown(name)} is numbered 0; columns are numbered from 1")
-    return found[1] or found[3], number
+    return kind, numbers[-1]
+
+
+def _channels_in_order(steps: Mapping[str, Mapping[int, int]], source: str) -> list[str]:
+    """The kinds of x columns, each of which has all its steps, as many as the others."""
+    if steps.keys() == {"x"}:
+        return ["x"]
+    if "x" in steps:
+        raise DataError(
+            f"{source}: row 1 has x columns of channels, such as x1_1, and others, such as x_1; a header has"
+            " one or the other"
+        )
+    kinds = [f"x{number}" for number in range(1, len(steps) + 1)]
+    for kind in kinds:
+        if kind not in steps:
+            raise DataError(f"{source}: row 1 has no {kind}_1, but {max(steps, key=lambda x: int(x[1:]))}_1")
+        if len(steps[kind]) != len(steps["x1"]):
+            raise DataError(
+                f"{source}: row 1 has {len(steps[kind])} {kind} columns, but {len(steps['x1'])} x1 columns;"
+                " all channels have one length"
+            )
+    return kinds
 
 
 def _in_order(places: dict[int, int], kind: str, source: str) -> tuple[int, ...]:

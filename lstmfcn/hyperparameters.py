@@ -17,7 +17,8 @@ def _limited(default: int, help: str, *, at_most: int) -> Any:
 
 
 class Hyperparameters(BaseModel):
-    """The twelve hyperparameters of the reference algorithm, with its names and defaults, and attention.
+    """The twelve hyperparameters of the reference algorithm, with its names and defaults, and what the papers
+    add in their variants.
 
     Numbers may be given as text (`"128"`, `"0.8"`), as SageMaker's hyperparameters.json does.
     """
@@ -38,6 +39,12 @@ class Hyperparameters(BaseModel):
     epochs: int = _limited(2000, "Passes over the training set", at_most=1_000_000)
     attention: int = Field(
         0, ge=0, le=1, description="1 for attention LSTM layers (ALSTM-FCN); see below what they amount to"
+    )
+    squeeze_excite: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="1 for squeeze-and-excite blocks after the first two convolutions (MLSTM-FCN)",
     )
 
     if not TYPE_CHECKING:  # type checkers see the constructor that pydantic makes from the fields

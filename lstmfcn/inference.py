@@ -1,8 +1,8 @@
 """The network arranged for inference: the same function of a series as the model in evaluation mode, faster.
 
-Batch normalisation is folded into the convolutions; each LSTM layer is one matrix product, without the
-forget gate, which a zero state cancels. On a CPU in float32 the convolutions run in polyphase layout; on a
-GPU, and in 16 bits, channels-last through the vendor's kernels.
+Batch normalisation is folded into the convolutions; of a single channel each LSTM layer is one matrix
+product, without the forget gate, which a zero state cancels. On a CPU in float32 the convolutions run in
+polyphase layout; on a GPU, and in 16 bits, channels-last through the vendor's kernels.
 
 A series must get the same bits in whatever batch and at whatever place in it, though matrix libraries choose
 their kernels by shape and by the alignment of rows in memory. On a CPU in float32 it does, as measured with
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lstmfcn.model import LSTMFCN, OneStepLSTM
-from lstmfcn.polyphase import PolyphaseBlock
+from lstmfcn.model import LSTM, LSTMFCN, SqueezeExcite
+from lstmfcn.polyphase import Layer, PolyphaseBlock
 from lstmfcn.tasks import TaskName, class_logits, probabilities
 
 _MATMUL_ROWS = 16
@@ -47,50 +47,95 @@ class InferenceNetwork:
         task: TaskName = "multiclass",
     ) -> None:
         self._temperature, self._task = temperature, task
-        self._steps = [_LSTMStep(layer) for layer in model.recurrent.layers if isinstance(layer, OneStepLSTM)]
+        lstms = [layer for layer in model.recurrent.layers if isinstance(layer, LSTM)]
+        self._recur = _OneStep(lstms) if model.channels == 1 else _ManySteps(lstms, model.channels)
         self._weight = _aligned(class_logits(task, model.linear.weight.T).T, 1)
         self._bias = class_logits(task, model.linear.bias.clone())
-        folded = [_folded(layer) for layer in model.convolutional.layers]
+        layers = [_folded(layer) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
-        length = model.recurrent.length
-        longest_kernel = max(kernel.shape[2] for kernel, _ in folded)
+        longest_kernel = max(layer.kernel.shape[2] for layer in layers)
         self.needs_full_batches = (
             on_gpu or dtype != torch.float32 or longest_kernel > _LONGEST_POLYPHASE_KERNEL
         )
         """Whether a series gets the same bits only in batches of `series_at_once`."""
         self._convolve: PolyphaseBlock | _ImageBlock
         if not self.needs_full_batches:
-            self._convolve = PolyphaseBlock(folded, length)
+            self._convolve = PolyphaseBlock(layers, model.length)
             self.series_at_once = self._convolve.series_at_once
         else:
-            self._convolve = _ImageBlock(folded, dtype)
+            self._convolve = _ImageBlock(layers, dtype)
             self.series_at_once = _SERIES_AT_ONCE_ON_CPU
             if on_gpu:
-                features = length * max(len(kernel) for kernel, _ in folded)
+                features = model.length * max(max(layer.kernel.shape[:2]) for layer in layers)
                 self.series_at_once = max(
                     1, min(_SERIES_AT_ONCE_ON_GPU, _FEATURES_AT_ONCE_ON_GPU // features)
                 )
 
     @torch.inference_mode()
     def logits(self, series: Tensor) -> Tensor:
-        """Scaled series (batch, length) -> logits (batch, classes)."""
+        """Scaled series (batch, channels * length) -> logits (batch, classes)."""
         batch = len(series)
-        hidden = series
-        for step in self._steps:
-            hidden = step(_aligned(hidden, _MATMUL_ROWS))
-        features = torch.cat([hidden[:batch], self._convolve(series)], dim=1)
+        features = torch.cat([self._recur(series)[:batch], self._convolve(series)], dim=1)
         return functional.linear(_aligned(features, _MATMUL_ROWS), self._weight, self._bias)[:batch]
 
     @torch.inference_mode()
     def __call__(self, series: Tensor) -> Tensor:
-        """Scaled series (batch, length) -> probabilities (batch, classes)."""
+        """Scaled series (batch, channels * length) -> probabilities (batch, classes)."""
         return probabilities(self._task, self.logits(series) / self._temperature)
+
+
+class _OneStep:
+    """LSTM layers over a series as a single step."""
+
+    def __init__(self, lstms: list[LSTM]) -> None:
+        self._layers = [_LSTMStep(lstm) for lstm in lstms]
+
+    def __call__(self, series: Tensor) -> Tensor:
+        """(batch, length) -> (batch or more, hidden)."""
+        hidden = series
+        for layer in self._layers:
+            hidden = layer(_aligned(hidden, _MATMUL_ROWS))
+        return hidden
+
+
+class _ManySteps:
+    """LSTM layers over the channels as steps: the model's own, filled up with units of zero weights, whose
+    states stay 0, so that every matrix has rows of whole blocks.
+    """
+
+    def __init__(self, lstms: list[LSTM], channels: int) -> None:
+        self._layers = [_filled_up(lstm) for lstm in lstms]
+        self._channels, self._size = channels, lstms[-1].hidden_size
+
+    def __call__(self, series: Tensor) -> Tensor:
+        """(batch, channels * length) -> (batch or more, hidden)."""
+        by_channel = series.reshape(len(series) * self._channels, -1)
+        aligned = _aligned(by_channel, _MATMUL_ROWS * self._channels)
+        steps = torch.unflatten(aligned, 0, (-1, self._channels))
+        for layer in self._layers:
+            steps = layer(steps)
+        return steps[:, -1, : self._size]
+
+
+def _filled_up(lstm: LSTM) -> LSTM:
+    sizes = [size + -size % _MATMUL_COLUMNS for size in (lstm.input_size, lstm.hidden_size)]
+    with torch.device("meta"):  # where no random number is drawn
+        filled = type(lstm)(*sizes).requires_grad_(False)
+    weights = {}
+    for name, empty in filled.state_dict().items():
+        num_gates = max(1, len(empty) // filled.hidden_size)
+        weight = lstm.state_dict()[name].unflatten(0, (num_gates, -1))
+        weights[name] = weight.new_zeros(num_gates, len(empty) // num_gates, *empty.shape[1:])
+        weights[name][tuple(map(slice, weight.shape))] = weight
+        weights[name] = weights[name].flatten(0, 1)
+    filled.load_state_dict(weights, assign=True)
+    return filled
 
 
 class _LSTMStep:
     """One step of an LSTM layer from a state of zeros."""
 
-    def __init__(self, lstm: OneStepLSTM) -> None:
+    def __init__(self, lstm: LSTM) -> None:
         into, _, cell, out = lstm.gate_kernel().chunk(4)
         into_bias, _, cell_bias, out_bias = lstm.gate_bias().chunk(4)
         self._kernel = _aligned(torch.cat([into, out, cell]), 3 * lstm.hidden_size)
@@ -105,30 +150,51 @@ class _LSTMStep:
 
 
 class _ImageBlock:
-    """Convolutions with ReLU after each, of channels-last images of height 1; then the mean over time."""
+    """Layers of channels-last images of height 1; then the mean over time."""
 
-    def __init__(self, folded: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
+    def __init__(self, layers: list[Layer], dtype: torch.dtype) -> None:
         self._dtype = dtype
+        self._channels = layers[0].kernel.shape[1]
         self._layers = [
-            (kernel.unsqueeze(2).to(dtype, memory_format=torch.channels_last), bias.to(dtype))
-            for kernel, bias in folded
+            Layer(kernel.unsqueeze(2).to(dtype, memory_format=torch.channels_last), bias.to(dtype), weigh)
+            for kernel, bias, weigh in layers
         ]
 
     def __call__(self, series: Tensor) -> Tensor:
-        """(batch, length) -> (batch, last filters), in float32."""
-        image = series[:, None, None].to(self._dtype)  # (batch, channels, 1, length)
-        for kernel, bias in self._layers:
+        """(batch, channels * length) -> (batch, last filters), in float32."""
+        image = torch.unflatten(series, 1, (self._channels, 1, -1)).to(self._dtype)
+        for kernel, bias, weigh in self._layers:
             before, after = (kernel.shape[3] - 1) // 2, kernel.shape[3] // 2
             if after > before:  # an even kernel's odd step
                 image = functional.pad(image, (0, 1))
             image = image.contiguous(memory_format=torch.channels_last)
             image = functional.conv2d(image, kernel, bias, padding=(0, before)).relu_()
+            if weigh is not None:
+                weights = weigh(image.mean(dim=(2, 3), dtype=torch.float32))
+                image *= weights[..., None, None].to(self._dtype)
         return image.mean(dim=(2, 3), dtype=torch.float32)
 
 
-def _folded(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Convolution and batch normalisation as one: kernel (filters, channels, taps) and bias (filters,)."""
-    _, convolution, norm, _ = layer.children()
+class _Weights:
+    """What squeeze-and-excite multiplies filters by."""
+
+    def __init__(self, block: SqueezeExcite) -> None:
+        # A product with a single row of weights would be none of matrices.
+        self._squeeze = _aligned(block.squeeze.weight, _MATMUL_COLUMNS)
+        self._excite = _aligned(block.excite.weight, _MATMUL_COLUMNS)
+
+    def __call__(self, means: Tensor) -> Tensor:
+        """(batch, filters) both."""
+        squeezed = functional.linear(_aligned(means, _MATMUL_ROWS), self._squeeze).relu_()
+        excited = functional.linear(_aligned(squeezed, _MATMUL_ROWS), self._excite)
+        # torch.sigmoid rounds a number by its place in memory, the tangent doesn't.
+        batch, filters = means.shape
+        return (excited[:batch, :filters] / 2).tanh() / 2 + 0.5
+
+
+def _folded(layer: nn.Module) -> Layer:
+    """Convolution and batch normalisation as one."""
+    _, convolution, norm, _, *excite = layer.children()
     assert isinstance(convolution, nn.Conv1d)
     assert isinstance(norm, nn.BatchNorm1d)
     assert convolution.bias is not None
@@ -136,7 +202,8 @@ def _folded(layer: nn.Module) -> tuple[Tensor, Tensor]:
     assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bias = (convolution.bias - norm.running_mean) * scale + norm.bias
-    return convolution.weight * scale[:, None, None], bias
+    weigh = [_Weights(block) for block in excite if isinstance(block, SqueezeExcite)]
+    return Layer(convolution.weight * scale[:, None, None], bias, *weigh)
 
 
 def _aligned(matrix: Tensor, least_rows: int) -> Tensor:

@@ -10,6 +10,7 @@ from lstmfcn.header import Header
 from lstmfcn.prediction_format import BYTE_ORDER_MARK, PredictionColumn, PredictionFormat, usual_columns
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import header_cells
+from lstmfcn.treatment import UNTREATED, Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +24,36 @@ class Layout:
     header: Header | None = None
     output_header: bytes = b""
     """The first line of the output, if there is a header."""
+    treatment: Treatment = UNTREATED
+    """Of missing values and lengths, by the checkpoint."""
 
     @classmethod
     def of(
-        cls, first_line: bytes, format: PredictionFormat, length: int, renderer: Renderer, source: str
+        cls,
+        first_line: bytes,
+        format: PredictionFormat,
+        num_values: int,
+        renderer: Renderer,
+        source: str,
+        treatment: Treatment = UNTREATED,
     ) -> Self:
         """Raises DataError for a header that is not of the data format, or not what the format names."""
         cells = header_cells(first_line)
         columns = format.columns or usual_columns(with_header=cells is not None)
         if not first_line:
-            return cls(format, columns)  # who reads the file says what is wrong with it
+            return cls(format, columns, treatment=treatment)  # who reads the file says what is wrong with it
         by_position = replace(format, identifiers=format.identifiers.located(cells, source))
         if cells is None:
-            return cls(by_position, columns)
+            return cls(by_position, columns, treatment=treatment)
         identifiers = {position - 1 for position in by_position.identifiers.positions}
-        header = Header.of(cells, source, length, labelled=False, identifiers=identifiers)
+        header = Header.of(
+            cells,
+            source,
+            treatment.fixed(num_values),
+            labelled=False,
+            identifiers=identifiers,
+            channels=treatment.channels,
+        )
         predicted = renderer.names(columns)
         for place in identifiers:
             if (name := cells[place].strip()) in predicted:
@@ -46,4 +62,4 @@ class Layout:
         line = first_line.removeprefix(BYTE_ORDER_MARK)
         _, before = by_position.take_identifiers(line, begins_file=False)
         written = b",".join([*(before or []), ",".join(predicted).encode()])
-        return cls(by_position, columns, header, written + b"\n")
+        return cls(by_position, columns, header, written + b"\n", treatment)

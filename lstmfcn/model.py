@@ -1,8 +1,10 @@
 """LSTM-FCN (Karim, Majumdar, Darabi and Chen, "LSTM Fully Convolutional Networks for Time Series
-Classification", IEEE Access 2018, doi 10.1109/ACCESS.2017.2779939).
+Classification", IEEE Access 2018, doi 10.1109/ACCESS.2017.2779939), and of several channels MLSTM-FCN (Karim,
+Majumdar, Darabi and Harford, "Multivariate LSTM-FCNs for Time Series Classification", arXiv 1801.04503).
 
 Initialisation and batch normalisation follow the paper's published code, which is written in Keras.
-One difference is kept: the LSTM's gates use the sigmoid, where that code has Keras's hard sigmoid.
+Differences that are kept: the LSTM's gates use the sigmoid, where that code has Keras's hard sigmoid; and a
+channel of zeros is a step like any other, where the multivariate code masks it.
 """
 
 from __future__ import annotations
@@ -16,34 +18,39 @@ from torch.nn import functional
 from lstmfcn.convolution import Convolution, in_bfloat16_on_cpu
 from lstmfcn.hyperparameters import Hyperparameters
 
+_REDUCTION = 16
+
 
 class RecurrentBlock(nn.Module):
-    """LSTM layers, each followed by dropout, over the whole series as one time step.
+    """LSTM layers, each followed by dropout, over the channels as time steps.
 
-    This is the paper's "dimension shuffle": the LSTM sees a single step of `length` features
-    and not `length` steps of one feature.
+    This is the papers' "dimension shuffle": of C channels the LSTM sees C steps of `length` features and not
+    `length` steps of C features; of one channel, the whole series as one step.
     """
 
-    def __init__(self, length: int, hyperparameters: Hyperparameters) -> None:
+    def __init__(self, length: int, hyperparameters: Hyperparameters, channels: int = 1) -> None:
         super().__init__()
-        self.length = length
+        self.channels = channels
         sizes = [length] + [hyperparameters.hidden_size] * hyperparameters.num_layers
-        layer = AttentionLSTM if hyperparameters.attention else OneStepLSTM
+        layer = AttentionLSTM if hyperparameters.attention else LSTM
         self.layers = nn.ModuleList(layer(size_in, size_out) for size_in, size_out in pairwise(sizes))
         self.dropout = nn.Dropout(hyperparameters.dropout)
 
     def forward(self, series: Tensor) -> Tensor:
-        """(batch, length) -> (batch, hidden)."""
-        features = series
-        for layer in self.layers:
-            features = self.dropout(layer(features))
+        """(batch, channels * length) -> (batch, hidden)."""
+        steps = torch.unflatten(series, 1, (self.channels, -1))
+        *layers, last = self.layers
+        for layer in layers:
+            steps = self.dropout(layer(steps))
+        features: Tensor = self.dropout(last(steps)[:, -1])
         return features
 
 
-class OneStepLSTM(nn.LSTM):
-    """An LSTM layer over one time step from a state of zeros.
+class LSTM(nn.LSTM):
+    """An LSTM layer from a state of zeros.
 
-    The zeros cancel the recurrent kernel and the forget gate: they stay as they were initialised.
+    Over a single step the zeros cancel the recurrent kernel and the forget gate: they stay as they were
+    initialised.
     """
 
     def __init__(self, size_in: int, size_out: int) -> None:
@@ -56,16 +63,26 @@ class OneStepLSTM(nn.LSTM):
         _, forget_gate, _, _ = input_bias.chunk(4)
         nn.init.ones_(forget_gate)
 
-    def forward(self, features: Tensor) -> Tensor:  # type: ignore[override]
-        """(batch, size_in) -> (batch, hidden)."""
-        gates = functional.linear(features, self.gate_kernel(), self.gate_bias())
-        into, _, cell, out = gates.chunk(4, dim=1)
-        return out.sigmoid() * (into.sigmoid() * cell.tanh()).tanh()
+    def forward(self, steps: Tensor) -> Tensor:  # type: ignore[override]
+        """(batch, steps, size_in) -> states (batch, steps, hidden)."""
+        states: list[Tensor] = []
+        memory = None
+        for gates in functional.linear(steps, self.gate_kernel(), self.gate_bias()).unbind(1):
+            if states:
+                gates = gates + functional.linear(states[-1], self.recurrent_kernel())  # noqa: PLW2901
+            state, memory = _next_state(gates, memory)
+            states.append(state)
+        return torch.stack(states, dim=1)
 
     def gate_kernel(self) -> Tensor:
         """(4 hidden, size_in): of the input, forget, cell and output gates."""
         input_kernel: Tensor = self.all_weights[0][0]
         return input_kernel
+
+    def recurrent_kernel(self) -> Tensor:
+        """(4 hidden, hidden): of the same."""
+        recurrent_kernel: Tensor = self.all_weights[0][1]
+        return recurrent_kernel
 
     def gate_bias(self) -> Tensor:
         """(4 hidden,)."""
@@ -73,12 +90,13 @@ class OneStepLSTM(nn.LSTM):
         return input_bias + recurrent_bias
 
 
-class AttentionLSTM(OneStepLSTM):
-    """The attention LSTM of ALSTM-FCN, as in the paper's published code, over one time step.
+class AttentionLSTM(LSTM):
+    """The attention LSTM of ALSTM-FCN, as in the papers' published code.
 
-    Its attention weighs the time steps that it sees by a softmax, which over a single step is 1: the context
-    is the step itself. So after the dimension shuffle the layer is an LSTM with two input kernels that are
-    added, and the alignment's weights, kept for the sake of the published shape, never get a gradient.
+    Before each step its attention weighs all steps by a softmax, and their weighted sum, the context, goes
+    into the gates too. Over a single step the weight is 1 and the context is the step itself: then the layer
+    is an LSTM with two input kernels that are added, and the alignment's weights, kept for the sake of the
+    published shape, never get a gradient.
     """
 
     def __init__(self, size_in: int, size_out: int) -> None:
@@ -92,28 +110,63 @@ class AttentionLSTM(OneStepLSTM):
             nn.init.xavier_uniform_(kernel)
         nn.init.orthogonal_(self.alignment_recurrent_kernel)
 
-    def gate_kernel(self) -> Tensor:
+    def forward(self, steps: Tensor) -> Tensor:  # type: ignore[override]
         """As the LSTM's."""
+        if steps.shape[1] == 1:
+            return super().forward(steps)
+        alignment = functional.linear(steps, self.alignment_kernel, self.alignment_bias)
+        states = [steps.new_zeros(len(steps), self.hidden_size)]
+        memory = None
+        for gates in functional.linear(steps, super().gate_kernel(), self.gate_bias()).unbind(1):
+            of_state = functional.linear(states[-1], self.alignment_recurrent_kernel)
+            scores = ((alignment + of_state.unsqueeze(1)).tanh() * self.alignment_vector).sum(dim=2)
+            context = (scores.softmax(dim=1).unsqueeze(2) * steps).sum(dim=1)
+            state, memory = _next_state(
+                gates
+                + functional.linear(states[-1], self.recurrent_kernel())
+                + functional.linear(context, self.attention_kernel),
+                memory,
+            )
+            states.append(state)
+        return torch.stack(states[1:], dim=1)
+
+    def gate_kernel(self) -> Tensor:
+        """As the LSTM's, over a single step."""
         return super().gate_kernel() + self.attention_kernel
 
 
-class ConvolutionalBlock(nn.Module):
-    """Three times convolution, batch normalisation and ReLU; then the mean over time."""
+def _next_state(gates: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gates (batch, 4 hidden) and the memory before, None for zeros -> state and memory (batch, hidden)."""
+    into, forget, cell, out = gates.chunk(4, dim=1)
+    added = into.sigmoid() * cell.tanh()
+    memory = added if memory is None else forget.sigmoid() * memory + added
+    return out.sigmoid() * memory.tanh(), memory
 
-    def __init__(self, hyperparameters: Hyperparameters) -> None:
+
+class ConvolutionalBlock(nn.Module):
+    """Three times convolution, batch normalisation and ReLU, and squeeze-and-excite after the first two where
+    it is asked for; then the mean over time.
+    """
+
+    def __init__(self, hyperparameters: Hyperparameters, channels: int = 1) -> None:
         super().__init__()
         self.in_bfloat16 = False
         """Whether its layers train under autocast; the mean, and all else of the network, stays float32."""
         h = hyperparameters
+        self.channels = channels
         self.layers = nn.Sequential(
-            _convolution(1, h.filters_1, h.kernel_size_1),
+            _convolution(channels, h.filters_1, h.kernel_size_1),
             _convolution(h.filters_1, h.filters_2, h.kernel_size_2),
             _convolution(h.filters_2, h.filters_3, h.kernel_size_3),
         )
+        if h.squeeze_excite:
+            for layer, filters in zip(self.layers, (h.filters_1, h.filters_2), strict=False):
+                assert isinstance(layer, nn.Sequential)
+                layer.append(SqueezeExcite(filters))
 
     def forward(self, series: Tensor) -> Tensor:
-        """(batch, length) -> (batch, filters_3)."""
-        channels = series.unsqueeze(1)
+        """(batch, channels * length) -> (batch, filters_3)."""
+        channels = torch.unflatten(series, 1, (self.channels, -1))
         with torch.autocast(series.device.type, torch.bfloat16, enabled=self.in_bfloat16 and self.training):
             if in_bfloat16_on_cpu(series):
                 # As images of height 1, channels last: batch normalisation takes five times as long on
@@ -132,19 +185,42 @@ class BatchNormalisation(nn.BatchNorm1d):
         """Any number of dimensions will do."""
 
 
+class SqueezeExcite(nn.Module):
+    """A weight for each filter from the means of all (Hu, Shen and Sun, "Squeeze-and-Excitation Networks",
+    arXiv 1709.01507), without biases and of fewer units between by `_REDUCTION`, as in MLSTM-FCN.
+    """
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        units = max(1, filters // _REDUCTION)
+        self.squeeze = nn.Linear(filters, units, bias=False)
+        self.excite = nn.Linear(units, filters, bias=False)
+        for linear in (self.squeeze, self.excite):
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, filters, length), or of images of height 1, -> the same."""
+        means = features.mean(dim=-1)
+        weights: Tensor = self.excite(self.squeeze(means.flatten(1)).relu()).sigmoid()
+        return features * weights.view_as(means).unsqueeze(-1)
+
+
 class LSTMFCN(nn.Module):
     """The recurrent block beside the convolutional block, both concatenated into a linear layer."""
 
-    def __init__(self, num_classes: int, length: int, hyperparameters: Hyperparameters) -> None:
+    def __init__(
+        self, num_classes: int, length: int, hyperparameters: Hyperparameters, channels: int = 1
+    ) -> None:
         super().__init__()
-        self.recurrent = RecurrentBlock(length, hyperparameters)
-        self.convolutional = ConvolutionalBlock(hyperparameters)
+        self.length, self.channels = length, channels
+        self.recurrent = RecurrentBlock(length, hyperparameters, channels)
+        self.convolutional = ConvolutionalBlock(hyperparameters, channels)
         self.linear = nn.Linear(hyperparameters.hidden_size + hyperparameters.filters_3, num_classes)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, series: Tensor) -> Tensor:
-        """Scaled series (batch, length) -> logits (batch, classes)."""
+        """Scaled series, channel after channel, (batch, channels * length) -> logits (batch, classes)."""
         features = torch.cat([self.recurrent(series), self.convolutional(series)], dim=1)
         logits: Tensor = self.linear(features)
         return logits

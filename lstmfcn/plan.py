@@ -12,6 +12,7 @@ from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search import SearchName
 from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, TrainingPrecision
+from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 
 SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
 
@@ -25,6 +26,12 @@ class Plan(BaseModel):
         None,
         description="One class of several, one of two, or any number of labels; by default binary for a"
         " single y column, multiclass for all else",
+    )
+    channels: int | None = Field(
+        None,
+        ge=1,
+        description="Channels of a series, which follow each other in a row; by default those that a header"
+        " names, and 1 without one",
     )
     num_trials: int | None = Field(
         None, ge=1, description="Networks to train: 8 if it isn't said, or the whole of a grid"
@@ -77,6 +84,16 @@ class Plan(BaseModel):
         "series",
         description="Normalise each series by itself, or all by the mean and deviation of the training set",
     )
+    missing: MissingTreatment = Field(
+        "refuse",
+        description="Refuse missing values, or interpolate them linearly, in predictions too",
+    )
+    length: LengthTreatment = Field(
+        "equal",
+        description="Series have one length (equal), or shorter ones than the longest are padded with zeros"
+        " once they are normalised (pad), or all are interpolated onto its length (resample), in predictions"
+        " too",
+    )
     precision: TrainingPrecision = Field(
         "fp32", description="fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16"
     )
@@ -86,6 +103,11 @@ class Plan(BaseModel):
     def objective(self) -> Objective:
         """What makes a trial the better one."""
         return Objective.of(self.metric, self.mode)
+
+    @property
+    def treatment(self) -> Treatment:
+        """Of the values in a row."""
+        return Treatment(channels=self.channels, missing=self.missing, length=self.length)
 
     @model_validator(mode="after")
     def _gpus_can_be_shared(self) -> Plan:

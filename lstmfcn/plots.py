@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 _CELLS_WITH_NUMBERS = 20
 """A confusion matrix of more classes shows colours only; numbers would not fit."""
+_CHANNELS_SHOWN = 12
 
 
 def learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> bytes:
@@ -64,24 +65,30 @@ def confusion_matrix(
 
 
 def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], title: str) -> bytes:
-    """A series, (length,), coloured by what each of its time steps speaks for, (length,): red for, blue
-    against.
+    """A series, (channels, length), coloured by what each of its time steps speaks for, (length,): red for,
+    blue against. A panel for each channel, but for no more than _CHANNELS_SHOWN.
     """
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
-    axes = figure.subplots()
-    steps = np.arange(1, len(values) + 1)
+    if len(values) > _CHANNELS_SHOWN:
+        title += f" (channels 1 to {_CHANNELS_SHOWN} of {len(values)})"
+        values = values[:_CHANNELS_SHOWN]
+    figure = Figure(figsize=(10, 2 + 1.5 * len(values)), layout="constrained")
+    panels = figure.subplots(len(values), sharex=True, squeeze=False)[:, 0]
+    steps = np.arange(1, len(shares) + 1)
     most = float(np.abs(shares).max()) or 1.0
-    points = np.stack([steps, values], axis=1)
-    segments = np.stack([points[:-1], points[1:]], axis=1)
-    axes.plot(steps, values, color="0.85", linewidth=4)
-    line = LineCollection(list(segments), cmap="coolwarm", norm=Normalize(-most, most), linewidth=2.5)
-    line.set_array((shares[:-1] + shares[1:]) / 2)
-    axes.add_collection(line)
-    figure.colorbar(line, ax=axes, label="contribution to the logit")
-    axes.set_title(title, fontsize=10, parse_math=False)
-    axes.set_xlabel("time step")
-    axes.margins(x=0.01)
-    axes.grid(alpha=0.3)
+    for number, (axes, channel) in enumerate(zip(panels, values, strict=True), 1):
+        points = np.stack([steps, channel], axis=1)
+        segments = np.stack([points[:-1], points[1:]], axis=1)
+        axes.plot(steps, channel, color="0.85", linewidth=4)
+        line = LineCollection(list(segments), cmap="coolwarm", norm=Normalize(-most, most), linewidth=2.5)
+        line.set_array((shares[:-1] + shares[1:]) / 2)
+        axes.add_collection(line)
+        axes.margins(x=0.01)
+        axes.grid(alpha=0.3)
+        if len(values) > 1:
+            axes.set_ylabel(f"channel {number}")
+    figure.colorbar(line, ax=panels, label="contribution to the logit")
+    panels[0].set_title(title, fontsize=10, parse_math=False)
+    panels[-1].set_xlabel("time step")
     return _png(figure)
 
 

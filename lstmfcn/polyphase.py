@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,77 +33,104 @@ _FEWEST_MULTIPLICATIONS = 400
 """A batched product with fewer than these in each matrix is computed by PyTorch's own loop."""
 
 
-class PolyphaseBlock:
-    """Convolutions with ReLU after each, then the mean over time."""
+class Layer(NamedTuple):
+    """A convolution with ReLU after it."""
 
-    def __init__(self, folded: list[tuple[Tensor, Tensor]], length: int) -> None:
-        """From kernels (filters, channels, taps) and biases (filters,), for series of `length`."""
-        self._convolutions = [_convolution(kernel, bias) for kernel, bias in folded]
-        self._length = length
+    kernel: Tensor
+    """(filters, channels, taps)."""
+    bias: Tensor
+    """(filters,)."""
+    weigh: Callable[[Tensor], Tensor] | None = None
+    """From the means over time to what each filter is multiplied by at last; (batch, filters) both."""
+
+
+class PolyphaseBlock:
+    """Layers, then the mean over time."""
+
+    def __init__(self, layers: list[Layer], length: int) -> None:
+        """For series of `length` steps in each channel."""
+        self._convolutions = [(_convolution(layer.kernel, layer.bias), layer.weigh) for layer in layers]
+        self._channels, self._length = layers[0].kernel.shape[1], length
         self._tiles = -(-length // _PHASES)
-        reach = max(kernel.shape[2] // 2 for kernel, _ in folded)
+        reach = max(layer.kernel.shape[2] // 2 for layer in layers)
         self._width = self._tiles - (-reach // _PHASES)
-        self._fewest_columns = max(-(-_FEWEST_MULTIPLICATIONS // kernel.numel()) for kernel, _ in folded)
-        most_rows = max(convolution.most_rows for convolution in self._convolutions)
+        self._fewest_columns = max(-(-_FEWEST_MULTIPLICATIONS // layer.kernel.numel()) for layer in layers)
+        most_rows = max(convolution.most_rows for convolution, _ in self._convolutions)
         self._few = _FEW_VALUES // (most_rows * self._width)
         self._known_gathers: dict[int, list[Any]] = {}
         self.series_at_once = winograd.series_at_once(most_rows * self._width * 4)
 
     def __call__(self, series: Tensor) -> Tensor:
-        """(batch, length) -> (batch, last filters)."""
+        """(batch, channels * length) -> (batch, last filters)."""
         batch = len(series)
         features = self._of_few(series) if batch <= self._few else self._of_many(series)
-        total = features.clamp_min_(0.0).sum(0)[:, : batch * self._width]
+        return self._means(features.clamp_min_(0.0), batch)
+
+    def _means(self, features: Tensor, batch: int) -> Tensor:
+        """Over time, of features without padding: (4, filters, columns) -> (batch, filters)."""
+        total = features.sum(0)[:, : batch * self._width]
         return total.view(-1, batch, self._width).sum(2).t() / self._length
 
     def _of_many(self, series: Tensor) -> Tensor:
-        """(batch, length) -> the last convolution's (4, filters, columns)."""
+        """(batch, channels * length) -> the last convolution's (4, filters, columns)."""
         batch = len(series)
         features = self._phases(series)
         floor = -math.inf
-        for convolution in self._convolutions:
+        for convolution, weigh in self._convolutions:
             features = convolution(features, floor)
             self._clear_padding(features, batch)
             floor = 0.0  # ReLU
+            if weigh is not None:
+                self._weigh(features.clamp_min_(floor), weigh, batch)
         return features
 
     def _of_few(self, series: Tensor) -> Tensor:
         """The same bits, where calling PyTorch so often would take longer than computing."""
         *gathers, is_padding = self._gathers(len(series))
         features = series
-        for convolution, (index, is_empty) in zip(self._convolutions, gathers, strict=True):
+        for (convolution, weigh), (index, is_empty) in zip(self._convolutions, gathers, strict=True):
             windows = features.reshape(-1).index_select(0, index).view(is_empty.shape)
             features = convolution.multiply(windows.masked_fill_(is_empty, 0)).clamp_min_(0.0)
+            if weigh is not None:
+                self._weigh(features.masked_fill_(is_padding, 0), weigh, len(series))
         return features.masked_fill_(is_padding, 0)
+
+    def _weigh(self, features: Tensor, weigh: Callable[[Tensor], Tensor], batch: int) -> None:
+        """Multiply each filter by its weight, in place."""
+        weights = weigh(self._means(features, batch))
+        by_series = features[:, :, : batch * self._width].view(_PHASES, -1, batch, self._width)
+        by_series *= weights.t().unsqueeze(2)
 
     def _gathers(self, batch: int) -> list[Any]:
         """For each convolution where in the features before it each value of its windows is found, and which
-        are zero; at last, where the last features are padding. Found by sending positions through instead of
-        values.
+        are zero; at last, where features are padding, (4, 1, columns). Found by sending positions through
+        instead of values.
         """
         if batch in self._known_gathers:
             return self._known_gathers[batch]
         gathers: list[Any] = []
-        features = self._phases(torch.arange(1, batch * self._length + 1).view(batch, self._length))
-        for convolution in self._convolutions:
+        values = self._channels * self._length
+        features = self._phases(torch.arange(1, batch * values + 1).view(batch, values))
+        for convolution, _ in self._convolutions:
             windows = convolution.windows(features, 0)
             gathers.append(((windows - 1).clamp_min_(0).flatten(), windows == 0))
             shape = (_PHASES, convolution.num_filters, features.shape[2])
             features = torch.arange(1, math.prod(shape) + 1).view(shape)
             self._clear_padding(features, batch)
-        gathers.append(features == 0)
+        gathers.append(features[:, :1] == 0)
         self._known_gathers[batch] = gathers
         return gathers
 
     def _phases(self, series: Tensor) -> Tensor:
-        """(batch, length) -> (4, 1, columns)."""
+        """(batch, channels * length) -> (4, channels, columns)."""
         batch = len(series)
         used = batch * self._width
         columns = max(used, self._fewest_columns)
-        phases = series.new_zeros(_PHASES, 1, columns + -columns % _BLOCK)
-        padded = functional.pad(series, (0, self._width * _PHASES - self._length))
-        steps = padded.view(batch, self._width, _PHASES).permute(2, 0, 1)
-        phases[:, 0, :used].view(_PHASES, batch, self._width).copy_(steps)
+        phases = series.new_zeros(_PHASES, self._channels, columns + -columns % _BLOCK)
+        by_channel = series.reshape(batch, self._channels, self._length)
+        padded = functional.pad(by_channel, (0, self._width * _PHASES - self._length))
+        steps = padded.view(batch, self._channels, self._width, _PHASES).permute(3, 1, 0, 2)
+        phases[:, :, :used].view(_PHASES, self._channels, batch, self._width).copy_(steps)
         return phases
 
     def _clear_padding(self, features: Tensor, batch: int) -> None:

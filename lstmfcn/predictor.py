@@ -42,8 +42,11 @@ class Predictor:
     ) -> None:
         """Raises ResourceError for a precision that the device can't compute in."""
         self.classes = checkpoint.classes
-        self.length = checkpoint.length
+        self.length, self.channels = checkpoint.length, checkpoint.channels
+        self.num_values = checkpoint.num_values
+        """In a row: of all channels of a series."""
         self.task = checkpoint.task
+        self.treatment = checkpoint.treatment
         device = torch.device(device)
         self.precision = supported_precision(precision, device)
         """What the convolutions compute in: never auto."""
@@ -69,7 +72,9 @@ class Predictor:
         return max(member.fills_up_to for member in self._members)
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
-        """Series as read, (cases, length), to the probability of each class: (cases, classes)."""
+        """Series as read, (cases, num_values), to the probability of each class: (cases, classes). What is
+        padded ends with NaN.
+        """
         if len(series) == 0:
             return np.empty((0, len(self.classes)), np.float32)
         parts = [member.probabilities(series) for member in self._members]
@@ -121,7 +126,7 @@ class Predictor:
         """CSV of series without labels to CSV of predictions: a label for each or, with a header, what is
         usual then. Raises DataError.
         """
-        series = parse_series(data, source=source, length=self.length)
+        series = parse_series(data, source=source, length=self.num_values, treatment=self.treatment)
         return self.answer(self.probabilities(series), with_header=has_header(data))
 
 
@@ -129,7 +134,7 @@ class _Member:
     """One network of a predictor."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        self._scaling = checkpoint.scaling
+        self._scaled = checkpoint.scaled
         self._device = device
         model = checkpoint.build_model().to(device)
         self._network = InferenceNetwork(model, dtype, checkpoint.temperature, checkpoint.task)
@@ -139,7 +144,7 @@ class _Member:
         return self._network.series_at_once if self._network.needs_full_batches else 1
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
-        """(cases, length), of one case at least -> (cases, classes)."""
+        """(cases, num_values), of one case at least -> (cases, classes)."""
         at_once = self._network.series_at_once
         if not self._network.needs_full_batches:
             at_once = max(1, min(at_once, -(-len(series) // torch.get_num_threads())))
@@ -153,8 +158,8 @@ class _Member:
         return parts[0].numpy() if len(parts) == 1 else torch.cat(parts).numpy()
 
     def _predict_chunk(self, series: Matrix) -> Tensor:
-        """(cases, length) -> (cases, classes) in main memory, to which a GPU may still be copying."""
-        scaled = torch.from_numpy(self._scaling(series))
+        """(cases, num_values) -> (cases, classes) in main memory, to which a GPU may still be copying."""
+        scaled = torch.from_numpy(self._scaled(series))
         missing = self._network.series_at_once - len(series)
         if self._network.needs_full_batches and missing:
             scaled = functional.pad(scaled, (0, 0, 0, missing))

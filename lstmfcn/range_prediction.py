@@ -37,7 +37,7 @@ class Task:
     files: list[InputFile]
     ranges: list[Range]
     length: int
-    """Values in each series."""
+    """Values in each row."""
     layouts: list[Layout | str]
     """Of each file; or a sentence on what is wrong with its header."""
     bad_rows: BadRows

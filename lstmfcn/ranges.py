@@ -13,6 +13,7 @@ from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix, parse_sound_rows
 from lstmfcn.storage import Location, StoredFile
+from lstmfcn.treatment import UNTREATED, Treatment
 
 _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
@@ -116,17 +117,26 @@ def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
 
 
 def read_layouts(
-    files: Sequence[InputFile], format: PredictionFormat, length: int, renderer: Renderer
+    files: Sequence[InputFile],
+    format: PredictionFormat,
+    num_values: int,
+    renderer: Renderer,
+    treatment: Treatment = UNTREATED,
 ) -> list[Layout | str]:
-    """How each file is read, by its first line; or a sentence on what is wrong with its header."""
+    """How each file is read, by its first line; or a sentence on what is wrong with its header.
+
+    Raises DataError when the storage fails.
+    """
 
     def layout(file: InputFile) -> Layout | str:
         try:
             first_line, has_more = storage.first_line(file.path)
         except DataError:
             first_line, has_more = b"", False  # who reads the file says what is wrong with it
+        except OSError as error:  # who reads the file later might succeed, and miss its header
+            raise DataError(f"{file.name} can't be read: {storage.reason(error)}") from None
         try:
-            found = Layout.of(first_line, format, length, renderer, file.name)
+            found = Layout.of(first_line, format, num_values, renderer, file.name, treatment)
             if found.header is not None and not has_more:
                 raise DataError(f"{file.name} holds a header and no series")
             return found
@@ -165,7 +175,13 @@ def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Ite
         if not block:
             continue
         lines, identifiers = layout.format.take_identifiers(block, begins_file=begins_file)
-        series, faults = parse_sound_rows(lines, length=length, begins_file=begins_file, header=layout.header)
+        series, faults = parse_sound_rows(
+            lines,
+            length=length,
+            begins_file=begins_file,
+            header=layout.header,
+            treatment=layout.treatment,
+        )
         if faults and lines is not block:
             originals = block.split(b"\n")
             faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]

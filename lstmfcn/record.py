@@ -66,6 +66,8 @@ class Record(BaseModel):
             content.update("\n".join(dataset.classes.names).encode())
             content.update(dataset.series.tobytes())
             content.update(dataset.targets.tobytes())
+            if dataset.channels > 1:  # what one channel has always led to stays the same
+                content.update(str(dataset.channels).encode())
         return content.hexdigest()
 
     def write(self, output: Location) -> None:

@@ -17,38 +17,59 @@ class Scaling(BaseModel):
     """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation.
 
     `series` takes mean and deviation from each series itself, as the paper's code does;
-    `training-set` takes one mean and one deviation over all values of the training set.
+    `training-set` takes one mean and one deviation over all values of the training set. Of several channels
+    each is scaled for itself. The NaN that a padded channel ends with are no values; they become zeros.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: ScalingMethod = "series"
-    mean: float = 0.0
-    """Of the training set; unused by `series`."""
-    deviation: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    """Of the training set, of each of several channels; unused by `series`."""
+    deviation: float | tuple[float, ...] = 1.0
 
     @classmethod
-    def fitted(cls, method: ScalingMethod, series: NDArray[np.float32]) -> Self:
-        """The scaling for a training set."""
+    def fitted(cls, method: ScalingMethod, series: NDArray[np.float32], channels: int = 1) -> Self:
+        """The scaling for a training set: (cases, channels * timepoints)."""
         if method == "series":
             return cls()
-        return cls(
-            method=method,
-            mean=float(series.mean(dtype=np.float64)),
-            deviation=float(series.astype(np.float64).std()),
+        means, deviations = zip(
+            *(_mean_and_deviation(channel) for channel in np.split(series, channels, axis=1)), strict=True
         )
+        if channels == 1:
+            return cls(method=method, mean=means[0], deviation=deviations[0])
+        return cls(method=method, mean=means, deviation=deviations)
 
-    def __call__(self, series: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scaled copies of the series, each worked out from its own row alone: (cases, timepoints) both."""
-        values = series.astype(np.float64)
+    def __call__(self, series: NDArray[np.float32], channels: int = 1) -> NDArray[np.float32]:
+        """Scaled copies of the series, each worked out from its own row alone: (cases, channels * timepoints)
+        both.
+        """
+        values = series.astype(np.float64).reshape(len(series), channels, series.shape[1] // channels)
+        is_padding = np.isnan(values)
         if self.method == "training-set":
-            values -= self.mean
-            values /= self.deviation + _EPSILON
+            values -= np.reshape(self.mean, (-1, 1))
+            values /= np.reshape(self.deviation, (-1, 1)) + _EPSILON
             limits = np.finfo(np.float32)
             np.clip(values, limits.min, limits.max, out=values)
+        elif not is_padding[..., -1].any():
+            values = _normalised(values)
         else:
-            first = values[:, :1].copy()
-            values -= first  # z-norm ignores a shift; this one makes a constant series exactly 0
-            values -= values.mean(axis=1, keepdims=True)
-            values /= np.sqrt(np.square(values).mean(axis=1, keepdims=True)) + _EPSILON
-        return values.astype(np.float32)
+            lengths = np.count_nonzero(~is_padding, axis=2)
+            for length in np.unique(lengths):
+                alike = lengths == length
+                values[alike, :length] = _normalised(values[alike, :length])
+        values[is_padding] = 0.0
+        return values.astype(np.float32).reshape(series.shape)
+
+
+def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
+    values = series[~np.isnan(series)]
+    return float(values.mean(dtype=np.float64)), float(values.astype(np.float64).std())
+
+
+def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., timepoints) both."""
+    values = values - values[..., :1]  # which makes a constant series exactly 0
+    values -= values.mean(axis=-1, keepdims=True)
+    values /= np.sqrt(np.square(values).mean(axis=-1, keepdims=True)) + _EPSILON
+    return values

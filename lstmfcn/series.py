@@ -6,43 +6,32 @@ are found. A value is exactly `numpy.float32(float(cell))`. README.md lists what
 
 Two engines hold the same rules. The fast one reads a piece of the file as one JSON list of numbers,
 since JSON's grammar refuses nearly all that must be refused. What it can't read, for being wrong or
-just unusual (`.5`, `+1`, quotes), the slow one reads cell by cell; it alone makes the error messages.
+just unusual (`.5`, `+1`, quotes), the slow one reads cell by cell; it alone says what is wrong with a cell.
+Where a treatment takes missing values or any length, both read ragged rows, which it then makes series of.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import simdjson
 from numpy.typing import NDArray
 
-from lstmfcn.errors import DataError, shown
+from lstmfcn import json_rows
+from lstmfcn.cells import is_missing_label, is_number, label_in, split_line, value_in
+from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.prediction_format import BYTE_ORDER_MARK
+from lstmfcn.treatment import UNTREATED, Place, Ragged, Treatment
 
 Matrix: TypeAlias = NDArray[np.float32]
 """Series as (cases, timepoints)."""
 
-_parsers = threading.local()
-
 _PIECE_BYTES = 1 << 19
 """The engines work on pieces of this size, which stay in the processor's cache."""
-
-_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
-"""The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
-
-_NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
-_MISSING_LABEL = re.compile(r"\s*+(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
-_LINE_END = b"1e39"
-"""Stands for a line's end among the numbers: finite in 64 bits, so that JSON has it, and not in 32."""
-_INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +44,17 @@ class LabelledSeries:
     """(cases, timepoints)"""
     marks: NDArray[np.bool_] | None = None
     """With a header, whether each row has each label: (cases, labels)."""
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell holds a finite decimal number, as the data format writes them."""
-    return _NUMBER.fullmatch(text) is not None
+    channels: int | None = None
+    """That a header names."""
 
 
 def header_cells(line: bytes) -> list[str] | None:
     """The cells of a file's first line if it is a header: none of several is a number."""
     line = line.removeprefix(BYTE_ORDER_MARK).removesuffix(b"\n")
-    if _NUMBER.fullmatch(line.partition(b",")[0].decode(errors="replace")):
+    if is_number(line.partition(b",")[0].decode(errors="replace")):
         return None
     try:
-        cells = _cells(line, "")
+        cells = split_line(line, "")
     except DataError:  # which the parser raises again
         return None
     return cells if len(cells) > 1 and not any(map(is_number, cells)) else None
@@ -79,14 +65,14 @@ def has_header(data: bytes) -> bool:
     return header_cells(_first_line(data)) is not None
 
 
-def parse_plain(data: bytes, *, length: int) -> Matrix | None:
+def parse_plain(data: bytes, *, length: int, channels: int = 1) -> Matrix | None:
     """What parse_series returns, within milliseconds for a megabyte of plain numbers; None for all else,
     which parse_series takes long to read or to refuse.
     """
     if _first_line(data).count(b",") != length - 1:
         return None
     try:
-        header, data = _take_header(data, "", length, labelled=False)
+        header, data = _take_header(data, "", length, channels, labelled=False)
     except DataError:
         return None
     columns = length if header is None else header.num_columns
@@ -96,39 +82,59 @@ def parse_plain(data: bytes, *, length: int) -> Matrix | None:
     return parsed.series if header is None else header.series_of(parsed.series)
 
 
-def parse_series(data: bytes, *, source: str, length: int | None = None, first_row: int | None = 1) -> Matrix:
+def parse_series(
+    data: bytes,
+    *,
+    source: str,
+    length: int | None = None,
+    first_row: int | None = 1,
+    treatment: Treatment = UNTREATED,
+) -> Matrix:
     """Series without labels, as (cases, timepoints).
 
-    `source` is what errors call the data. `length` is the number of values that every row must have;
-    None takes it from the first row. `first_row` is the row number of the first line, which is a header only
-    where it is 1; None when it is unknown because `data` begins somewhere in the middle of a file.
+    `source` is what errors call the data. `length` is the number of values that every row must have, or that
+    the treatment gives it; None takes it from the first row, or from the longest where lengths may differ:
+    the others then end with NaN, as padded ones do, in each of several channels. `first_row` is the row
+    number of the first line, which is a header only where it is 1; None when it is unknown because `data`
+    begins in the middle of a file.
 
     Raises DataError with row and column, both counted from 1.
     """
     header = None
     if first_row == 1:
-        header, data = _take_header(data, source, length, labelled=False)
+        header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
     if header is None:
-        return _parse(data, source, length, first_row, labelled=False).series
-    return header.series_of(_parse_named(data, source, header, first_row=2))
+        return _parse(data, source, length, first_row, labelled=False, treatment=treatment).series
+    cells = _parse_named(data, source, header, 2, treatment)
+    return _series_below(header, cells, source, length, 2, treatment)
 
 
 def parse_labelled(
-    data: bytes, *, source: str, length: int | None = None, identifiers: Identifiers = NO_IDENTIFIERS
+    data: bytes,
+    *,
+    source: str,
+    length: int | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
+    treatment: Treatment = UNTREATED,
 ) -> LabelledSeries:
     """Labels and series of a whole training or validation file, whose identifiers are left out; arguments and
-    errors as in parse_series.
+    errors as in parse_series, but for None a header may name any number of channels.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
     if data:
         identifiers = identifiers.located(header_cells(_first_line(data)), source)
-    header, data = _take_header(data, source, length, labelled=True, identifiers=identifiers)
+    fixed = treatment.fixed(length)
+    header, data = _take_header(
+        data, source, fixed, treatment.channels, labelled=True, identifiers=identifiers
+    )
     data = identifiers.without(data)
     try:
         if header is None:
-            return _parse(data, source, length, first_row=1, labelled=True)
-        cells = _parse_named(data, source, header, first_row=2)
-        return LabelledSeries([], header.series_of(cells), header.marks_of(cells, source))
+            return _parse(data, source, length, first_row=1, labelled=True, treatment=treatment)
+        cells = _parse_named(data, source, header, 2, treatment)
+        marks = header.marks_of(cells, source)
+        series = _series_below(header, cells, source, length, 2, treatment)
+        return LabelledSeries([], series, marks, header.channels)
     except DataError as error:
         raise DataError(identifiers.with_the_files_columns(str(error))) from None
 
@@ -137,6 +143,7 @@ def _take_header(
     data: bytes,
     source: str,
     length: int | None,
+    channels: int | None,
     *,
     labelled: bool,
     identifiers: Identifiers = NO_IDENTIFIERS,
@@ -147,7 +154,7 @@ def _take_header(
     if cells is None:
         return None, data
     places = {position - 1 for position in identifiers.positions}
-    header = Header.of(cells, source, length, labelled=labelled, identifiers=places)
+    header = Header.of(cells, source, length, labelled=labelled, identifiers=places, channels=channels)
     if len(line) == len(data):
         raise DataError(f"{source} holds a header and no series")
     return header, data[len(line) :]
@@ -170,7 +177,12 @@ class Fault:
 
 
 def parse_sound_rows(
-    data: bytes, *, length: int, begins_file: bool, header: Header | None = None
+    data: bytes,
+    *,
+    length: int,
+    begins_file: bool,
+    header: Header | None = None,
+    treatment: Treatment = UNTREATED,
 ) -> tuple[Matrix, list[Fault]]:
     """The sound rows as (cases, timepoints), and the faults of the others, in order. Of a file with a header,
     rows that come after it.
@@ -179,27 +191,28 @@ def parse_sound_rows(
     """
     if not data:
         return np.empty((0, length), np.float32), []
-    return _sound_rows(data, length, 1, begins_file, header)
+    return _sound_rows(data, length, 1, begins_file, header, treatment)
 
 
 def _sound_rows(
-    data: bytes, length: int, row: int, begins_file: bool, header: Header | None
+    data: bytes, length: int, row: int, begins_file: bool, header: Header | None, treatment: Treatment
 ) -> tuple[Matrix, list[Fault]]:
     # A row number of 1 lets the parser look for what can only begin a file.
     parsed_as = 1 if begins_file else 2
     try:
         if header is not None:
-            return header.series_of(_parse_named(data, "", header, parsed_as)), []
-        return _parse(data, "", length, parsed_as, labelled=False).series, []
+            cells = _parse_named(data, "", header, parsed_as, treatment)
+            return _series_below(header, cells, "", length, parsed_as, treatment), []
+        return _parse(data, "", length, parsed_as, labelled=False, treatment=treatment).series, []
     except DataError as error:
         middle = data.find(b"\n", len(data) // 2, -1) + 1 or data.rfind(b"\n", 0, len(data) // 2) + 1
         if middle == 0:
             reason = str(error).removeprefix(f": row {parsed_as}")
             line = data.removesuffix(b"\n").removesuffix(b"\r")
             return np.empty((0, length), np.float32), [Fault(row, reason, line)]
-    before, faults_before = _sound_rows(data[:middle], length, row, begins_file, header)
+    before, faults_before = _sound_rows(data[:middle], length, row, begins_file, header, treatment)
     row += data.count(b"\n", 0, middle)
-    after, faults_after = _sound_rows(data[middle:], length, row, False, header)
+    after, faults_after = _sound_rows(data[middle:], length, row, False, header, treatment)
     return np.concatenate([before, after]), faults_before + faults_after
 
 
@@ -210,6 +223,7 @@ class _Shape:
     source: str
     labelled: bool
     length: int
+    """0 for any."""
     length_is_given: bool
 
     @property
@@ -218,20 +232,47 @@ class _Shape:
 
 
 def _parse(
-    data: bytes, source: str, length: int | None, first_row: int | None, *, labelled: bool
+    data: bytes,
+    source: str,
+    length: int | None,
+    first_row: int | None,
+    *,
+    labelled: bool,
+    treatment: Treatment,
 ) -> LabelledSeries:
     if first_row == 1:
         data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
         raise DataError(f"{source} is empty")
     row = first_row or 1
-    shape = _Shape(source, labelled, length or _first_length(data, source, row, labelled), length is not None)
-    return _parse_rows(data, shape, row)
+    columns = 0 if treatment.takes_any_length else length or _first_length(data, source, row, labelled)
+    shape = _Shape(source, labelled, columns, length is not None)
+    if treatment.takes_rows_as_they_are:
+        return _parse_rows(data, shape, row)
+    labels, rows = _parse_ragged_rows(data, shape, row)
+    place = Place(source, row, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
+    return LabelledSeries(labels, treatment(rows, length, place))
 
 
-def _parse_named(data: bytes, source: str, header: Header, first_row: int) -> Matrix:
+def _parse_named(data: bytes, source: str, header: Header, first_row: int, treatment: Treatment) -> Matrix:
     """Rows below a header as they stand: (cases, columns)."""
-    return _parse_rows(data, _Shape(source, False, header.num_columns, False), first_row).series
+    shape = _Shape(source, False, header.num_columns, False)
+    if treatment.takes_rows_as_they_are:
+        return _parse_rows(data, shape, first_row).series
+    _, rows = _parse_ragged_rows(data, shape, first_row)
+    return rows.values.reshape(-1, header.num_columns)
+
+
+def _series_below(
+    header: Header, cells: Matrix, source: str, length: int | None, first_row: int, treatment: Treatment
+) -> Matrix:
+    """Of rows as they stand below a header."""
+    series = header.series_of(cells)
+    if treatment.takes_rows_as_they_are:
+        return series
+    place = Place(source, first_row, [column + 1 for column in header.series])
+    treatment = treatment.model_copy(update={"channels": header.channels})
+    return treatment(Ragged.of(series), length, place)
 
 
 def _parse_rows(data: bytes, shape: _Shape, row: int) -> LabelledSeries:
@@ -245,9 +286,21 @@ def _parse_rows(data: bytes, shape: _Shape, row: int) -> LabelledSeries:
     return LabelledSeries(labels, matrices[0] if len(matrices) == 1 else np.concatenate(matrices))
 
 
+def _parse_ragged_rows(data: bytes, shape: _Shape, row: int) -> tuple[list[str], Ragged]:
+    """Labels, and rows in which values may be missing."""
+    labels: list[str] = []
+    parts: list[Ragged] = []
+    for piece in _pieces(data):
+        some_labels, rows = _parse_ragged_fast(piece, shape) or _parse_ragged_slowly(piece, shape, row)
+        labels += some_labels
+        parts.append(rows)
+        row += len(rows.lengths)
+    return labels, Ragged.joined(parts)
+
+
 def _first_length(data: bytes, source: str, row: int, labelled: bool) -> int:
     where = f"{source}: row {row}"
-    columns = len(_cells(data.partition(b"\n")[0], where))
+    columns = len(split_line(data.partition(b"\n")[0], where))
     if columns - labelled < 2:
         raise DataError(f"{where} has {_columns(columns)}; a series has at least 2 values")
     return columns - labelled
@@ -266,95 +319,79 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
     """None for a piece that only the slow engine can judge."""
+    labels, numbers = _cut_labels(piece, shape)
+    if numbers is None or (series := json_rows.read_rows(numbers, shape.length)) is None:
+        return None
+    return LabelledSeries(labels, series)
+
+
+def _parse_ragged_fast(piece: bytes, shape: _Shape) -> tuple[list[str], Ragged] | None:
+    """As _parse_fast."""
+    labels, numbers = _cut_labels(piece, shape)
+    if numbers is None:
+        return None
+    columns = shape.length or _first_line(numbers).count(b",") + 1
+    if (series := json_rows.read_rows(numbers, columns)) is not None:
+        return labels, Ragged.of(series)
+    rows = json_rows.read_ragged_rows(numbers)
+    if rows is None or (shape.length and (rows.lengths != shape.length).any()):
+        return None
+    return labels, rows
+
+
+def _cut_labels(piece: bytes, shape: _Shape) -> tuple[list[str], bytes | None]:
+    """The labels, if rows have them, and what follows them in each line; None for lines that only the slow
+    engine can judge.
+    """
     piece = piece.removesuffix(b"\r")  # of a last line whose LF the cut into pieces has taken
     if b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n"):
-        return None
-    labels: list[str] = []
-    if shape.labelled:
-        if b'"' in piece or b"\0" in piece:
-            return None
-        cut = [line.partition(b",") for line in piece.split(b"\n")]
-        try:
-            labels = [label.decode() for label, _, _ in cut]
-        except UnicodeDecodeError:
-            return None
-        if any(_MISSING_LABEL.fullmatch(label) for label in set(labels)):
-            return None
-        piece = b"\n".join([numbers for _, _, numbers in cut])
-    series = _read_as_json(piece, shape.length)
-    return None if series is None else LabelledSeries(labels, series)
-
-
-def _read_as_json(piece: bytes, length: int) -> Matrix | None:
-    """Lines of `length` JSON numbers each as a matrix; None for anything else."""
-    if b"[" in piece:  # simdjson would flatten nested lists
-        return None
-    numbers = piece.replace(b"\n", b",%b," % _LINE_END)
-    num_rows = (len(numbers) - len(piece)) // (len(_LINE_END) + 1) + 1
+        return [], None
+    if not shape.labelled:
+        return [], piece
+    if b'"' in piece or b"\0" in piece:
+        return [], None
+    cut = [line.partition(b",") for line in piece.split(b"\n")]
     try:
-        read = _json_parser().parse(b"[%b,%b]" % (numbers, _LINE_END))
-        assert isinstance(read, simdjson.Array)
-        values = np.frombuffer(read.as_buffer(of_type="d"))
-    except (ValueError, TypeError, RuntimeError):  # RuntimeError for integers beyond 64 bits
-        return None
-    if len(values) != num_rows * (length + 1):
-        return None
-    rows = values.reshape(num_rows, length + 1)
-    with np.errstate(over="ignore"):
-        series = rows[:, :length].astype(np.float32)
-    # As many rows as lines, and no finite value is a line's end: each row ends where a line does.
-    if not np.isfinite(series).all() or not (rows[:, length] == float(_LINE_END)).all():
-        return None
-    if not series.all() and _INTEGER_MINUS_ZERO.search(piece):  # simdjson reads the integer -0 as 0
-        return None
-    return series
-
-
-def _json_parser() -> simdjson.Parser:
-    """Of this thread: one that has its memory already takes half the time."""
-    if not hasattr(_parsers, "parser"):
-        _parsers.parser = simdjson.Parser()
-    parser: simdjson.Parser = _parsers.parser
-    return parser
+        labels = [label.decode() for label, _, _ in cut]
+    except UnicodeDecodeError:
+        return [], None
+    if any(map(is_missing_label, set(labels))):
+        return [], None
+    return labels, b"\n".join([numbers for _, _, numbers in cut])
 
 
 def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> LabelledSeries:
     """Read cell by cell. Raises DataError at the first fault."""
+    labels, rows = _rows(piece, shape, first_row, may_be_missing=False)
+    return LabelledSeries(labels, np.array(rows, np.float32))
+
+
+def _parse_ragged_slowly(piece: bytes, shape: _Shape, first_row: int) -> tuple[list[str], Ragged]:
+    labels, rows = _rows(piece, shape, first_row, may_be_missing=True)
+    values = np.array([value for row in rows for value in row], np.float32)
+    return labels, Ragged(values, np.array([len(row) for row in rows]))
+
+
+def _rows(
+    piece: bytes, shape: _Shape, first_row: int, *, may_be_missing: bool
+) -> tuple[list[str], list[list[float]]]:
+    """Labels, if rows have them, and values."""
     labels = []
-    series = []
-    for row, line in enumerate(piece.split(b"\n"), first_row):
-        where = f"{shape.source}: row {row}"
-        cells = _cells(line, where)
-        if len(cells) != shape.columns:
+    rows = []
+    for number, line in enumerate(piece.split(b"\n"), first_row):
+        where = f"{shape.source}: row {number}"
+        cells = split_line(line, where)
+        if shape.length and len(cells) != shape.columns:
             raise DataError(f"{where} has {_columns(len(cells))} {_expected(len(cells), shape)}")
         if shape.labelled:
-            labels.append(_label(cells.pop(0), where))
-        series.append(
+            labels.append(label_in(cells.pop(0), where))
+        rows.append(
             [
-                _value(cell, f"{where}, column {column}")
-                for column, cell in enumerate(cells, 1 + shape.labelled)
+                value_in(cell, f"{where}, column {column}", may_be_missing=may_be_missing)
+                for column, cell in enumerate(cells or [""], 1 + shape.labelled)
             ]
         )
-    return LabelledSeries(labels, np.array(series, np.float32))
-
-
-def _cells(line: bytes, where: str) -> list[str]:
-    if not line.strip():
-        raise DataError(f"{where} is blank; every line must hold a series")
-    try:
-        text = line.removesuffix(b"\r").decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise DataError(f"{where} is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip")
-    if "\r" in text:
-        raise DataError(f"{where} holds a carriage return inside the line; lines end in LF or CRLF")
-    if '"' not in text:
-        return text.split(",")
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise DataError(f"{where} is not quoted as CSV, or has a line break inside quotes: {error}") from None
+    return labels, rows
 
 
 def _expected(found: int, shape: _Shape) -> str:
@@ -368,23 +405,6 @@ def _expected(found: int, shape: _Shape) -> str:
     if found == 1:
         hint = "; is the separator a comma?"
     return f"where {shape.columns} are expected{hint}"
-
-
-def _label(cell: str, where: str) -> str:
-    if _MISSING_LABEL.fullmatch(cell):
-        raise DataError(f"{where}, column 1: the label is missing, found {shown(cell)}")
-    return cell
-
-
-def _value(cell: str, where: str) -> float:
-    if not cell.strip(" \t"):
-        raise DataError(f"{where} is empty; a series has no missing values")
-    if not is_number(cell):
-        raise DataError(f"{where}: {shown(cell)} is not a finite number")
-    value = float(cell)
-    if abs(value) >= _FLOAT32_OVERFLOW:
-        raise DataError(f"{where}: {shown(cell)} is beyond the range of float32")
-    return value
 
 
 def _columns(count: int) -> str:

@@ -19,6 +19,7 @@ from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
+from lstmfcn.treatment import LengthTreatment, MissingTreatment
 
 CHOSEN = ("lr", "batch_size", "epochs")
 """Hyperparameters that a training chooses for itself, as in the reference product; the others are the
@@ -52,7 +53,13 @@ class Start:
         """
         known = self.checkpoint
         return read_further(
-            path, known.classes, known.length, known.task, identifiers, new_classes=new_classes
+            path,
+            known.classes,
+            known.length,
+            known.task,
+            identifiers,
+            known.treatment,
+            new_classes=new_classes,
         )
 
     def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
@@ -73,10 +80,24 @@ class Start:
                 _refuse(name, own, str(domain.described()))
         return space.completed(self._network)
 
-    def refuse_other(self, *, scaling: ScalingMethod | None, task: TaskName | None) -> None:
+    def refuse_other(
+        self,
+        *,
+        scaling: ScalingMethod | None,
+        task: TaskName | None,
+        channels: int | None = None,
+        missing: MissingTreatment | None = None,
+        length: LengthTreatment | None = None,
+    ) -> None:
         """Raise HyperparameterError when something else than the checkpoint's is given."""
-        scales, does = self.checkpoint.scaling.method, self.checkpoint.task
-        for name, own, given in (("scaling", scales, scaling), ("task", does, task)):
+        own_and_given = {
+            "scaling": (self.checkpoint.scaling.method, scaling),
+            "task": (self.checkpoint.task, task),
+            "channels": (self.checkpoint.channels, channels),
+            "missing": (self.checkpoint.treatment.missing, missing),
+            "length": (self.checkpoint.treatment.length, length),
+        }
+        for name, (own, given) in own_and_given.items():
             if given not in (None, own):
                 raise HyperparameterError(
                     f"{name} is {own} in the checkpoint that training starts from, got {given}"

@@ -73,9 +73,13 @@ class TrainingData:
         """From data as read; a scaling that is fitted is fitted to the training set, unless the start brings
         one along.
         """
-        scale = Scaling.fitted(scaling, training.series) if start is None else start.checkpoint.scaling
-        valid = None if validation is None else replace(validation, series=scale(validation.series))
-        return cls(replace(training, series=scale(training.series)), valid, scale, start)
+        channels = training.channels
+        if start is None:
+            scale = Scaling.fitted(scaling, training.series, channels)
+        else:
+            scale = start.checkpoint.scaling
+        valid = None if validation is None else replace(validation, series=scale(validation.series, channels))
+        return cls(replace(training, series=scale(training.series, channels)), valid, scale, start)
 
 
 class Trainer:
@@ -118,7 +122,7 @@ class Trainer:
         torch.manual_seed(seed)
         train = data.train
         self._task = train.task
-        self._model = LSTMFCN(train.num_outputs, train.length, hyperparameters)
+        self._model = LSTMFCN(train.num_outputs, train.length, hyperparameters, train.channels)
         if data.start is not None:
             self._model.load_state_dict(data.start.weights(self._model.state_dict(), train.classes))
         for module in self._model.modules():
@@ -179,6 +183,7 @@ class Trainer:
                 metrics,
                 _on_cpu(self._model.state_dict()),
                 task=train.task,
+                treatment=train.treatment,
             )
         return Epoch(self.number, metrics, seconds, checkpoint)
 

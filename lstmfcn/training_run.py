@@ -28,6 +28,7 @@ from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.training_state import TrainingState
+from lstmfcn.treatment import LengthTreatment, MissingTreatment
 
 RECORD = "training.json"
 RESULT_NAMES = (FILE_NAME, RECORD)
@@ -45,6 +46,8 @@ class TrainingRecord(BaseModel):
     recipe: RecipeName
     class_weight: ClassWeight
     scaling: ScalingMethod
+    missing: MissingTreatment = "refuse"
+    length: LengthTreatment = "equal"
     seed: int
     precision: TrainingPrecision
     data: str
@@ -71,6 +74,8 @@ class TrainingRecord(BaseModel):
             recipe=recipe,
             class_weight=class_weight,
             scaling=data.scale.method,
+            missing=data.train.treatment.missing,
+            length=data.train.treatment.length,
             seed=seed,
             precision=precision,
             data=Record.digest(data.train, *([] if data.valid is None else [data.valid])),

@@ -112,8 +112,9 @@ def transform(
         if journal is not None and not resume:
             journal.begin({**plan, "range_bytes": range_bytes})
     renderer = Renderer(checkpoint.task, checkpoint.classes)
-    layouts = read_layouts(files, options.format, checkpoint.length, renderer)
-    task = Task(files, ranges, checkpoint.length, layouts, options.bad_rows, journal)
+    num_values = checkpoint.num_values
+    layouts = read_layouts(files, options.format, num_values, renderer, checkpoint.treatment)
+    task = Task(files, ranges, num_values, layouts, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, leave_out=outcomes.done_ranges())
     num_predictors = min(num_predictors, max(1, len(groups)))

@@ -74,7 +74,9 @@ def serve_checkpoint(
             serve.start(http_options={"host": host, "port": port})
             serve.run(app, name="lstmfcn")
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            print(_greeting(settings.checkpoint, url, checkpoint.length, with_key=len(keys) > 0), flush=True)
+            print(
+                _greeting(settings.checkpoint, url, checkpoint.num_values, with_key=len(keys) > 0), flush=True
+            )
             signal.pause()
         except KeyboardInterrupt:
             print("stopping", flush=True)
@@ -82,9 +84,9 @@ def serve_checkpoint(
             serve.delete("lstmfcn")
 
 
-def _greeting(path: str, url: str, length: int, *, with_key: bool) -> str:
+def _greeting(path: str, url: str, num_values: int, *, with_key: bool) -> str:
     key = "-H 'X-Api-Key: <key>' " if with_key else ""
-    row = f"seq -s, {length} | sed 's/,$//'"  # macOS ends the row with a comma
+    row = f"seq -s, {num_values} | sed 's/,$//'"  # macOS ends the row with a comma
     lines = [
         f"serving {path} on {url}; Ctrl-C ends it",
         f"try: {row} | curl --data-binary @- -H 'Content-Type: text/csv' {key}{url}/invocations",

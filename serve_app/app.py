@@ -25,6 +25,7 @@ from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix, has_header, parse_plain, parse_series
 from lstmfcn.storage import location
+from lstmfcn.treatment import Treatment
 from serve_app import contract
 from serve_app.access import ApiKeys
 from serve_app.batching import QueueFullError
@@ -48,11 +49,12 @@ together with that."""
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
 
-    def __init__(self, settings: Settings, keys: ApiKeys, length: int) -> None:
-        """`length` of the series that every checkpoint is to take."""
+    def __init__(self, settings: Settings, keys: ApiKeys, length: int, channels: int = 1) -> None:
+        """`length` and `channels` of the series that every checkpoint is to take."""
         cluster.set_up_worker()
         self._observer = Observer()
-        self._settings, self._keys, self._length = settings, keys, length
+        self._settings, self._keys = settings, keys
+        self._length, self._channels = length, channels
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
@@ -93,6 +95,11 @@ class Endpoint:
             raise CheckpointError(
                 f"{path} expects series of length {checkpoint.length};"
                 f" the endpoint serves length {self._length}"
+            )
+        if checkpoint.channels != self._channels:
+            raise CheckpointError(
+                f"{path} expects series of {checkpoint.channels} channel{'s' * (checkpoint.channels != 1)};"
+                f" the endpoint serves {self._channels}"
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
         predictor = Predictor(checkpoint, device, precision)
@@ -179,7 +186,7 @@ class Endpoint:
     async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...] | None) -> tuple[bytes, int]:
         model = self._model  # the same to the end, whatever is loaded meanwhile
         assert model is not None
-        series = await self._parse(body)
+        series = await self._parse(body, model.predictor.treatment)
         try:
             probabilities = await model.batcher.probabilities(series)
         except QueueFullError:
@@ -188,18 +195,27 @@ class Endpoint:
         lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
         return lines, len(series)
 
-    async def _parse(self, body: bytes) -> Matrix:
-        series = parse_plain(body, length=self._length) if len(body) <= _BYTES_ON_LOOP else None
+    async def _parse(self, body: bytes, treatment: Treatment) -> Matrix:
+        num_values = self._channels * self._length
+        series = None
+        if len(body) <= _BYTES_ON_LOOP:
+            series = parse_plain(body, length=num_values, channels=self._channels)
         if series is None:
+            # Before they are parsed, since a treatment may make short ones as long as the network's.
+            self._refuse_too_many(body.count(b"\n") - has_header(body))
+            parse = partial(parse_series, source="body", length=self._length, treatment=treatment)
             try:
-                series = await asyncio.to_thread(parse_series, body, source="body", length=self._length)
+                series = await asyncio.to_thread(parse, body)
             except DataError as error:
                 raise RequestError(400, str(error)) from None
-        most = self._settings.max_rows
-        if len(series) > most:
-            sentence = f"the body has {len(series)} rows, more than {most}; use jobs.transform"
-            raise RequestError(413, sentence)
+        self._refuse_too_many(len(series))
         return series
+
+    def _refuse_too_many(self, num_rows: int) -> None:
+        most = self._settings.max_rows
+        if num_rows > most:
+            sentence = f"the body has {num_rows} rows, more than {most}; use jobs.transform"
+            raise RequestError(413, sentence)
 
 
 def build_app(settings: Settings) -> serve.Application:
@@ -235,4 +251,6 @@ def application(settings: Settings, keys: ApiKeys, checkpoint: AnyCheckpoint) ->
         logging_config={"enable_access_log": False},  # the endpoint writes its own
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
     )(Endpoint)
-    return deployment.bind(settings.model_copy(update={"checkpoint": path}), keys, checkpoint.length)
+    return deployment.bind(
+        settings.model_copy(update={"checkpoint": path}), keys, checkpoint.length, checkpoint.channels
+    )

@@ -36,7 +36,8 @@ def guarded(configuration: str, header_seconds: int, connections: int) -> str:
     changes = {
         r"^defaults$": rf"\g<0>\n    timeout http-request {header_seconds}s",
         r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica can answer; try again')}",
-        r"^(frontend prometheus\n    bind |listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",
+        r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",
+        r"^(listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(    stats socket .*) mode 666": r"\1 mode 600",
         r"^frontend http_frontend\n    bind .*": requests,
     }

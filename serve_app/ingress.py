@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import sys
+from itertools import count
 from pathlib import Path
 
 COMMAND = "lstmfcn-haproxy"
@@ -19,6 +21,8 @@ CONNECTIONS = "LSTMFCN_CONNECTIONS"
 LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000}
 """What serve_app/haproxy.py limits where the environment says nothing else."""
 
+_METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
+_STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -29,8 +33,8 @@ _HAPROXY = {
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
-    "RAY_SERVE_HAPROXY_METRICS_PORT": "9101",
-    "RAY_SERVE_HAPROXY_STATS_PORT": "8404",
+    _METRICS_PORT: "9101",
+    _STATS_PORT: "8404",
 }
 
 
@@ -43,16 +47,35 @@ def variables() -> dict[str, str]:
 
 
 def choose() -> None:
-    """Set the variables that the environment doesn't set already."""
+    """Set the variables that the environment doesn't set already; where a port for metrics or statistics is
+    taken, as by another endpoint on this machine, to the next that is free.
+    """
     for name, value in variables().items():
-        os.environ.setdefault(name, value)
+        if name not in os.environ:
+            is_port = name in (_METRICS_PORT, _STATS_PORT)
+            os.environ[name] = str(_free_port(int(value))) if is_port else value
+
+
+def _free_port(first: int) -> int:
+    return next(port for port in count(first) if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    # HAProxy would not say: it shares the port of another HAProxy, which then gets half of the requests.
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def open_ports() -> str:
     """What listens beside the endpoint, if anything does."""
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         return ""
-    metrics, stats = (os.environ[f"RAY_SERVE_HAPROXY_{name}_PORT"] for name in ("METRICS", "STATS"))
+    metrics, stats = os.environ[_METRICS_PORT], os.environ[_STATS_PORT]
     ports = f"HAProxy shows metrics on port {metrics} and statistics on {stats}"
     if os.environ.get(BINARY, "").endswith(COMMAND):
         return f"{ports}, to this machine only"

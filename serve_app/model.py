@@ -54,6 +54,8 @@ class Model:
             "task": one.task,
             "classes": list(one.classes.names),
             "length": one.length,
+            "channels": one.channels,
+            "treatment": one.treatment.model_dump(include={"missing", "length"}),
             "hyperparameters": hyperparameters,
             "precision": self.predictor.precision,
             "checkpoint": self._digest,
@@ -62,7 +64,7 @@ class Model:
 
 def _seconds(predictor: Predictor, num_rows: int) -> float:
     """That so many rows take, once the network is warm."""
-    series = np.zeros((num_rows, predictor.length), np.float32)
+    series = np.zeros((num_rows, predictor.num_values), np.float32)
     least = math.inf  # a busy machine makes it seem longer
     for _ in range(5):
         started = time.perf_counter()

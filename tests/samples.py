@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.treatment import Treatment
 
 TINY = Hyperparameters(
     hidden_size=3,
@@ -46,6 +48,25 @@ def make_labels(num_cases: int, seed: int = 0) -> Dataset:
     return Dataset(series.astype(np.float32), targets, ClassLabels(["y_1", "y_2"]), "multilabel", True)
 
 
+def make_channels(num_cases: int, seed: int = 0) -> Dataset:
+    """Series of three channels, whose second one is that of make_dataset, between noises of other sizes."""
+    dataset = make_dataset(num_cases, seed)
+    random = np.random.default_rng(seed + 1)
+    before, after = (random.normal(0, size, dataset.series.shape).astype(np.float32) for size in (100, 0.01))
+    return replace(
+        dataset, series=np.hstack([before, dataset.series, after]), treatment=Treatment(channels=3)
+    )
+
+
+def make_beats() -> Dataset:
+    """As heart beats in the MIT-BIH data: 187 steps, padded with zeros, five classes, nearly all of one."""
+    random = np.random.default_rng(0)
+    targets = np.repeat(np.arange(5), [90, 3, 5, 2, 10])
+    phase = np.linspace(0, 2 * np.pi, 187) * (1 + targets[:, None])
+    beats = (np.sin(phase) + random.normal(0, 0.1, phase.shape)).clip(0) * (np.arange(187) < 120)
+    return Dataset(beats.astype(np.float32), targets, ClassLabels([f"{number}.0" for number in range(5)]))
+
+
 def marks_of(dataset: Dataset) -> Marks:
     """The y columns of a file with a header."""
     match dataset.task:
@@ -58,7 +79,9 @@ def marks_of(dataset: Dataset) -> Marks:
 
 def write_named_csv(path: Path, dataset: Dataset, *, labelled: bool, seed: int | None = None) -> Path:
     """With a header; its columns shuffled by a seed."""
-    columns = {f"x_{step}": values for step, values in enumerate(dataset.series.T, 1)}
+    steps = [(c, n) for c in range(1, dataset.channels + 1) for n in range(1, dataset.length + 1)]
+    names = [f"x{'' if dataset.channels == 1 else channel}_{step}" for channel, step in steps]
+    columns = dict(zip(names, dataset.series.T, strict=True))
     if labelled:
         columns = {f"y_{n}": marks for n, marks in enumerate(marks_of(dataset).T, 1)} | columns
     names = list(columns)
@@ -77,6 +100,19 @@ def write_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
         lines.append(",".join([*label, *map(str, values)]))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_uneven_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
+    """Without a header; every third row is cut, and every row but the first lacks a value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for case, (target, values) in enumerate(zip(dataset.targets, dataset.series, strict=True)):
+        cells = [repr(float(value)) for value in values[: LENGTH - 3 if case % 3 == 2 else LENGTH]]
+        if case > 0:
+            cells[case % (LENGTH - 4)] = ""
+        lines.append(",".join([dataset.classes.names[target]] * labelled + cells) + "\n")
+    path.write_text("".join(lines))
     return path
 
 

@@ -1,13 +1,20 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.scaling import Scaling
+from lstmfcn.treatment import UNTREATED, Treatment
+from tests.samples import LENGTH
 
 
 def edit(folder: Path, **changes: object) -> None:
@@ -47,6 +54,50 @@ def test_a_checkpoint_keeps_its_task(trained_labels: Checkpoint, tmp_path: Path)
 
     assert Checkpoint.load(tmp_path).task == "multilabel"
     assert replace(trained_labels, task="multiclass").digest() != trained_labels.digest()
+
+
+def test_a_checkpoint_of_before_there_were_treatments_is_one_for_a_single_sound_channel(folder: Path) -> None:
+    document = json.loads((folder / "checkpoint.json").read_text())
+    del document["treatment"], document["hyperparameters"]["squeeze_excite"]
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+
+    loaded = Checkpoint.load(folder)
+
+    assert loaded.treatment == UNTREATED
+    assert (loaded.channels, loaded.hyperparameters.squeeze_excite) == (1, 0)
+
+
+def test_the_digest_of_what_could_be_before_there_were_channels_is_as_it_was() -> None:
+    hyperparameters = Hyperparameters()
+    one = Checkpoint(hyperparameters, ClassLabels(["a", "b"]), 4, Scaling(), 1, {}, {})
+    network = hyperparameters.model_dump_json().replace(',"squeeze_excite":0', "")
+    content = hashlib.sha256(safetensors.torch.save({}))
+    content.update("\n".join([network, "a", "b", Scaling().model_dump_json(), "1.0", "multiclass"]).encode())
+
+    assert one.digest() == content.hexdigest()
+    assert replace(one, treatment=Treatment(channels=2)).digest() != one.digest()
+    squeezing = hyperparameters.model_copy(update={"squeeze_excite": 1})
+    assert replace(one, hyperparameters=squeezing).digest() != one.digest()
+
+
+def test_a_checkpoint_keeps_its_channels(trained_channels: Checkpoint, tmp_path: Path) -> None:
+    trained_channels.save(tmp_path)
+
+    loaded = Checkpoint.load(tmp_path)
+
+    assert (loaded.channels, loaded.length, loaded.num_values) == (3, LENGTH, 3 * LENGTH)
+    assert loaded.scaling == trained_channels.scaling
+    assert loaded.digest() == trained_channels.digest()
+
+
+def test_weights_of_another_number_of_channels_are_refused(
+    trained_channels: Checkpoint, tmp_path: Path
+) -> None:
+    trained_channels.save(tmp_path)
+    edit(tmp_path, treatment={"channels": 2})
+
+    with pytest.raises(CheckpointError, match=r"the weights convolutional.layers.0.1.weight do not fit"):
+        Checkpoint.load(tmp_path)
 
 
 def test_weights_of_another_task_are_refused(folder: Path) -> None:

@@ -12,7 +12,8 @@ from lstmfcn.dataset import ClassLabels, Dataset, read_labelled, read_training
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.tasks import TaskName
-from tests.samples import make_dataset, make_labels, write_csv, write_named_csv
+from lstmfcn.treatment import Treatment
+from tests.samples import make_channels, make_dataset, make_labels, write_csv, write_named_csv
 
 
 def test_numeric_labels_are_in_numeric_order() -> None:
@@ -269,3 +270,55 @@ def test_identifiers_are_left_out_and_counted_in_what_is_refused(tmp_path: Path)
     assert read_training(tmp_path, identifiers=Identifiers((1,))).classes.names == ("x", "z")
     with pytest.raises(DataError, match=r"a.csv: row 2, column 2: label 'z' is none of the classes x, y$"):
         read_labelled(tmp_path, ClassLabels(["x", "y"]), 2, identifiers=Identifiers((1,)))
+
+
+def test_channels_are_those_of_a_header_or_those_that_are_given(tmp_path: Path) -> None:
+    dataset = make_channels(10)
+    plain = write_csv(tmp_path / "plain.csv", dataset, labelled=True)
+    named = write_named_csv(tmp_path / "named.csv", dataset, labelled=True, seed=1)
+
+    first, second = read_training(plain, treatment=Treatment(channels=3)), read_training(named)
+
+    assert np.array_equal(first.series, dataset.series)
+    assert np.array_equal(second.series, dataset.series)
+    assert (
+        str(first) == "10 series of length 12 in 3 channels in 2 classes (task multiclass, without a header)"
+    )
+    assert (second.channels, second.length) == (3, 12)
+    assert (read_training(plain).channels, read_training(plain).length) == (1, 36)
+    assert read_training(named, treatment=Treatment(channels=3)).channels == 3
+    for path in (plain, named):
+        assert read_labelled(path, first.classes, 12, treatment=Treatment(channels=3)).channels == 3
+
+
+@pytest.mark.parametrize("channels", [5, 36])
+def test_channels_that_a_row_can_not_have_are_refused(channels: int, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "train.csv", make_channels(4), labelled=True)
+
+    with pytest.raises(DataError) as refused:
+        read_training(path, treatment=Treatment(channels=channels))
+
+    assert str(refused.value) == (
+        f"{path} has 36 values in a row; --channels {channels} takes as many for each channel, and 2 at least"
+    )
+
+
+def test_a_header_of_other_channels_than_are_known_is_refused(tmp_path: Path) -> None:
+    named = write_named_csv(tmp_path / "a.csv", make_channels(4), labelled=True)
+    flat = write_named_csv(
+        tmp_path / "b.csv", replace(make_channels(4), treatment=Treatment(channels=1)), labelled=True
+    )
+    classes = ClassLabels(["down", "up"])
+
+    with pytest.raises(DataError, match=r"a.csv: row 1 is a header of 3 channels where 2 are expected$"):
+        read_training(named, treatment=Treatment(channels=2))
+    with pytest.raises(DataError, match=r"a.csv: row 1 is a header of 3 channels where 1 is expected$"):
+        read_labelled(named, classes, 36)
+    with pytest.raises(
+        DataError, match=r"b.csv: row 1 is a header of 1 channel where 3 are expected; x2_1 nam"
+    ):
+        read_labelled(flat, classes, 12, treatment=Treatment(channels=3))
+    with pytest.raises(
+        DataError, match=r"b.csv: row 1 is a header of 1 channel where 3 are expected; x2_1 nam"
+    ):
+        read_training(tmp_path)

@@ -14,7 +14,7 @@ from lstmfcn.explanation import explain
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
-from tests.samples import TINY, make_dataset, make_labels
+from tests.samples import LENGTH, TINY, make_channels, make_dataset, make_labels
 
 WINDOW = slice(60, 85)
 
@@ -46,15 +46,20 @@ def test_the_map_lies_in_the_window_that_tells_the_classes_apart() -> None:
     assert shares.mean() >= 0.7
 
 
-def test_what_all_parts_add_is_the_logit_beyond_the_mean_of_the_classes(trained: Checkpoint) -> None:
-    series = make_dataset(10, seed=3).series
-    model = trained.build_model()
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_all_parts_add_is_the_logit_beyond_the_mean_of_the_classes(
+    channels: int, trained: Checkpoint, trained_channels: Checkpoint
+) -> None:
+    checkpoint = trained if channels == 1 else trained_channels
+    series = (make_dataset if channels == 1 else make_channels)(10, seed=3).series
+    model = checkpoint.build_model()
     with torch.inference_mode():
-        logits = model(torch.from_numpy(trained.scaling(series)))
+        logits = model(torch.from_numpy(checkpoint.scaled(series)))
         beyond = logits - model.linear.bias - (logits - model.linear.bias).mean(dim=1, keepdim=True)
 
-    explanation = explain(trained, series)
+    explanation = explain(checkpoint, series)
 
+    assert explanation.contributions.shape == (10, LENGTH)
     of_predicted = beyond[torch.arange(10), torch.from_numpy(explanation.predicted)]
     added = explanation.contributions.sum(axis=1) + explanation.recurrent
     np.testing.assert_allclose(added, of_predicted, rtol=1e-4, atol=1e-5)

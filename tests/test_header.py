@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.series import has_header, parse_labelled, parse_plain, parse_series, parse_sound_rows
+from lstmfcn.treatment import Treatment
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n"])
 SPELLINGS = st.sampled_from(["{}_{}", "{}{}", " {}_{} ", "{}_0{}"])
+STEP_SPELLINGS = st.sampled_from(["x{}_{}", "x_{}_{}", " x{}_{} ", "x0{}_0{}"])
 QUOTING = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
 
 
@@ -64,6 +66,65 @@ def test_every_parser_finds_them(names: list[str], quoting: int, line_end: str) 
 
 
 @given(
+    st.integers(1, 12),
+    st.integers(2, 12),
+    STEP_SPELLINGS,
+    QUOTING,
+    LINE_ENDS,
+    st.randoms(use_true_random=False),
+)
+def test_steps_are_found_by_the_numbers_of_channel_and_step(
+    channels: int, num_steps: int, spelling: str, quoting: int, line_end: str, random: Random
+) -> None:
+    columns = [(c, n) for c in range(1, channels + 1) for n in range(1, num_steps + 1)]
+    in_order = [[10_000.0 * row + 100 * c + n for c, n in columns] for row in range(3)]
+    random.shuffle(columns)
+    rows = [[10_000.0 * row + 100 * c + n for c, n in columns] for row in range(3)]
+    data = as_csv([spelling.format(c, n) for c, n in columns], rows, quoting, line_end)
+    length = channels * num_steps
+
+    plain = parse_plain(data, length=length, channels=channels)
+
+    assert (
+        parse_series(data, source="f", length=length, treatment=Treatment(channels=channels)).tolist()
+        == in_order
+    )
+    assert plain is None if quoting == csv.QUOTE_ALL else plain is not None and plain.tolist() == in_order
+    with pytest.raises(
+        DataError, match=rf"^f: row 1 is a header of {channels} channels? where 13 are expected"
+    ):
+        parse_series(data, source="f", length=length, treatment=Treatment(channels=13))
+    assert parse_plain(data, length=length, channels=13) is None
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["x1_1", "x1_2", "x2_1", "x2_2", "x3_1", "x3_2", "x1_3", "x2_3", "x_1", "x_1_1", "x0_1"]
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_a_header_of_channels_is_either_whole_or_refused(names: list[str]) -> None:
+    row = [float(place) for place in range(len(names))]
+    data = as_csv(["y_1", *names], [[1.0, *row]], csv.QUOTE_MINIMAL, "\n")
+    columns = {name.replace("x_1_1", "x1_1"): place for place, name in enumerate(names)}
+    whole = [
+        [f"x{channel}_{step}" for channel in range(1, channels + 1) for step in range(1, length + 1)]
+        for channels, length in ((1, 2), (2, 2), (3, 2), (1, 3), (2, 3))
+    ]
+
+    if len(columns) == len(names) and sorted(columns) in whole:
+        read = parse_labelled(data, source="f")
+        assert read.series.tolist() == [[columns[name] for name in sorted(columns)]]
+        assert read.channels == len({name[1] for name in columns})
+    else:
+        with pytest.raises(DataError, match=r"^f: row 1(, column \d+: | has | is a header )"):
+            parse_labelled(data, source="f")
+
+
+@given(
     st.lists(
         st.sampled_from(["x_1", "x_2", "x_3", "x1", "x_0", "x10", "x", "X_2", "y_1", "y", "y_2", "id", ""]),
         min_size=2,
@@ -96,13 +157,15 @@ def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
     [
         (
             "x_1,patient,x_2",
-            "f: row 1, column 2: 'patient' is no column of a header; x_1, x_2, ... are the series,"
-            " y_1, y_2, ... the labels; a job's --id-columns names others",
+            "f: row 1, column 2: 'patient' is no column of a header; x_1, x_2, ... (of several"
+            " channels x1_1, x1_2, ..., x2_1, ...) are the series, y_1, y_2, ... the labels; a job's"
+            " --id-columns names others",
         ),
         (
             ",x_1,x_2",
-            "f: row 1, column 1: '' is no column of a header; x_1, x_2, ... are the series,"
-            " y_1, y_2, ... the labels; a job's --id-columns names others",
+            "f: row 1, column 1: '' is no column of a header; x_1, x_2, ... (of several"
+            " channels x1_1, x1_2, ..., x2_1, ...) are the series, y_1, y_2, ... the labels; a job's"
+            " --id-columns names others",
         ),
         ("x_1,x_2,x_10", "f: row 1 has no x_3, but x_10"),
         ("x_2,x_3", "f: row 1 has no x_1, but x_3"),
@@ -110,6 +173,21 @@ def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
         ("x_0,x_1", "f: row 1, column 1: 'x_0' is numbered 0; columns are numbered from 1"),
         ("x_1,x_2,y_1", "f: row 1, column 3: 'y_1' is a label, which has no place here"),
         ("x_1,x_2,x_3", "f: row 1 is a header with 3 x columns where 2 are expected"),
+        ("x1_1,x1_2,x2_1", "f: row 1 has 1 x2 columns, but 2 x1 columns; all channels have one length"),
+        ("x1_1,x1_2,x3_1", "f: row 1 has no x2_1, but x3_1"),
+        ("x1_1,x1_3,x2_1,x2_2", "f: row 1 has no x1_2, but x1_3"),
+        ("x1_1,x1_2,x_1_2", "f: row 1, column 3: 'x_1_2' is a second x1_2; there can be only one"),
+        ("x1_1,x1_2,x0_1", "f: row 1, column 3: 'x0_1' is numbered 0; columns are numbered from 1"),
+        (
+            "x1_1,x1_2,x_1",
+            "f: row 1 has x columns of channels, such as x1_1, and others, such as x_1; a header has one or"
+            " the other",
+        ),
+        (
+            "x1_1,x2_1",
+            "f: row 1 is a header with only one x column for each channel; a series has at least 2 values",
+        ),
+        ("x1_1,x1_2,x2_1,x2_2", "f: row 1 is a header of 2 channels where 1 is expected"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(line: str, sentence: str) -> None:

@@ -4,7 +4,7 @@ from lstmfcn.errors import HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
 
 
-def test_defaults_are_those_of_the_reference_algorithm_without_attention() -> None:
+def test_defaults_are_those_of_the_reference_algorithm_without_what_the_papers_add() -> None:
     assert Hyperparameters().model_dump() == {
         "num_layers": 1,
         "hidden_size": 8,
@@ -19,6 +19,7 @@ def test_defaults_are_those_of_the_reference_algorithm_without_attention() -> No
         "batch_size": 128,
         "epochs": 2000,
         "attention": 0,
+        "squeeze_excite": 0,
     }
 
 
@@ -37,7 +38,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     assert str(refused.value) == (
         "unknown hyperparameter 'learning_rate'; the hyperparameters are num_layers, hidden_size, dropout, "
         "filters_1, filters_2, filters_3, kernel_size_1, kernel_size_2, kernel_size_3, lr, batch_size, "
-        "epochs, attention"
+        "epochs, attention, squeeze_excite"
     )
 
 

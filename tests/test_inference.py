@@ -14,20 +14,22 @@ from lstmfcn.training import fit
 SMALL: dict[str, Any] = {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
 
 
-def trained_model(length: int, **hyperparameters: Any) -> LSTMFCN:
+def trained_model(length: int, channels: int = 1, **hyperparameters: Any) -> LSTMFCN:
     """A model whose batch normalisation has seen data."""
     torch.manual_seed(0)
-    model = LSTMFCN(5, length, Hyperparameters(**hyperparameters))
+    model = LSTMFCN(5, length, Hyperparameters(**hyperparameters), channels)
     for _ in range(3):
-        model(torch.randn(64, length) + 1)
+        model(torch.randn(64, channels * length) + 1)
     return model.eval()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     "hyperparameters",
     [
         {},
         SMALL,
+        {"squeeze_excite": 1, "filters_1": 33, "filters_2": 16},
         {"num_layers": 3, "hidden_size": 20, "filters_1": 7, "kernel_size_1": 4},
         SMALL | {"num_layers": 2, "attention": 1},
         {"kernel_size_1": 1, "kernel_size_2": 2, "kernel_size_3": 1, "filters_3": 1},
@@ -35,10 +37,10 @@ def trained_model(length: int, **hyperparameters: Any) -> LSTMFCN:
 )
 @pytest.mark.parametrize("length", [2, 31, 96])
 def test_logits_are_the_models_within_a_hundred_thousandth_of_the_largest(
-    hyperparameters: dict[str, Any], length: int
+    hyperparameters: dict[str, Any], length: int, channels: int
 ) -> None:
-    model = trained_model(length, **hyperparameters)
-    series = torch.randn(50, length)
+    model = trained_model(length, channels, **hyperparameters)
+    series = torch.randn(50, channels * length)
     expected = model(series)
 
     logits = InferenceNetwork(model).logits(series)
@@ -67,10 +69,11 @@ def test_logits_of_a_trained_network_are_within_it_too() -> None:
     assert ((logits - expected).abs() <= 1e-5 * expected.abs().max(dim=1, keepdim=True).values).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kernel_size", [17, 40])
-def test_with_a_long_kernel_too_it_is_the_models_function(kernel_size: int) -> None:
-    model = trained_model(30, **SMALL | {"kernel_size_2": kernel_size})
-    series = torch.randn(50, 30)
+def test_with_a_long_kernel_too_it_is_the_models_function(kernel_size: int, channels: int) -> None:
+    model = trained_model(30, channels, **SMALL | {"kernel_size_2": kernel_size, "squeeze_excite": 1})
+    series = torch.randn(50, channels * 30)
     network = InferenceNetwork(model)
 
     assert network.needs_full_batches
@@ -109,5 +112,23 @@ def test_the_place_of_a_series_in_its_batch_changes_no_bit() -> None:
         whole = network(series)
         for size in (1, 2, 3, 7, 16, 17, 40):
             start = choose(range(128 - size))
+
+            assert torch.equal(network(series[start : start + size]), whole[start : start + size])
+
+
+def test_nor_does_it_of_several_channels_with_attention_and_squeeze_and_excite() -> None:
+    choose = random.Random(1).choice
+    for number in range(30):
+        sizes = {f"filters_{i}": choose([1, 2, 3, 7, 16, 33, 64]) for i in (1, 2, 3)}
+        kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8]) for i in (1, 2, 3)}
+        length, channels = choose([2, 3, 5, 16, 50]), choose([1, 2, 3, 6, 20])
+        variant = {"squeeze_excite": number % 2, "attention": choose([0, 1]), "num_layers": choose([1, 2])}
+        hidden_size = choose([3, 8, 13, 64])
+        model = trained_model(length, channels, hidden_size=hidden_size, **variant, **sizes, **kernels)
+        network = InferenceNetwork(model)
+        series = torch.randn(64, channels * length)
+        whole = network(series)
+        for size in (1, 3, 16, 17):
+            start = choose(range(64 - size))
 
             assert torch.equal(network(series[start : start + size]), whole[start : start + size])

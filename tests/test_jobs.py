@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -24,7 +23,6 @@ from jobs.tune import tune, what_to_try
 from lstmfcn import command, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import SearchSpace
@@ -35,6 +33,7 @@ from tests.samples import (
     LENGTH,
     TINY,
     broken_input,
+    make_beats,
     make_dataset,
     make_labels,
     write_csv,
@@ -194,15 +193,8 @@ def test_both_formats_lead_to_the_same_network(
 def test_five_classes_of_which_some_are_rare_are_the_same_in_both_formats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As heart beats in the MIT-BIH data: 187 steps, padded with zeros, nine of ten normal."""
-    random = np.random.default_rng(0)
-    targets = np.repeat(np.arange(5), [90, 3, 5, 2, 10])
-    phase = np.linspace(0, 2 * np.pi, 187) * (1 + targets[:, None])
-    beats = (np.sin(phase) + random.normal(0, 0.1, phase.shape)).clip(0) * (np.arange(187) < 120)
-    names = ClassLabels([f"{number}.0" for number in range(5)])
-    beats_set = Dataset(beats.astype(np.float32), targets, names)
-    first = write_csv(tmp_path / "first.csv", beats_set, labelled=True)
-    named = write_named_csv(tmp_path / "named.csv", beats_set, labelled=True)
+    first = write_csv(tmp_path / "first.csv", make_beats(), labelled=True)
+    named = write_named_csv(tmp_path / "named.csv", make_beats(), labelled=True)
     flags = ("--epochs", 2, "--class-weight", "balanced", *SMALL)
     scores = []
     for number, path in enumerate((first, named)):

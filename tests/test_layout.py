@@ -9,6 +9,7 @@ from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.rendering import Renderer
+from lstmfcn.treatment import Treatment
 
 RENDERER = Renderer("multiclass", ClassLabels(["a", "b"]))
 NAMED = PredictionFormat(identifiers=Identifiers(names=("visit", "patient id")))
@@ -31,6 +32,16 @@ def test_a_file_with_a_header_is_answered_by_one_and_its_identifiers_are_found_b
     assert found.columns == ("label", "probabilities")
     assert found.format.identifiers.positions == (3, 1)
     assert found.output_header == b"patient id,visit ,y_1,y_2,p_1,p_2\n"
+
+
+def test_a_header_names_as_many_channels_as_the_network_knows() -> None:
+    line = b"x2_1,x2_2,x1_1,x1_2\n"
+
+    found = Layout.of(line, PredictionFormat(), 4, RENDERER, "f", treatment=Treatment(channels=2))
+
+    assert found.header == Header(series=(2, 3, 0, 1), labels=(), channels=2)
+    with pytest.raises(DataError, match=r"^f: row 1 is a header of 2 channels where 1 is expected$"):
+        Layout.of(line, PredictionFormat(), 4, RENDERER, "f")
 
 
 def test_columns_that_were_asked_for_are_those_of_the_header() -> None:

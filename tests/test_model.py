@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN, AttentionLSTM, ConvolutionalBlock, RecurrentBlock
+from lstmfcn.model import LSTM, LSTMFCN, AttentionLSTM, ConvolutionalBlock, RecurrentBlock, SqueezeExcite
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -36,14 +36,27 @@ def test_the_lstm_sees_one_time_step_of_length_features() -> None:
     assert torch.allclose(block(steps.squeeze(1)), output.squeeze(1), atol=1e-7)
 
 
-def test_dropout_follows_each_lstm_layer() -> None:
+def test_of_several_channels_the_lstm_sees_one_after_the_other_as_a_step() -> None:
+    block = RecurrentBlock(20, Hyperparameters(num_layers=2, hidden_size=7), channels=3).eval()
+    steps = torch.randn(5, 3, 20)
+    output = steps
+    for layer in block.layers:
+        reference = nn.LSTM(layer.input_size, 7, batch_first=True)
+        reference.load_state_dict(layer.state_dict())
+        output, _ = reference(output)
+
+    assert torch.allclose(block(steps.flatten(1)), output[:, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_dropout_follows_each_lstm_layer(channels: int) -> None:
     torch.manual_seed(0)
-    block = RecurrentBlock(10, Hyperparameters(num_layers=3, hidden_size=200, dropout=0.5))
+    block = RecurrentBlock(10, Hyperparameters(num_layers=3, hidden_size=200, dropout=0.5), channels)
     inputs = []
     for layer in block.layers:
         layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
 
-    output = block(torch.randn(4, 10))
+    output = block(torch.randn(4, channels * 10))
 
     for dropped in (*inputs[1:], output):
         assert 0.4 < (dropped == 0).float().mean() < 0.6
@@ -90,15 +103,24 @@ def attended(layer: AttentionLSTM, steps: torch.Tensor) -> torch.Tensor:
     return state
 
 
-def test_the_attention_lstm_is_the_published_cell_over_one_step() -> None:
+@pytest.mark.parametrize("num_steps", [1, 2, 6])
+def test_the_attention_lstm_is_the_published_cell(num_steps: int) -> None:
     torch.manual_seed(0)
     layer = AttentionLSTM(20, 7)
-    series = torch.randn(5, 20)
+    steps = torch.randn(5, num_steps, 20)
 
-    assert torch.allclose(layer(series), attended(layer, series[:, None]), atol=1e-6)
+    assert torch.allclose(layer(steps)[:, -1], attended(layer, steps), atol=1e-6)
 
 
-def test_the_alignment_gets_no_gradient() -> None:
+@pytest.mark.parametrize("layer", [LSTM, AttentionLSTM])
+def test_over_several_steps_every_weight_gets_a_gradient(layer: type[LSTM]) -> None:
+    lstm = layer(20, 7)
+    lstm(torch.randn(5, 3, 20))[:, -1].sum().backward()
+
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in lstm.parameters())
+
+
+def test_over_one_step_the_alignment_gets_no_gradient() -> None:
     model = LSTMFCN(3, 20, Hyperparameters(attention=1))
     model(torch.randn(4, 20)).sum().backward()
 
@@ -119,6 +141,65 @@ def test_convolutions_keep_the_length(kernel_size: int) -> None:
     )
 
     assert block.layers(torch.zeros(2, 1, 11)).shape == (2, 128, 11)
+
+
+def test_parameters_of_a_network_of_six_channels_counted_by_hand() -> None:
+    model = LSTMFCN(num_classes=4, length=100, hyperparameters=Hyperparameters(), channels=6)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+
+    # The same LSTM as of one channel, which now takes six steps of 100 features.
+    assert num_parameters(model.recurrent) == 4 * 8 * (100 + 8 + 1 + 1) == 3_520
+    first = 128 * (8 * 6 + 1) + 2 * 128
+    second = 256 * (5 * 128 + 1) + 2 * 256
+    third = 128 * (3 * 256 + 1) + 2 * 128
+    assert num_parameters(model.convolutional) == first + second + third == 269_824
+    assert num_parameters(model.linear) == 4 * (8 + 128 + 1) == 548
+    assert num_parameters(model) == 273_892
+    assert shapes["recurrent.layers.0.weight_ih_l0"] == (32, 100)
+    assert shapes["convolutional.layers.0.1.weight"] == (128, 6, 8)
+    assert model(torch.zeros(3, 600)).shape == (3, 4)
+
+
+def test_parameters_of_squeeze_and_excite_counted_by_hand() -> None:
+    hyperparameters = Hyperparameters(squeeze_excite=1, filters_2=64)
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in ConvolutionalBlock(hyperparameters).named_parameters()
+        if "squeeze" in name or "excite" in name
+    }
+
+    # A sixteenth of 128 filters are 8 units, of 64 filters 4; no biases.
+    assert shapes == {
+        "layers.0.4.squeeze.weight": (8, 128),
+        "layers.0.4.excite.weight": (128, 8),
+        "layers.1.4.squeeze.weight": (4, 64),
+        "layers.1.4.excite.weight": (64, 4),
+    }
+    with_blocks = LSTMFCN(4, 100, Hyperparameters(squeeze_excite=1), channels=6)
+    assert num_parameters(with_blocks) == 273_892 + 2 * 8 * 128 + 2 * 16 * 256 == 284_132
+
+
+def test_squeeze_and_excite_weighs_each_filter_by_the_means_of_all() -> None:
+    torch.manual_seed(0)
+    block = SqueezeExcite(32)
+    features = torch.rand(3, 32, 10)
+    means = features.sum(dim=2) / 10
+    units = torch.clamp(means @ block.squeeze.weight.T, min=0)
+    weights = 1 / (1 + torch.exp(-(units @ block.excite.weight.T)))
+
+    assert torch.allclose(block(features), features * weights[:, :, None], atol=1e-6)
+    assert torch.allclose(block(features[:, :, None]), block(features)[:, :, None])
+
+
+def test_fewer_filters_than_sixteen_are_squeezed_into_one_unit() -> None:
+    assert SqueezeExcite(9).squeeze.weight.shape == (1, 9)
+
+
+def test_convolutions_see_the_values_of_a_row_channel_after_channel() -> None:
+    block = ConvolutionalBlock(Hyperparameters(filters_3=4), channels=3).eval()
+    channels = torch.randn(5, 3, 50)
+
+    assert torch.equal(block(channels.flatten(1)), block.layers(channels).mean(dim=2))
 
 
 def test_an_even_kernel_is_padded_by_one_more_on_the_right() -> None:

@@ -13,9 +13,13 @@ def test_a_confusion_matrix_of_any_size_is_drawn(num_classes: int) -> None:
     assert plots.confusion_matrix(np.eye(num_classes, dtype=np.int64), names, names).startswith(PNG)
 
 
-@pytest.mark.parametrize("shares", [[0.0, 0.0], [-1.0, 0.5], [0.25, 0.5]])
-def test_contributions_of_any_sign_are_drawn(shares: list[float]) -> None:
-    values = np.array([1.0, 2.0], np.float32)
+@pytest.mark.parametrize(
+    ("channels", "shares"), [(1, [0.0, 0.0]), (1, [-1.0, 0.5]), (3, [0.25, 0.5]), (20, [0.25, 0.5])]
+)
+def test_contributions_of_any_sign_are_drawn_beside_any_number_of_channels(
+    channels: int, shares: list[float]
+) -> None:
+    values = np.array([[1.0, 2.0]] * channels, np.float32)
 
     assert plots.contributions(values, np.array(shares, np.float32), "row $1$").startswith(PNG)
 

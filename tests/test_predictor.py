@@ -19,7 +19,8 @@ from lstmfcn.model import LSTMFCN
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
 from lstmfcn.tasks import TaskName, num_outputs
-from tests.samples import LENGTH, make_dataset
+from lstmfcn.treatment import Treatment
+from tests.samples import LENGTH, make_channels, make_dataset, write_csv, write_named_csv
 
 SMALL: dict[str, Any] = {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
 NETWORKS: list[dict[str, Any]] = [
@@ -32,13 +33,20 @@ NETWORKS: list[dict[str, Any]] = [
 
 
 def random_checkpoint(
-    length: int, names: list[str] | None = None, task: TaskName = "multiclass", **hyperparameters: Any
+    length: int,
+    names: list[str] | None = None,
+    task: TaskName = "multiclass",
+    channels: int = 1,
+    **hyperparameters: Any,
 ) -> Checkpoint:
     torch.manual_seed(0)
     chosen = Hyperparameters(**hyperparameters)
     classes = ClassLabels(names or ["a", "b", "c"])
-    model = LSTMFCN(num_outputs(task, len(classes)), length, chosen)
-    return Checkpoint(chosen, classes, length, Scaling(), 1, {}, model.state_dict(), task=task)
+    model = LSTMFCN(num_outputs(task, len(classes)), length, chosen, channels)
+    weights = model.state_dict()
+    return Checkpoint(
+        chosen, classes, length, Scaling(), 1, {}, weights, task=task, treatment=Treatment(channels=channels)
+    )
 
 
 def test_probabilities_are_the_softmax_of_the_models_logits(trained: Checkpoint) -> None:
@@ -134,6 +142,35 @@ def test_10_000_rows_in_random_splits_with_single_rows_give_the_same_bytes(preci
     assert np.concatenate(parts).tobytes() == predictor.probabilities(series).tobytes()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_series_of_several_channels_get_the_same_bytes_in_any_batch_and_format(
+    precision: Precision, trained_channels: Checkpoint, tmp_path: Path
+) -> None:
+    predictor = Predictor(trained_channels, precision=precision)
+    dataset = make_channels(70, seed=3)
+    bounds = [0, 1, 3, 20, 70]
+    parts = [predictor.probabilities(dataset.series[start:end]) for start, end in pairwise(bounds)]
+    named = write_named_csv(tmp_path / "named.csv", dataset, labelled=False, seed=0).read_bytes()
+    plain = write_csv(tmp_path / "plain.csv", dataset, labelled=False).read_bytes()
+
+    whole = predictor.probabilities(dataset.series)
+
+    assert (predictor.predicted(dataset.series) == dataset.targets).all()
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    assert predictor.predict_csv(plain, source="body") == predictor.answer(whole, with_header=False)
+    assert predictor.predict_csv(named, source="body") == predictor.answer(whole, with_header=True)
+
+
+def test_a_header_of_other_channels_is_refused(trained: Checkpoint, trained_channels: Checkpoint) -> None:
+    one = ",".join(f"x_{step}" for step in range(1, 3 * LENGTH + 1))
+    three = ",".join(f"x{channel}_{step}" for channel in (1, 2, 3) for step in range(1, LENGTH // 3 + 1))
+
+    with pytest.raises(DataError, match=r"^body: row 1 is a header of 1 channel where 3 are expected"):
+        Predictor(trained_channels).predict_csv(f"{one}\n".encode(), source="body")
+    with pytest.raises(DataError, match=r"^body: row 1 is a header of 3 channels where 1 is expected$"):
+        Predictor(trained).predict_csv(f"{three}\n".encode(), source="body")
+
+
 def test_no_rows_give_no_predictions() -> None:
     predictor = Predictor(random_checkpoint(30, **SMALL))
 
@@ -180,12 +217,13 @@ def test_labels_are_quoted_where_csv_needs_it() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("variant", [{}, {"channels": 3, "squeeze_excite": 1, "attention": 1}])
 def test_a_gpu_gives_a_series_the_same_bytes_in_any_batch_and_the_cpus_probabilities(
-    precision: Precision,
+    variant: dict[str, Any], precision: Precision
 ) -> None:
-    checkpoint = random_checkpoint(50)
+    checkpoint = random_checkpoint(50, **variant)
     predictor = Predictor(checkpoint, "cuda", precision)
-    series = np.random.default_rng(3).normal(size=(3000, 50)).astype(np.float32)
+    series = np.random.default_rng(3).normal(size=(3000, checkpoint.num_values)).astype(np.float32)
     bounds = [0, 1, 2, 1000, 1030, 3000]
     parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
     whole = predictor.probabilities(series)

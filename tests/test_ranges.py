@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lstmfcn import ranges
+from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
@@ -194,3 +195,26 @@ def test_files_of_both_formats_have_each_its_layout_or_a_sentence(tmp_path: Path
     assert second.header == Header(series=(1, 0), labels=())
     assert isinstance(third, str)
     assert third.startswith(f"{tmp_path / 'c.csv'}: row 1, column 2: 't' is no column of a header")
+
+
+def test_a_first_line_that_the_storage_fails_to_read_is_not_taken_for_one_without_a_header(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x_1,x_2\n1,2\n")
+    files, _ = find_inputs(path, None)
+    path.unlink()
+    path.symlink_to(path)  # which opens as little as a broken disk does
+
+    with pytest.raises(DataError, match=rf"^{path} can't be read: Too many levels of symbolic links$"):
+        read_layouts(files, PredictionFormat(), 2, RENDERER)
+
+
+def test_a_file_that_has_gone_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2\n")
+    files, _ = find_inputs(tmp_path, None)
+    (tmp_path / "a.csv").unlink()
+
+    assert read_layouts(files, PredictionFormat(), 2, RENDERER) == [PLAIN]
+    with pytest.raises(DataError, match=r"does not exist$"):
+        list(read_blocks(files[0], Range(0, 0, 0, 4), 2, PLAIN))

@@ -135,7 +135,7 @@ def test_what_all_trials_share_is_said_once(tmp_path: Path) -> None:
 
     assert "<th>lr</th>" in page.source
     assert "<th>batch_size</th>" not in page.source
-    assert "batch_size 32, epochs 2000, attention 0." in page.text
+    assert "batch_size 32, epochs 2000, attention 0, squeeze_excite 0." in page.text
 
 
 def test_a_point_outside_the_search_space_is_shown(tmp_path: Path) -> None:

@@ -32,6 +32,16 @@ def test_training_writes_the_model_and_the_metrics_that_the_platform_reads(
         assert len(re.findall(rf"{name} ([0-9\.]+)", log)) == 1
 
 
+def test_series_of_several_channels_are_trained(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, {**HYPERPARAMETERS, "channels": "3", "squeeze-excite": "1"})
+
+    assert call("train", root) == 0
+
+    trained = Checkpoint.load(root / "model")
+    assert (trained.channels, trained.length) == (3, LENGTH // 3)
+    assert trained.hyperparameters.squeeze_excite == 1
+
+
 def test_validation_is_optional(tmp_path: Path) -> None:
     root = lay_out(tmp_path)
     (root / "input" / "data" / "validation" / "valid.csv").unlink()

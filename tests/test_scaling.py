@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from lstmfcn.scaling import Scaling
 
@@ -67,3 +68,30 @@ def test_the_greatest_values_do_not_overflow() -> None:
     series = np.array([[3e38, -3e38]], np.float32)
 
     assert Scaling()(series).tolist() == [[1, -1]]
+
+
+def test_each_channel_is_normalised_by_itself() -> None:
+    series = np.array([[1, 3, 10, 30], [5, 7, -2, -2]], np.float32)
+
+    assert Scaling.fitted("series", series, 2)(series, 2).tolist() == [[-1, 1, -1, 1], [-1, 1, 0, 0]]
+
+
+def test_the_training_set_variant_uses_one_mean_and_deviation_for_each_channel() -> None:
+    training = np.array([[1, 3, 10, 10], [5, 7, 30, 30]], np.float32)
+
+    scaling = Scaling.fitted("training-set", training, channels=2)
+
+    assert scaling.mean == (4, 20)
+    assert scaling.deviation == pytest.approx((5**0.5, 10))
+    assert scaling(np.array([[4, 4 + 5**0.5, 20, 0]], np.float32), 2)[0].tolist() == pytest.approx(
+        [0, 1, 0, -2], abs=1e-6
+    )
+    assert Scaling.model_validate_json(scaling.model_dump_json()) == scaling
+
+
+@given(MATRICES, st.integers(1, 4))
+def test_a_channel_is_scaled_as_a_series_of_its_own(values: NDArray[np.float32], channels: int) -> None:
+    row = np.tile(values, channels)
+    alone = Scaling()(values)
+
+    assert np.array_equal(Scaling()(row, channels), np.tile(alone, channels))

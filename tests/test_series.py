@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from lstmfcn import series
 from lstmfcn.errors import DataError
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
+from lstmfcn.treatment import UNTREATED
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 MATRICES = arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(2, 6)), elements=FINITE)
@@ -114,7 +115,7 @@ def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            read = series._parse(data, "f", None, 1, labelled=labelled)
+            read = series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED)
         except DataError as error:
             return str(error)
         return read.labels, read.series.tobytes()
@@ -134,7 +135,7 @@ def test_plain_numbers_take_the_fast_engine(
     monkeypatch.setattr(series, "_parse_slowly", None)
     data = (b"1.5,-2e-3,0" + line_end) * 3
 
-    assert len(series._parse(data, "f", None, 1, labelled=labelled).series) == 3
+    assert len(series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED).series) == 3
 
 
 @given(MATRICES, st.integers(1, 60))

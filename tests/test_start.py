@@ -209,6 +209,20 @@ def test_a_network_of_one_output_goes_on(tmp_path: Path) -> None:
     assert torch.equal(state.weights["linear.weight"], last.checkpoint.weights["linear.weight"])
 
 
+def test_two_classes_of_one_output_are_all_that_it_can_have(trained: Checkpoint, tmp_path: Path) -> None:
+    start = Start(replace(trained, task="binary"))
+    path = write_csv(tmp_path / "train.csv", make_dataset(4), labelled=True)
+
+    with pytest.raises(DataError) as refused:
+        start.read_training(path, new_classes=True)
+
+    assert str(refused.value) == (
+        "--new-classes can't add to the checkpoint's classes down, up: its task is binary, and a network with"
+        " one output tells two classes apart"
+    )
+    assert len(start.read_training(path, new_classes=False)) == 4
+
+
 def test_another_length_is_refused(start: Start, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "train.csv", make_dataset(4), labelled=True)
     path.write_text(path.read_text().replace("up,", "up,0,"))

@@ -15,7 +15,16 @@ from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
-from lstmfcn.training import CLASS_WEIGHTS, Epoch, TrainingPrecision, batch_bounds, fit
+from lstmfcn.scaling import Scaling
+from lstmfcn.training import (
+    CLASS_WEIGHTS,
+    Epoch,
+    Trainer,
+    TrainingData,
+    TrainingPrecision,
+    batch_bounds,
+    fit,
+)
 from tests.samples import LENGTH, TINY, make_dataset, make_labels
 
 
@@ -109,7 +118,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
     broken = replace(dataset, series=np.full((10, LENGTH), np.nan, np.float32))
 
     with pytest.raises(TrainingError, match=r"^train_loss became nan in epoch 1; try an lr below 0.01$"):
-        list(fit(broken, hyperparameters=with_epochs(2)))
+        Trainer(TrainingData(broken, None, Scaling()), with_epochs(2)).step()
 
 
 def test_a_binary_network_learns_with_a_single_output() -> None:

@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,21 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import CPU
 from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
-from lstmfcn.series import Matrix
+from lstmfcn.series import Matrix, parse_series
 from lstmfcn.training import fit
+from lstmfcn.treatment import UNTREATED
 from serve_app.access import VARIABLE, ApiKeys
 from serve_app.app import Endpoint, build_app
 from serve_app.settings import Settings
-from tests.samples import LENGTH, TINY, make_dataset
+from tests.samples import (
+    LENGTH,
+    TINY,
+    make_channels,
+    make_dataset,
+    write_csv,
+    write_named_csv,
+    write_uneven_csv,
+)
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
 
@@ -55,9 +65,9 @@ def application(endpoint: Endpoint) -> ASGIApp:
     return app
 
 
-def make_endpoint(folder: Path, **settings: Any) -> Endpoint:
+def make_endpoint(folder: Path, channels: int = 1, **settings: Any) -> Endpoint:
     read = Settings(checkpoint=str(folder), **settings)
-    return Endpoint(read, ApiKeys.read(read.api_keys), LENGTH)
+    return Endpoint(read, ApiKeys.read(read.api_keys), LENGTH, channels)
 
 
 def client_of(endpoint: Endpoint, root_path: str = "") -> httpx.AsyncClient:
@@ -341,6 +351,56 @@ def test_a_new_replica_serves_what_was_deployed_when_the_configured_checkpoint_w
         Checkpoint.load(checkpoint_folder).digest(),
         f"{tmp_path} is not a checkpoint: it has no checkpoint.json",
     )
+
+
+def test_series_of_several_channels_are_answered_in_both_formats_and_others_refused(
+    trained_channels: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    trained_channels.save(tmp_path / "model")
+    dataset = make_channels(5, seed=3)
+    plain = write_csv(tmp_path / "plain.csv", dataset, labelled=False).read_bytes()
+    named = write_named_csv(tmp_path / "named.csv", dataset, labelled=False, seed=0).read_bytes()
+    other = write_named_csv(
+        tmp_path / "other.csv", replace(dataset, treatment=UNTREATED), labelled=False
+    ).read_bytes()
+
+    async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
+        async with replica(tmp_path / "model", channels=3) as (endpoint, client):
+            await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+            answers = [await client.post("/invocations", content=body) for body in (plain, named, other)]
+            return answers, (await client.get("/model")).json()
+
+    (first, second, third), model = asyncio.run(ask())
+    predictor = Predictor(trained_channels)
+    assert first.content == predictor.predict_csv(plain, source="body")
+    assert second.content == predictor.predict_csv(named, source="body")
+    assert third.status_code == 400
+    assert third.text.startswith("body: row 1 is a header of 1 channel where 3 are expected")
+    assert (model["length"], model["channels"]) == (LENGTH, 3)
+    assert model["refused"] == f"{checkpoint_folder} expects series of 1 channel; the endpoint serves 3"
+
+
+def test_missing_values_and_unequal_lengths_are_treated_as_in_training(
+    trained_uneven: Checkpoint, tmp_path: Path
+) -> None:
+    trained_uneven.save(tmp_path / "model")
+    body = write_uneven_csv(tmp_path / "series.csv", make_dataset(20, seed=3), labelled=False).read_bytes()
+
+    async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
+        async with replica(tmp_path / "model") as (_, client):
+            bodies = [body, *body.splitlines(keepends=True), b"1,,,\n"]
+            answers = [
+                await client.post("/invocations?columns=label,probabilities", content=b) for b in bodies
+            ]
+            return answers, (await client.get("/model")).json()
+
+    (together, *alone, empty), model = asyncio.run(ask())
+    assert together.content == b"".join(answer.content for answer in alone)
+    series = parse_series(body, source="f", length=LENGTH, treatment=trained_uneven.treatment)
+    lines = Predictor(trained_uneven).cells(series, ("label", "probabilities")).tolist()
+    assert together.content.splitlines() == lines
+    assert (empty.status_code, empty.text) == (400, "body: row 1 has 1 value; a series has at least 2\n")
+    assert model["treatment"] == {"missing": "interpolate", "length": "pad"}
 
 
 def test_a_configuration_with_a_typo_is_refused_and_the_former_serves_on(checkpoint_folder: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from jobs.tune import tune
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.dataset import read_training
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -31,7 +32,15 @@ from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.trials import Trials
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
-from tests.samples import TINY, make_dataset, make_labels, write_csv, write_named_csv
+from tests.samples import (
+    TINY,
+    make_beats,
+    make_channels,
+    make_dataset,
+    make_labels,
+    write_csv,
+    write_named_csv,
+)
 from tests.test_jobs import status_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -303,3 +312,31 @@ def test_labels_of_a_file_with_a_header_are_tuned_and_reported(tmp_path: Path) -
     assert isinstance(best, Ensemble)
     assert best.task == "multilabel"
     assert '<th scope="row" title="not y_2">' in (tmp_path / "sweep" / "report.html").read_text()
+
+
+def test_series_of_several_channels_are_tuned(tmp_path: Path) -> None:
+    training = write_csv(tmp_path / "train.csv", make_channels(20), labelled=True)
+    (tmp_path / "space.yaml").write_text(json.dumps({**TINY.model_dump(), "squeeze_excite": 1, "epochs": 2}))
+    flags = ("--training", training, "--channels", 3, "--search-space", tmp_path / "space.yaml")
+
+    assert status_of(tune, *flags, "--output", tmp_path / "sweep", "--num-trials", 2, "--ensemble", 2) == 0
+
+    best = load_checkpoint(tmp_path / "sweep" / "best")
+    assert isinstance(best, Ensemble)
+    assert (best.channels, best.length, best.num_values) == (3, 12, 36)
+    assert Record.read(tmp_path / "sweep").plan.channels == 3
+
+
+def test_trials_on_a_file_with_a_header_leave_the_same_as_a_training_without_one(tmp_path: Path) -> None:
+    first = write_csv(tmp_path / "first.csv", make_beats(), labelled=True)
+    named = write_named_csv(tmp_path / "named.csv", make_beats(), labelled=True, seed=0)
+    plan = Plan(num_trials=2, scheduler="none", class_weight="balanced")
+    channels, channels_of_named = (read_training(path).split(share=0.2, seed=0) for path in (first, named))
+
+    trials = sweep(*channels_of_named, space(lr=LEARNING_RATES, epochs=2), plan, tmp_path / "sweep")
+
+    for trial in trials:
+        *_, last = fit(*channels, trial.hyperparameters, class_weight="balanced")
+        assert trial.metrics == last.metrics
+    best = Checkpoint.load(tmp_path / "sweep" / "best")
+    assert best.classes.names == ("y_1", "y_2", "y_3", "y_4", "y_5")

@@ -17,9 +17,19 @@ from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
+from lstmfcn.series import parse_series
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
-from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
+from tests.samples import (
+    BROKEN_IN_A_FILE,
+    LENGTH,
+    broken_input,
+    make_channels,
+    make_dataset,
+    write_csv,
+    write_named_csv,
+    write_uneven_csv,
+)
 from tests.test_jobs import refused, status_of
 
 needs_ray = pytest.mark.usefixtures("cluster")
@@ -160,6 +170,49 @@ def test_a_file_with_a_header_is_answered_by_one_through_all_its_ranges(
         f"{'id' if n == 0 else f'p{n}'},{line}" for n, line in enumerate(expected.decode().splitlines())
     ]
     assert summary.num_rows == 200
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_series_of_several_channels_are_predicted_in_both_formats(
+    trained_channels: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_channels.save(tmp_path / "model")
+    dataset = make_channels(100, seed=3)
+    plain = write_csv(tmp_path / "input" / "plain.csv", dataset, labelled=False)
+    named = write_named_csv(tmp_path / "input" / "named.csv", dataset, labelled=False, seed=0)
+    output = tmp_path / "output"
+    flags = ("--checkpoint", tmp_path / "model", "--input", tmp_path / "input", "--output", output)
+
+    assert status_of(transform, *flags) == 0
+
+    predictor = Predictor(trained_channels)
+    for path in (plain, named):
+        expected = predictor.predict_csv(path.read_bytes(), source="expected")
+        assert (output / f"{path.name}.out").read_bytes() == expected
+    assert "200 rows of length 12 in 3 channels in 2 files" in capsys.readouterr().out
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+def test_missing_values_and_unequal_lengths_are_treated_as_in_training(
+    trained_uneven: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_uneven.save(tmp_path / "model")
+    path = write_uneven_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False)
+    flags = ("--checkpoint", tmp_path / "model", "--input", path, "--columns", "label,probabilities")
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output") == 0
+
+    predictor = Predictor(trained_uneven)
+    series = parse_series(path.read_bytes(), source="f", length=LENGTH, treatment=trained_uneven.treatment)
+    expected = predictor.cells(series, ("label", "probabilities")).tolist()
+    assert (tmp_path / "output" / "series.csv.out").read_bytes().splitlines() == expected
+
+    with path.open("a") as file:
+        file.write(",,,\n")
+    assert status_of(transform, *flags, "--output", tmp_path / "failed") == 2
+    assert f"{path}: row 201 has no values" in capsys.readouterr().err
 
 
 @needs_ray

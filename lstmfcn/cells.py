@@ -1,0 +1,67 @@
+"""The cells of a line of time-series CSV, each by itself: label, value, or a sentence on what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+
+from lstmfcn.errors import DataError, shown
+
+_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
+"""The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
+
+_NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
+_MISSING = re.compile(r"[ \t]*+(?:[+-]?nan|n/?a|null|none|\?)?[ \t]*", re.IGNORECASE)
+_MISSING_LABEL = re.compile(r"\s*+(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell holds a finite decimal number, as the data format writes them."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def split_line(line: bytes, where: str) -> list[str]:
+    """The cells of a line without its LF. Raises DataError, with where it is, for what is no line of CSV."""
+    if not line.strip():
+        raise DataError(f"{where} is blank; every line must hold a series")
+    try:
+        text = line.removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise DataError(f"{where} is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip")
+    if "\r" in text:
+        raise DataError(f"{where} holds a carriage return inside the line; lines end in LF or CRLF")
+    if '"' not in text:
+        return text.split(",")
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error as error:
+        raise DataError(f"{where} is not quoted as CSV, or has a line break inside quotes: {error}") from None
+
+
+def is_missing_label(cell: str) -> bool:
+    """Whether it is empty or no number where a number may be meant."""
+    return _MISSING_LABEL.fullmatch(cell) is not None
+
+
+def label_in(cell: str, where: str) -> str:
+    """The label, as it is spelt. Raises DataError when it is missing."""
+    if is_missing_label(cell):
+        raise DataError(f"{where}, column 1: the label is missing, found {shown(cell)}")
+    return cell
+
+
+def value_in(cell: str, where: str, *, may_be_missing: bool) -> float:
+    """The number; NaN for a missing one, if it may be missing. Raises DataError for all else."""
+    if may_be_missing and _MISSING.fullmatch(cell):
+        return math.nan
+    if not cell.strip(" \t"):
+        raise DataError(f"{where} is empty; a series has no missing values")
+    if not is_number(cell):
+        raise DataError(f"{where}: {shown(cell)} is not a finite number")
+    number = float(cell)
+    if abs(number) >= _FLOAT32_OVERFLOW:
+        raise DataError(f"{where}: {shown(cell)} is beyond the range of float32")
+    return number
