@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
+from lstmfcn.cluster import NODES
 from serve_app import ingress
 from serve_app.settings import Serving, Settings
 
@@ -118,6 +120,16 @@ def test_on_aws_workers_scale_from_zero_and_spot_instances_are_tried_first() -> 
     }
     spot = [name for name, config in configs.items() if "InstanceMarketOptions" in config]
     assert spot == ["cpu_spot", "gpu_spot"]
+
+
+def test_on_aws_the_jobs_are_told_how_far_the_cluster_grows(tmp_path: Path) -> None:
+    types = read("cluster.yaml")["available_node_types"]
+    for which in ("head", "worker"):
+        _, environment = started(read("cluster.yaml")[f"{which}_start_ray_commands"][1], tmp_path)
+
+        assert json.loads(environment[NODES]) == [
+            {**types[kind]["resources"], "nodes": types[kind]["max_workers"]} for kind in ("cpu", "gpu")
+        ]
 
 
 def test_all_of_ones_own_machines_are_in_the_cluster() -> None:
