@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo notebook test test-long check wheel bench clean
+.PHONY: help install demo notebook test test-long test-cluster check wheel bench clean
 
 help:  ## what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test: install  ## the tests
 
 test-long: install  ## the long tests: kills at random moments, a lost node, 10,000 files, a 200 MB file, the notebook
 	$(BIN)/pytest -m long
+
+test-cluster: install  ## the cluster tests: jobs on four hosts in network namespaces, and what befalls them (as root)
+	$(BIN)/pytest -m cluster tests/ray/cluster
 
 check: install  ## formatting, lint, types, import layers and the tests
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from jobs.place import run_in_place
 from lstmfcn import __version__
 from lstmfcn.command import run
 
@@ -17,8 +18,12 @@ COMMANDS = {
     "explain": ("jobs.explain", "explain"),
     "transform": ("jobs.transform", "transform"),
     "serve": ("serve_app.__main__", "serve_checkpoint"),
+    "pipeline": ("jobs.pipeline", "pipeline"),
 }
 """Module and function of each, imported when it is called: some take seconds."""
+
+ALONE = {"train", "evaluate", "explain"}
+"""Those that compute without Ray's libraries."""
 
 HELP = """\
 Classify time series at scale with LSTM-FCN networks, on Ray.
@@ -29,6 +34,7 @@ Classify time series at scale with LSTM-FCN networks, on Ray.
   lstmfcn explain    show what in a series speaks for its class
   lstmfcn transform  predict CSV files of any size
   lstmfcn serve      answer over HTTP
+  lstmfcn pipeline   all of it: tune, evaluate, transform and serve
 
 From data to predictions, where train.csv has a series in each row, its label first, and no header:
 
@@ -51,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             print(__version__)
             sys.exit(0)
         case [name, *flags] if name in COMMANDS:
-            run(_function(name), f"lstmfcn {name}", flags)
+            start = run_in_place if name in ALONE else run
+            start(_function(name), f"lstmfcn {name}", flags)
         case [name, *_]:
             print(f"lstmfcn has no command {name!r}; it has {', '.join(COMMANDS)}", file=sys.stderr)
             sys.exit(2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 
+from jobs.place import run_in_place
 from lstmfcn import plots, storage
-from lstmfcn.command import LocationFlag, run
+from lstmfcn.command import Count, LocationFlag
+from lstmfcn.devices import use_threads
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import explain as explained
@@ -20,6 +22,7 @@ def explain(
     data: LocationFlag,
     rows: str = "1",
     output: LocationFlag,
+    num_cpus: Count | None = None,
     overwrite: bool = False,
 ) -> None:
     """Show what in a series speaks for its predicted class, by a class activation map.
@@ -38,8 +41,11 @@ def explain(
         data: CSV file of series without labels.
         rows: Which rows to show, from 1, separated by commas; a header isn't counted.
         output: Folder for the pictures and explanation.csv.
+        num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
         overwrite: Replace the result that the output folder holds.
     """
+    if num_cpus is not None:
+        use_threads(num_cpus)
     storage.check_output(output, _TABLE, overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
@@ -78,4 +84,4 @@ def _row_numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    run(explain, "python -m jobs.explain")
+    run_in_place(explain, "python -m jobs.explain")

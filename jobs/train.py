@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from jobs.place import run_in_place
 from lstmfcn import history, storage
-from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, refuse_both, run
+from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, refuse_both
 from lstmfcn.dataset import read_labelled, read_training
-from lstmfcn.devices import visible_devices
+from lstmfcn.devices import use_threads, visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.identifiers import Identifiers
@@ -39,6 +40,7 @@ def train(
     length: LengthTreatment | None = None,
     patience: Count | None = None,
     seed: Seed = 0,
+    num_cpus: Count | None = None,
     num_gpus: int | None = None,
     precision: TrainingPrecision = "fp32",
     overwrite: bool = False,
@@ -87,10 +89,14 @@ def train(
             Predictions then treat them alike.
         patience: Stop after so many epochs without a better one.
         seed: The same seed gives the same network on the same machine.
-        num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default.
+        num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
+        num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default; on a
+            cluster, none.
         precision: fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16.
         overwrite: Replace the result that the output folder holds.
     """
+    if num_cpus is not None:
+        use_threads(num_cpus)
     refuse_both(resume=resume, overwrite=overwrite)
     if new_classes and checkpoint is None:
         raise DataError("--new-classes adds to a checkpoint's classes; add --checkpoint")
@@ -155,4 +161,4 @@ def train(
 
 
 if __name__ == "__main__":
-    run(train, "python -m jobs.train")
+    run_in_place(train, "python -m jobs.train")

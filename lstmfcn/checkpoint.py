@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lstmfcn import __version__, storage
 from lstmfcn.dataset import ClassLabels
-from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.errors import CheckpointError, DataError, MissingCheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
@@ -150,7 +150,7 @@ class Checkpoint:
         try:
             raw = storage.read_bytes(directory / FILE_NAME)
         except DataError:
-            raise CheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
+            raise MissingCheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
         document = _read_document(raw, directory / FILE_NAME)
         weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(

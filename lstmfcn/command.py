@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,9 +13,14 @@ from typing import Annotated, NoReturn, TypeAlias
 from cyclopts import App, CycloptsError, Group, Parameter, Token, validators
 from pydantic import ValidationError
 
-from lstmfcn.errors import LSTMFCNError, OutputError, TrainingError
+from lstmfcn.errors import LSTMFCNError, MissingError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage import Location, location
+
+CLUSTER = "RAY_ADDRESS"
+"""The variable by which a cluster is given, as it is to a job that was submitted to one."""
+NODE = "LSTMFCN_NODE"
+"""The variable that names a cluster's node to a job that was sent there."""
 
 HyperparameterFlags: TypeAlias = Annotated[
     Hyperparameters, Parameter(name="*", group=Group("Hyperparameters", sort_key=1))
@@ -73,6 +80,8 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return 2, f"{_usage_sentence(error)} ({name} --help lists the flags)"
+    except MissingError as error:
+        return 2, f"{error}{_on_which_node()}"
     except LSTMFCNError as error:
         return 2, str(error)
     except (TrainingError, OSError) as error:
@@ -97,6 +106,12 @@ def _interrupt(_signal: int, frame: FrameType | None) -> None:
         handler(signal.SIGINT, frame)
     else:
         raise KeyboardInterrupt
+
+
+def _on_which_node() -> str:
+    """For who wonders why something isn't there that is on the machine before them."""
+    node = os.environ.get(NODE, platform.node() if CLUSTER in os.environ else "")
+    return f" on node {node}; on a cluster it must lie where all nodes see it" if node else ""
 
 
 def _usage_sentence(error: CycloptsError) -> str:

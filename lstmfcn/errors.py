@@ -17,6 +17,18 @@ class CheckpointError(LSTMFCNError):
     """A directory isn't a checkpoint that this version can read."""
 
 
+class MissingError(LSTMFCNError):
+    """Something isn't there, perhaps because it lies on another machine."""
+
+
+class MissingDataError(MissingError, DataError):
+    """There is no such file or folder."""
+
+
+class MissingCheckpointError(MissingError, CheckpointError):
+    """There is no checkpoint in a directory."""
+
+
 class OutputError(LSTMFCNError):
     """An output folder already holds something, or a job has nowhere to write."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from lstmfcn import storage
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, MissingDataError
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor
@@ -107,6 +108,9 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
             if block is None:
                 return
             yield block
+    except MissingDataError as error:  # though the driver has found it
+        where = f"on {platform.node()}, which was to read it; on a cluster all nodes must see it"
+        report.faults.append((0, f"{error} {where}"))
     except DataError as error:
         report.faults.append((0, str(error)))
     except OSError as error:

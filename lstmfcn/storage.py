@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TypeAlias, cast
 from uuid import uuid4
 
-from lstmfcn.errors import DataError, OutputError
+from lstmfcn.errors import DataError, MissingDataError, OutputError
 from lstmfcn.object_storage import ObjectPath
 
 Location: TypeAlias = Path | ObjectPath
@@ -151,7 +151,7 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is not a whole gzip file: {error}") from None
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} does not exist") from None
+        raise MissingDataError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a directory where a file is expected") from None
     except PermissionError:
@@ -181,7 +181,7 @@ def files(path: Location) -> list[StoredFile]:
         statuses = [(file, file.stat()) for file in paths]
         found = [StoredFile(file, status.st_size, status.st_mtime_ns) for file, status in statuses]
     if not found and not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise MissingDataError(f"{path} does not exist")
     return sorted(found, key=lambda file: str(file.path))
 
 

@@ -1,0 +1,46 @@
+"""Where a job runs that computes without Ray's libraries: here or, when a cluster is given, on a node."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from lstmfcn.command import CLUSTER, run
+
+
+def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """Call the job with what the command line says, here or on a node that has the CPUs (one, if it isn't
+    said) and GPUs that it asks for; then exit with its status.
+
+    A submitted job's driver is on the head, which is to run no work.
+    """
+    flags = sys.argv[1:] if argv is None else argv
+    run(placed(job, flags), name, flags)
+
+
+def placed(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
+    """The job or, when a cluster is given, the same on a node, by these flags."""
+    return _sent(job, flags) if is_given() else job
+
+
+def is_given() -> bool:
+    """Whether a cluster is; `local` is Ray's word for one of one's own."""
+    return os.environ.get(CLUSTER, "local") != "local"
+
+
+def _sent(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
+    """The same job, with the same flags, on a node."""
+
+    @functools.wraps(job)
+    def send(**given: Any) -> None:
+        from lstmfcn.errand import run_on_a_node  # noqa: PLC0415 (Ray, which the job alone doesn't need)
+
+        module = f"jobs.{job.__name__}"
+        num_cpus, num_gpus = given.get("num_cpus") or 1, given.get("num_gpus") or 0
+        if status := run_on_a_node(module, flags, num_cpus=num_cpus, num_gpus=num_gpus):
+            sys.exit(status)
+
+    return send

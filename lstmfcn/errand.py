@@ -1,0 +1,154 @@
+"""A command that computes without Ray's libraries, sent to a node of the cluster that has the CPUs and GPUs
+for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import IO, Any, Literal, TypeAlias
+
+import ray
+from ray.exceptions import RayActorError
+
+from lstmfcn import cluster
+from lstmfcn.command import CLUSTER, NODE
+from lstmfcn.errors import ResourceError, TrainingError
+
+Stream: TypeAlias = Literal["stdout", "stderr"]
+Line: TypeAlias = tuple[Stream, str]
+
+_SECONDS_OF_PATIENCE = 30.0
+"""With a cluster on which the command doesn't begin, before something is said."""
+_PR_SET_PDEATHSIG = 1
+"""From Linux's prctl.h."""
+
+
+def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus: int) -> int:
+    """Run `python -m <module>` with its flags on a node, show here what it writes, and return its status.
+
+    Raises ResourceError when no node has so many CPUs and GPUs or another version of PyTorch, TrainingError
+    when the node is lost, and KeyboardInterrupt when this process was interrupted, after the command was too
+    and has ended.
+    """
+    with cluster.connection():
+        cluster.refuse_unsatisfiable(module, num_cpus, num_gpus)
+        errand = ray.remote(_Errand).options(num_cpus=num_cpus, num_gpus=num_gpus, max_concurrency=2)
+        there: Any = errand.remote()
+        try:
+            return _follow(there, module, flags, num_cpus, num_gpus)
+        except RayActorError:
+            raise TrainingError(
+                f"{module} lost its process, or the node that this ran on; a training goes on with --resume"
+            ) from None
+
+
+def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gpus: int) -> int:
+    begun = there.refusal.remote(version("torch"))
+    try:
+        if not ray.wait([begun], timeout=_SECONDS_OF_PATIENCE)[0]:
+            print(cluster.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
+        if refusal := ray.get(begun):
+            raise ResourceError(refusal)
+        lines = there.run.options(num_returns="streaming").remote(module, list(flags))
+    except KeyboardInterrupt:
+        ray.kill(there)
+        raise
+    try:
+        _show(lines)
+    except KeyboardInterrupt:
+        ray.get(there.interrupt.remote())
+        _show(lines)
+        raise
+    status: int = ray.get(there.status.remote())
+    return status
+
+
+def _show(lines: Any) -> None:
+    for line in lines:
+        stream, text = ray.get(line)
+        print(text, end="", file=getattr(sys, stream), flush=True)
+
+
+class _Errand:
+    """An actor with one command in a process of its own, which has signals as it does anywhere."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._is_interrupted = False
+
+    def refusal(self, torch_version: str) -> str:
+        """Why this node is none for the command, in a sentence; empty if it is one."""
+        here = version("torch")
+        if here == torch_version:
+            return ""
+        sentence = f"node {_address()} has PyTorch {here}, the driver's {torch_version}"
+        return f"{sentence}; all nodes must have the same"
+
+    def run(self, module: str, flags: list[str]) -> Iterator[Line]:
+        """The lines that the command writes, as it does."""
+        environment = {**os.environ, NODE: _address()}
+        environment.pop(CLUSTER, None)  # it would send itself on
+        if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides none from who asked for none
+        with self._lock:
+            if self._is_interrupted:
+                return
+            self._process = subprocess.Popen(  # noqa: S603 (a module of this project)
+                [sys.executable, "-m", module, *flags],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=_end_with_the_parent,  # noqa: PLW1509 (it takes no lock)
+            )
+        yield from _lines(self._process)
+        self._process.wait()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        with self._lock:
+            self._is_interrupted = True
+            if self._process is not None:
+                self._process.send_signal(signal.SIGTERM)
+
+    def status(self) -> int:
+        """The command's, after its last line."""
+        assert self._process is not None
+        return self._process.returncode
+
+
+def _address() -> str:
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return address
+
+
+def _end_with_the_parent() -> None:
+    """Ray ends a worker whose job is gone, but not what that has started."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[Line]:
+    """Of both streams, in the order in which they arrive."""
+    written: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+
+    def read(stream: Stream, pipe: IO[str]) -> None:
+        for text in pipe:
+            written.put((stream, text))
+        written.put(None)
+
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for stream, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
+        threading.Thread(target=read, args=(stream, pipe), daemon=True).start()
+    for _ in range(2):
+        while (line := written.get()) is not None:
+            yield line

@@ -1,0 +1,201 @@
+"""What the tests submit to a cluster, and what it leads to where nothing is submitted and nothing fails."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lstmfcn.journal import Journal
+from lstmfcn.training import fit
+from lstmfcn.trials import Trials
+from tests.ray.cluster.hosts import ROOT, Hosts
+from tests.samples import TINY, make_dataset, write_csv
+
+NUM_TRIALS = 4
+
+Outputs = dict[str, bytes]
+Leaderboard = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A transform of some ten seconds and a sweep of some twenty, on two CPUs."""
+
+    folder: Path
+
+    @classmethod
+    def prepare(cls, folder: Path) -> Work:
+        """With its data in a folder."""
+        for number in range(2):
+            data = make_dataset(25_000, seed=number)
+            write_csv(folder / "input" / f"{number}.csv", data, labelled=False)
+        write_csv(folder / "train.csv", make_dataset(40), labelled=True)
+        write_csv(folder / "valid.csv", make_dataset(20, seed=1), labelled=True)
+        ranges = {
+            **TINY.model_dump(),
+            "lr": {"log_uniform": [0.0003, 0.01]},
+            "epochs": {"integer": [200, 300]},
+        }
+        (folder / "space.yaml").write_text(yaml.safe_dump(ranges))
+        slow = TINY.model_copy(update={"filters_1": 32, "filters_2": 64, "filters_3": 32})
+        *_, last = fit(make_dataset(40), hyperparameters=slow)
+        assert last.checkpoint is not None
+        last.checkpoint.save(folder / "model")
+        return cls(folder)
+
+    def transform(self, output: Path) -> list[str]:
+        """The command."""
+        flags = {"--checkpoint": self.folder / "model", "--input": self.folder / "input", "--output": output}
+        return _command("transform", flags)
+
+    def tune(self, output: Path) -> list[str]:
+        """The command."""
+        flags = {
+            "--training": self.folder / "train.csv",
+            "--validation": self.folder / "valid.csv",
+            "--search-space": self.folder / "space.yaml",
+            "--num-trials": NUM_TRIALS,
+            "--scheduler": "none",
+            "--seed": 7,
+            "--output": output,
+        }
+        return _command("tune", flags)
+
+    def train(self, output: Path, epochs: int) -> list[str]:
+        """The command."""
+        flags = {
+            "--training": self.folder / "train.csv",
+            "--validation": self.folder / "valid.csv",
+            "--output": output,
+            "--epochs": epochs,
+            "--filters-1": 4,
+            "--filters-2": 4,
+            "--filters-3": 4,
+            "--batch-size": 8,
+            "--num-cpus": 1,
+        }
+        return _command("train", flags)
+
+    def evaluate(self, output: Path) -> list[str]:
+        """The command."""
+        data, model = self.folder / "valid.csv", self.folder / "model"
+        return _command(
+            "evaluate", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1}
+        )
+
+    def explain(self, output: Path) -> list[str]:
+        """The command."""
+        data, model = self.folder / "input" / "0.csv", self.folder / "model"
+        return _command(
+            "explain", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1}
+        )
+
+
+def _command(job: str, flags: Mapping[str, object]) -> list[str]:
+    return ["python", "-m", f"jobs.{job}", *(str(word) for flag in flags.items() for word in flag)]
+
+
+def outputs(folder: Path) -> Outputs:
+    """Of a transform."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.out")}
+
+
+def leaderboard(folder: Path) -> Leaderboard:
+    """Of each trial, what must be the same wherever it ran and however it was disturbed."""
+    rows = list(csv.DictReader((folder / "leaderboard.csv").read_text().splitlines()))
+    free = {"seconds", "failures"}
+    return {row["trial"]: tuple(value for name, value in row.items() if name not in free) for row in rows}
+
+
+def num_parts(folder: Path) -> int:
+    """Ranges that a transform has committed and not yet joined; all of them, in effect, when it has ended."""
+    journal = Journal(folder)
+    if not journal.is_unfinished():
+        return 10**6 if (folder / "transform.json").exists() else 0
+    journal.resume({})
+    return len(list(journal.parts()))
+
+
+def num_trials(folder: Path) -> int:
+    """That have ended."""
+    return sum(trial.has_ended for trial in Trials(folder).read())
+
+
+class Submitted:
+    """A job of the cluster, as a user submits it."""
+
+    def __init__(
+        self, hosts: Hosts, command: list[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = f"job-{time.monotonic_ns()}"
+        self._hosts = hosts
+        self._log = hosts.client.folder / f"{self.name}.log"
+        where = ("--address", hosts.dashboard, "--working-dir", str(ROOT))
+        variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+        with self._log.open("w") as log:
+            self._process = hosts.client.popen(
+                *("ray", "job", "submit", *where, "--submission-id", self.name, "--"),
+                *(["env", *variables] if variables else []),
+                *command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        """What the client was told so far."""
+        return self._log.read_text()
+
+    def wait(self, seconds: float) -> int:
+        """The status of `ray job submit`. Raises TimeoutExpired when it takes longer."""
+        return self._process.wait(timeout=seconds)
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 120) -> None:
+        """While the job runs. Raises TimeoutError when it takes longer."""
+
+        def is_over() -> bool:
+            assert self._process.poll() is None, self.log
+            return holds()
+
+        self._hosts.wait_for(is_over, f"what is awaited of {self.name}", seconds)
+
+    def stop(self) -> str:
+        """As a user does; what was said to it."""
+        return self._hosts.client.run(
+            "ray", "job", "stop", "--address", self._hosts.dashboard, self.name
+        ).stdout
+
+    def nodes_of_actors(self) -> set[str]:
+        """Addresses of the nodes on which it had any."""
+        (driver,) = self._rows(
+            f"jobs?detail=1&filter_keys=submission_id&filter_predicates=%3D&filter_values={self.name}"
+        )
+        actors = self._rows("actors?detail=1&limit=1000")
+        nodes = {row["node_id"]: row["node_ip"] for row in self._rows("nodes")}
+        return {nodes[row["node_id"]] for row in actors if row["job_id"] == driver["job_id"]}
+
+    def _rows(self, path: str) -> list[dict[str, str]]:
+        status, body = self._hosts.get(f"/api/v0/{path}", self._hosts.token)
+        assert status == 200, body
+        rows: list[dict[str, str]] = yaml.safe_load(body)["data"]["result"]["result"]
+        return rows
+
+    def state(self) -> str:
+        """By the cluster's word."""
+        status, body = self._hosts.get(f"/api/jobs/{self.name}", self._hosts.token)
+        assert status == 200, body
+        return str(yaml.safe_load(body)["status"])
+
+
+def run_locally(hosts: Hosts, command: list[str]) -> None:
+    """On a machine that belongs to no cluster."""
+    python = os.fspath(ROOT)
+    ended = hosts.client.run(*command, environment={"PYTHONPATH": python}, seconds=300)
+    assert ended.returncode == 0, ended.stdout
