@@ -1,4 +1,4 @@
-"""What KubeRay reads of its resources, after its Go types (ray-operator/apis/ray/v1), for its own schemas are in
+"""What KubeRay reads of its resources, after its Go types (ray-operator/apis/ray/v1): its own schemas are in
 no package registry. The pods in them are Kubernetes' own.
 """
 
