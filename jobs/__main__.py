@@ -18,6 +18,7 @@ COMMANDS = {
     "explain": ("jobs.explain", "explain"),
     "transform": ("jobs.transform", "transform"),
     "serve": ("serve_app.__main__", "serve_checkpoint"),
+    "pipeline": ("jobs.pipeline", "pipeline"),
 }
 """Module and function of each, imported when it is called: some take seconds."""
 
@@ -33,6 +34,7 @@ Classify time series at scale with LSTM-FCN networks, on Ray.
   lstmfcn explain    show what in a series speaks for its class
   lstmfcn transform  predict CSV files of any size
   lstmfcn serve      answer over HTTP
+  lstmfcn pipeline   all of it: tune, evaluate, transform and serve
 
 From data to predictions, where train.csv has a series in each row, its label first, and no header:
 

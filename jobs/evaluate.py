@@ -6,11 +6,13 @@ from json import dumps
 
 from jobs.place import run_in_place
 from lstmfcn import evaluation, storage
-from lstmfcn.command import Count, LocationFlag
+from lstmfcn.command import Count, LocationFlag, refuse_both
 from lstmfcn.dataset import read_labelled
 from lstmfcn.devices import Precision, use_threads, visible_devices
+from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.predictor import Predictor
+from lstmfcn.record import Record
 
 
 def evaluate(
@@ -23,6 +25,7 @@ def evaluate(
     num_cpus: Count | None = None,
     num_gpus: int | None = None,
     precision: Precision = "fp32",
+    resume: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Score a checkpoint on labelled data: accuracy, and precision, recall and F1 of each class.
@@ -46,20 +49,32 @@ def evaluate(
         num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default; on a cluster, none.
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
             hardware computes in it, else fp32.
+        resume: Leave the result that the output folder holds, if it is of the same checkpoint, data and
+            precision; else replace it.
         overwrite: Replace the result that the output folder holds.
     """
     if num_cpus is not None:
         use_threads(num_cpus)
+    refuse_both(resume=resume, overwrite=overwrite)
     if output is not None:
-        storage.check_output(output, "evaluation.json", overwrite=overwrite)
-    predictor = Predictor.load(checkpoint, visible_devices(num_gpus)[0], precision)
+        storage.check_output(output, evaluation.SUMMARY, overwrite=overwrite or resume)
+    loaded = load_checkpoint(checkpoint)
+    predictor = Predictor(loaded, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)
     labelled = read_labelled(
         data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
     )
+    inputs = {"checkpoint": loaded.digest(), "data": Record.digest(labelled)}
+    if (
+        output is not None
+        and resume
+        and evaluation.is_recorded(output, **inputs, precision=predictor.precision)
+    ):
+        print(f"{output} holds this evaluation already")
+        return
     scores = evaluation.evaluate(predictor, labelled)
     if output is not None:
-        scores.save(output)
+        scores.save(output, **inputs)
     print(dumps(scores.summary) if json else scores.table())
 
 

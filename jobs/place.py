@@ -18,7 +18,17 @@ def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None
     A submitted job's driver is on the head, which is to run no work.
     """
     flags = sys.argv[1:] if argv is None else argv
-    run(_sent(job, flags) if CLUSTER in os.environ else job, name, flags)
+    run(placed(job, flags), name, flags)
+
+
+def placed(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
+    """The job or, when a cluster is given, the same on a node, by these flags."""
+    return _sent(job, flags) if is_given() else job
+
+
+def is_given() -> bool:
+    """Whether a cluster is; `local` is Ray's word for one of one's own."""
+    return os.environ.get(CLUSTER, "local") != "local"
 
 
 def _sent(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:

@@ -65,7 +65,8 @@ def transform(
         bad_rows: fail, and the file gets no output; or mark: ERROR stands for the prediction, and
             `<relative input path>.rejects.csv` has row number, reason and line.
         max_bad_rows: With --bad-rows mark, a file with more gets no output.
-        resume: Go on with a transform to this output folder that was interrupted.
+        resume: Go on with a transform to this output folder that was interrupted; one that has ended stays
+            as it is.
         check: Only read the input, and report rows, length and the faults of each file.
         predictors: Predictor processes. As many as fit the cluster, by default.
         gpus_per_predictor: GPUs for each predictor; a fraction shares one.

@@ -14,11 +14,29 @@ from typing import Any
 
 import ray
 import torch
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ray._private.state import state
 
 from lstmfcn.command import end_on_sigterm
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
-from lstmfcn.errors import ResourceError
+from lstmfcn.errors import ResourceError, shown
+
+NODES = "LSTMFCN_NODES"
+"""Environment variable of a cluster that grows: the nodes that it may have at most, as JSON, for Ray's
+autoscaler keeps to itself what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
+
+
+class _Kind(BaseModel):
+    """Nodes of one size."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num_cpus: float = Field(alias="CPU", ge=0)
+    num_gpus: float = Field(0, alias="GPU", ge=0)
+    nodes: int = Field(ge=0)
+
+
+_KINDS = TypeAdapter(list[_Kind])
 
 
 @contextmanager
@@ -46,7 +64,7 @@ def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int
     """Raise ResourceError when the nodes don't hold so many workers of so many CPUs and GPUs, for Ray would
     wait for ever.
 
-    A cluster that grows by itself may start a node that has.
+    A cluster that grows by itself, but doesn't say how far, may start a node that has.
     """
     if grows():
         return
@@ -92,10 +110,20 @@ def num_per_gpu(num_cpus: float) -> int:
 
 
 def _nodes() -> list[tuple[float, float]]:
-    """CPUs and GPUs of every node."""
+    """CPUs and GPUs of every node, or of every one that there may be. Raises ResourceError."""
+    if declared := os.environ.get(NODES):
+        return [(kind.num_cpus, kind.num_gpus) for kind in _declared(declared) for _ in range(kind.nodes)]
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
+
+
+def _declared(text: str) -> list[_Kind]:
+    try:
+        return _KINDS.validate_json(text)
+    except ValidationError:
+        example = '[{"CPU": 8, "GPU": 1, "nodes": 4}]'
+        raise ResourceError(f"{NODES} is {shown(text)}; {example} would be right") from None
 
 
 def precision_there(precision: Precision, num_gpus: float) -> Precision:

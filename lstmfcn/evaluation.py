@@ -53,13 +53,15 @@ class Evaluation:
         )
         return "\n".join([head, *lines])
 
-    def save(self, output: Location) -> None:
-        """Write confusion-matrix.png and evaluation.json, and remove what belonged to another."""
+    def save(self, output: Location, **inputs: str) -> None:
+        """Write confusion-matrix.png and evaluation.json, with the digests of the inputs if they are given,
+        and remove what belonged to another.
+        """
         storage.remove(output, ENSEMBLE)
         table = ConfusionTable.of(self.summary)
         picture = plots.confusion_matrix(np.array(table.counts), table.rows, table.columns)
         storage.write_bytes(output / "confusion-matrix.png", picture)
-        document = json.dumps(self.summary, indent=2) + "\n"
+        document = json.dumps({**self.summary, **inputs}, indent=2) + "\n"
         storage.write_bytes(output / SUMMARY, document.encode())
 
 
@@ -81,6 +83,14 @@ class ConfusionTable:
             return cls(names, names, confusion)
         rows = [row for name in names for row in (f"not {name}", name)]
         return cls(rows, ["not predicted", "predicted"], [counts for label in confusion for counts in label])
+
+
+def is_recorded(output: Location, **expected: str) -> bool:
+    """Whether the folder holds an evaluation with these values: digests of its inputs, precision."""
+    if SUMMARY not in storage.names(output):
+        return False
+    recorded = json.loads(storage.read_bytes(output / SUMMARY))
+    return all(recorded.get(name) == value for name, value in expected.items())
 
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:

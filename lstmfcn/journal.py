@@ -129,6 +129,31 @@ class Journal:
         self._run = recorded["run"]
         return recorded
 
+    def ended(self, plan: str) -> dict[str, Any] | None:
+        """transform.json, if the transform of this plan, by its digest, has ended here; None if there is
+        none. Raises OutputError if there is another's, or an output has gone since.
+        """
+        if self.is_unfinished() or not (self.output / _SUMMARY).exists():
+            return None
+        recorded: dict[str, Any] = json.loads(storage.read_bytes(self.output / _SUMMARY))
+        if recorded.get("plan") != plan:
+            raise OutputError(
+                f"--resume: {self.output} holds what was computed from another checkpoint or input, or in"
+                " another way; --overwrite starts over"
+            )
+        outputs = {f"{file['relative']}.out" for file in recorded["files"] if file["is_sound"]}
+        for name in sorted(outputs - set(storage.names_below(self.output))):
+            raise OutputError(f"--resume: {self.output} has lost {name}; --overwrite starts over")
+        return recorded
+
+    def checkpoint(self) -> str | None:
+        """Digest of the checkpoint whose predictions are here, or begun; None if there are none."""
+        for path in (self._work_folder / _PLAN, self.output / _SUMMARY):
+            if path.exists():
+                recorded: str | None = json.loads(storage.read_bytes(path)).get("checkpoint")
+                return recorded
+        return None
+
     def take_over(self) -> None:
         """Own the work folder; another transform that still runs ends when it sees that."""
         self._owner = uuid4().hex

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import takewhile
+from typing import Any, Self
 
 from lstmfcn.devices import Precision
 from lstmfcn.journal import Part
@@ -35,6 +36,8 @@ class Summary:
     """What became of all files, and how fast: transform.json."""
 
     checkpoint: str
+    plan: str
+    """Digest of what was to be computed from what."""
     precision: str
     num_predictors: int
     num_rows: int
@@ -56,6 +59,11 @@ class Summary:
     cpus_per_predictor: float
     """CPUs that would read as fast as one predictor predicts."""
     files: list[FileResult]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Of what transform.json holds."""
+        return cls(**{**values, "files": [FileResult(**file) for file in values["files"]]})
 
 
 class Outcomes:
@@ -179,6 +187,7 @@ class Rates:
     def summary(
         self,
         checkpoint: str,
+        plan: str,
         precision: Precision,
         num_predictors: int,
         called: float,
@@ -191,6 +200,7 @@ class Rates:
         predict_rate = self.num_predicted / max(self.predict_seconds, 1e-9)
         return Summary(
             checkpoint=checkpoint,
+            plan=plan,
             precision=precision,
             num_predictors=num_predictors,
             num_rows=sum(file.num_rows for file in files),

@@ -7,6 +7,7 @@ and the driver joins the parts of a file, in order, to its output.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -87,7 +88,8 @@ def transform(
     """Predict every file and write `<output>/<relative>.out`: a line for each row, in order, at once.
 
     A file with a fault gets no output (unless bad rows are marked), and the others go on. Without an output
-    folder the files are only read and checked. `on_advance` is called for every range that is done.
+    folder the files are only read and checked. `on_advance` is called for every range that is done. With
+    `resume` nothing is predicted again: what has ended is the summary of before.
 
     Raises ResourceError when a predictor fits no node, OutputError when the output can't be written or holds
     other work than what is to be resumed.
@@ -102,6 +104,9 @@ def transform(
     done: list[Part] = []
     concluded: dict[int, FileResult] = {}
     plan = _plan(checkpoint, files, options, precision)
+    plan_digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
+    if journal is not None and resume and (ended := journal.ended(plan_digest)) is not None:
+        return Summary.from_dict(ended)
     with _writing(journal):
         if journal is not None and resume:
             range_bytes = journal.resume(plan)["range_bytes"]
@@ -133,7 +138,7 @@ def transform(
         for number in range(len(files)):
             outcomes.conclude(number)
         results = [outcomes.concluded[number] for number in range(len(files))]
-        summary = rates.summary(checkpoint.digest(), precision, num_predictors, called, results)
+        summary = rates.summary(checkpoint.digest(), plan_digest, precision, num_predictors, called, results)
         if journal is not None:
             has_result = any(result.is_sound for result in results)
             journal.end(json.dumps(asdict(summary), indent=1).encode() if has_result else None)

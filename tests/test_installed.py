@@ -75,7 +75,7 @@ def test_a_command_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[st
     assert status_of("trian", "--epochs", 1) == 2
 
     assert capsys.readouterr().err == (
-        "lstmfcn has no command 'trian'; it has train, tune, evaluate, explain, transform, serve\n"
+        "lstmfcn has no command 'trian'; it has train, tune, evaluate, explain, transform, serve, pipeline\n"
     )
 
 

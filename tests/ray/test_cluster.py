@@ -53,6 +53,28 @@ def test_how_many_predictors_fit(gpus: float, expected: int, monkeypatch: pytest
     assert lstmfcn_cluster.num_fitting(1, gpus) == expected
 
 
+def test_a_cluster_that_grows_holds_what_it_may_have_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTMFCN_NODES", '[{"CPU": 8, "nodes": 3}, {"CPU": 4, "GPU": 1, "nodes": 2}]')
+
+    assert lstmfcn_cluster.num_fitting(1, 0) == 32
+    assert lstmfcn_cluster.num_fitting(1, 0.5) == 4
+    assert lstmfcn_cluster.num_per_gpu(2) == 2
+    with pytest.raises(ResourceError, match="a trial asks for 1 CPUs and 2 GPUs; the nodes have 8 CPUs"):
+        lstmfcn_cluster.refuse_unsatisfiable("a trial", 1, 2)
+
+
+@pytest.mark.parametrize("text", ["8", '[{"CPU": 8}]', '[{"CPU": 8, "TPU": 1, "nodes": 1}]'])
+def test_what_is_no_list_of_nodes_is_refused_in_words(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSTMFCN_NODES", text)
+
+    with pytest.raises(ResourceError) as refused:
+        lstmfcn_cluster.num_fitting(1, 0)
+
+    assert str(refused.value) == (
+        f'LSTMFCN_NODES is {text!r}; [{{"CPU": 8, "GPU": 1, "nodes": 4}}] would be right'
+    )
+
+
 def test_a_connection_joins_the_ray_of_this_process_and_leaves_it_running() -> None:
     with lstmfcn_cluster.connection():
         pass

@@ -1,45 +1,147 @@
-import shlex
+from __future__ import annotations
+
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
+from lstmfcn.cluster import NODES
 from serve_app import ingress
 from serve_app.settings import Serving, Settings
 
 ROOT = Path(__file__).parent.parent.parent
+CLUSTERS = ("cluster.yaml", "cluster-own.yaml")
 
 
-def test_cluster_yaml_passes_rays_own_preparation_and_schema() -> None:
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+def read(name: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return config
 
-    validate_config(prepare_config(config))
 
+def prepared(name: str) -> dict[str, Any]:
+    """As `ray up` does before it reaches any machine."""
+    config: dict[str, Any] = prepare_config(read(name))
+    validate_config(config)
+    return config
+
+
+def started(command: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment with which a command starts Ray, of which nothing else is there."""
+    ray = folder / "ray"
+    ray.write_text('#!/bin/bash\nprintf "%s\\n" "$@" "--" && env\n')
+    ray.chmod(0o755)
+    environment = {
+        "HOME": str(folder),
+        "PATH": f"{folder}:{Path(sys.executable).parent}:/usr/bin:/bin",
+        "RAY_HEAD_IP": "192.0.2.1",
+    }
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=True)
+    arguments, _, shown = run.stdout.partition("--\n")
+    return arguments.splitlines(), dict(line.split("=", 1) for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_passes_rays_own_preparation_and_schema_and_takes_none_of_its_defaults(name: str) -> None:
+    config = prepared(name)
+
+    for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert config[commands] == read(name)[commands]
+    for commands in ("head_setup_commands", "worker_setup_commands"):  # to which it adds those of all nodes
+        assert config[commands] == read(name)["setup_commands"]
     assert "nightly" not in str(config)
-    assert "--dashboard-host=127.0.0.1" in str(config["head_start_ray_commands"])
 
 
-def test_cluster_yaml_starts_ray_with_the_launchers_variables() -> None:
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    (head,) = config["head_start_ray_commands"][1:]
-    (worker,) = config["worker_start_ray_commands"][1:]
-    setting = 'eval "$(python -m serve_app.ingress)"'
-    python = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_every_node_has_the_tested_versions_and_the_token(name: str) -> None:
+    config = prepared(name)
+    install = config["setup_commands"][-1]
 
-    shown = subprocess.run(
-        ["bash", "-c", f"{python}; {setting}; env"], capture_output=True, text=True, check=True, env={}
-    ).stdout
+    assert "-c ~/lstmfcn/constraints.txt ~/lstmfcn" in install
+    assert config["file_mounts"] == {
+        "/home/ubuntu/lstmfcn": ".",
+        "/home/ubuntu/.ray/auth_token": "~/.ray/auth_token",
+    }
+    for command in config["setup_commands"]:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
 
-    assert setting in head
-    assert setting in worker
-    assert dict(line.split("=", 1) for line in shown.splitlines()).items() >= ingress.variables().items()
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_the_head_computes_nothing_and_shows_its_dashboard_to_itself_only(name: str, tmp_path: Path) -> None:
+    _, command = prepared(name)["head_start_ray_commands"]
+
+    arguments, _ = started(command, tmp_path)
+
+    assert arguments == [
+        "start",
+        "--head",
+        "--port=6379",
+        "--num-cpus=0",
+        "--num-gpus=0",
+        "--dashboard-host=127.0.0.1",
+        "--autoscaling-config=~/ray_bootstrap_config.yaml",
+    ]
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+@pytest.mark.parametrize("which", ["head", "worker"])
+def test_ray_starts_with_the_endpoints_variables_the_token_and_clean_stops(
+    name: str, which: str, tmp_path: Path
+) -> None:
+    _, command = prepared(name)[f"{which}_start_ray_commands"]
+
+    _, environment = started(command, tmp_path)
+
+    expected = {
+        **ingress.variables(),
+        "RAY_AUTH_MODE": "token",
+        "RAY_JOB_STOP_SIGNAL": "SIGINT",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+    }
+    assert environment.items() >= expected.items()
+
+
+def test_on_aws_workers_scale_from_zero_and_spot_instances_are_tried_first() -> None:
+    types = AutoscalingConfig(prepared("cluster.yaml"), skip_content_hash=True).get_node_type_configs()
+
+    assert types["head"].resources == {"CPU": 0}
+    assert all(types[name].min_worker_nodes == 0 for name in types)
+    for name in ("cpu", "gpu"):
+        assert types[name].resources == types[f"{name}_spot"].resources
+        assert types[f"{name}_spot"].priority > types[name].priority
+    configs = {
+        name: entry["node_config"] for name, entry in read("cluster.yaml")["available_node_types"].items()
+    }
+    spot = [name for name, config in configs.items() if "InstanceMarketOptions" in config]
+    assert spot == ["cpu_spot", "gpu_spot"]
+
+
+def test_on_aws_the_jobs_are_told_how_far_the_cluster_grows(tmp_path: Path) -> None:
+    types = read("cluster.yaml")["available_node_types"]
+    for which in ("head", "worker"):
+        _, environment = started(read("cluster.yaml")[f"{which}_start_ray_commands"][1], tmp_path)
+
+        assert json.loads(environment[NODES]) == [
+            {**types[kind]["resources"], "nodes": types[kind]["max_workers"]} for kind in ("cpu", "gpu")
+        ]
+
+
+def test_all_of_ones_own_machines_are_in_the_cluster() -> None:
+    config = prepared("cluster-own.yaml")
+
+    [machine] = config["available_node_types"].values()
+
+    assert machine["min_workers"] == len(config["provider"]["worker_ips"])
 
 
 def test_the_serve_configuration_passes_serves_own_schema_and_ours() -> None:
-    config = yaml.safe_load((ROOT / "serve_app" / "config.yaml").read_text())
+    config = read("serve_app/config.yaml")
 
     (application,) = ServeDeploySchema.model_validate(config).applications
 
