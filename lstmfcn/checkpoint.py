@@ -15,7 +15,7 @@ from pathlib import PurePath
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from lstmfcn import __version__, storage
@@ -54,6 +54,15 @@ class _Document(BaseModel):
     temperature: float = Field(1.0, gt=0)
     task: TaskName = "multiclass"
     treatment: Treatment = UNTREATED
+
+    @model_validator(mode="after")
+    def _fits_its_channels(self) -> _Document:
+        channels = self.treatment.channels
+        if channels is None:
+            raise ValueError("treatment.channels is no number")
+        if self.scaling.method == "training-set" and self.scaling.num_channels != (channels, channels):
+            raise ValueError(f"scaling has no mean and deviation for each of the {channels} channels")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lstmfcn import storage
 from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint
 from lstmfcn.dataset import ClassLabels
-from lstmfcn.errors import DataError
+from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
 from lstmfcn.treatment import Treatment
@@ -105,4 +105,7 @@ def load_checkpoint(directory: Location) -> AnyCheckpoint:
         document = _Document.model_validate_json(storage.read_bytes(directory / FILE_NAME))
     except (DataError, ValidationError):
         return Checkpoint.load(directory)
-    return Ensemble(tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members))
+    members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
+    if any(member.treatment != members[0].treatment for member in members):
+        raise CheckpointError(f"{directory} holds networks that treat the values of a row differently")
+    return Ensemble(members)

@@ -142,7 +142,7 @@ def _channels_in_order(steps: Mapping[str, Mapping[int, int]], source: str) -> l
             raise DataError(f"{source}: row 1 has no {kind}_1, but {max(steps, key=lambda x: int(x[1:]))}_1")
         if len(steps[kind]) != len(steps["x1"]):
             raise DataError(
-                f"{source}: row 1 has {len(steps[kind])} {kind} columns, but {len(steps['x1'])} x1 columns;"
+                f"{source}: row 1 has {len(steps['x1'])} steps of x1, but {len(steps[kind])} of {kind};"
                 " all channels have one length"
             )
     return kinds

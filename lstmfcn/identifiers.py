@@ -60,6 +60,15 @@ class Identifiers:
         cells = [cell.strip() for cell in header]
         return type(self)(tuple(_position(name, cells, source) for name in self.names))
 
+    def refuse_behind_values(self, source: str, *, labelled: bool) -> None:
+        """Raise DataError unless all stand before the first value of a row, whatever its length."""
+        for position in self.positions:
+            if position > len(set(self.positions)) + labelled:
+                raise DataError(
+                    f"{source}: column {position}, which --id-columns names, comes after values; where rows"
+                    " may have any length, identifiers stand before them"
+                )
+
     def cut(self, line: bytes) -> tuple[bytes, bytes]:
         """A line -> its identifiers and the rest of it."""
         if b'"' in line:

@@ -44,6 +44,8 @@ class Layout:
             return cls(format, columns, treatment=treatment)  # who reads the file says what is wrong with it
         by_position = replace(format, identifiers=format.identifiers.located(cells, source))
         if cells is None:
+            if treatment.takes_any_length:
+                by_position.identifiers.refuse_behind_values(source, labelled=False)
             return cls(by_position, columns, treatment=treatment)
         identifiers = {position - 1 for position in by_position.identifiers.positions}
         header = Header.of(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 ScalingMethod: TypeAlias = Literal["series", "training-set"]
+
+_Deviation: TypeAlias = Annotated[FiniteFloat, Field(ge=0)]
 
 _EPSILON = 1e-8  # as in the paper's code, against division by zero
 
@@ -24,9 +26,17 @@ class Scaling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: ScalingMethod = "series"
-    mean: float | tuple[float, ...] = 0.0
+    mean: FiniteFloat | tuple[FiniteFloat, ...] = 0.0
     """Of the training set, of each of several channels; unused by `series`."""
-    deviation: float | tuple[float, ...] = 1.0
+    deviation: _Deviation | tuple[_Deviation, ...] = 1.0
+
+    @property
+    def num_channels(self) -> tuple[int, int]:
+        """That it has a mean and a deviation for."""
+        means, deviations = (
+            len(values) if isinstance(values, tuple) else 1 for values in (self.mean, self.deviation)
+        )
+        return means, deviations
 
     @classmethod
     def fitted(cls, method: ScalingMethod, series: NDArray[np.float32], channels: int = 1) -> Self:

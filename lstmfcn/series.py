@@ -125,6 +125,8 @@ def parse_labelled(
     if data:
         identifiers = identifiers.located(header_cells(_first_line(data)), source)
     fixed = treatment.fixed(length)
+    if treatment.takes_any_length and header_cells(_first_line(data)) is None:
+        identifiers.refuse_behind_values(source, labelled=True)
     header, data = _take_header(
         data, source, fixed, treatment.channels, labelled=True, identifiers=identifiers
     )
@@ -252,6 +254,8 @@ def _parse(
         return _parse_rows(data, shape, row)
     labels, rows = _parse_ragged_rows(data, shape, row)
     place = Place(source, row, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
+    if treatment.takes_any_length and treatment.channels not in (None, 1):
+        rows.refuse_open_ends(place)
     return LabelledSeries(labels, treatment(rows, length, place))
 
 

@@ -53,8 +53,21 @@ class Ragged:
         if uneven.any():
             row = int(np.argmax(uneven))
             where = f"{place.source}: row {place.first_row + row}"
-            raise DataError(f"{where} has {self.lengths[row]} values; {channels} channels take as many each")
+            raise DataError(
+                f"{where} has {self.lengths[row]} values, which {channels} channels can't share evenly"
+            )
         return Ragged(self.values, np.repeat(self.lengths // channels, channels))
+
+    def refuse_open_ends(self, place: Place) -> None:
+        """Raise DataError for a row that ends with a missing value: where several channels share it, what is
+        missing may be any channel's.
+        """
+        is_open = np.isnan(self.values[self.lengths.cumsum() - 1])
+        if is_open.any():
+            raise DataError(
+                f"{place.source}: row {place.first_row + int(np.argmax(is_open))} ends with a missing value;"
+                " without a header all channels of a row have as many cells, and the last one holds a value"
+            )
 
     def blocks(self, cells_of_row: int) -> Iterator[tuple[int, Ragged]]:
         """Some rows at a time, and the index of the first, for work on so many cells a row."""
@@ -95,9 +108,9 @@ class Place:
             return f"{where} has {found}{of_channel}; a series has at least 2"
         if gap is None:
             most = f"{num_values} values{of_channel} where the network takes at most {length}"
-            return f"{where} has {most}; one that was trained with --length resample takes any number"
+            return f"{where} has {most}; --length resample, in training, takes any number"
         missing = f"{where}, column {self.columns[channel * width + gap]} is missing, and values follow"
-        return f"{missing}; a network that was trained with --missing interpolate takes that"
+        return f"{missing}; --missing interpolate, in training, fills that"
 
 
 class Treatment(BaseModel):

@@ -203,7 +203,7 @@ class Endpoint:
         if series is None:
             # Before they are parsed, since a treatment may make short ones as long as the network's.
             self._refuse_too_many(body.count(b"\n") - has_header(body))
-            parse = partial(parse_series, source="body", length=self._length, treatment=treatment)
+            parse = partial(parse_series, source="body", length=num_values, treatment=treatment)
             try:
                 series = await asyncio.to_thread(parse, body)
             except DataError as error:

@@ -14,6 +14,8 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from lstmfcn.errors import ResourceError
+
 COMMAND = "lstmfcn-haproxy"
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HEADER_SECONDS = "LSTMFCN_HEADER_SECONDS"
@@ -23,6 +25,10 @@ LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000}
 
 _METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 _STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
+_REPLICA_PORTS = "RAY_SERVE_DIRECT_INGRESS_"
+_FIRST_REPLICA_PORT = 30_000
+_GRPC_OFFSET = 10_000
+_MOST_REPLICAS = 100
 _HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -54,6 +60,27 @@ def choose() -> None:
         if name not in os.environ:
             is_port = name in (_METRICS_PORT, _STATS_PORT)
             os.environ[name] = str(_free_port(int(value))) if is_port else value
+    if variables() and f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
+        first = _first_replica_port()
+        for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
+            os.environ[f"{_REPLICA_PORTS}MIN_{kind}_PORT"] = str(first + offset)
+            os.environ[f"{_REPLICA_PORTS}MAX_{kind}_PORT"] = str(first + offset + _MOST_REPLICAS - 1)
+
+
+def _first_replica_port() -> int:
+    """Of as many free ports as there may be replicas. On a port that a replica of another endpoint has, that
+    one would answer this endpoint's first requests: Ray tells HAProxy of a port before it is bound.
+    """
+    blocks = range(_FIRST_REPLICA_PORT, _FIRST_REPLICA_PORT + 10 * _MOST_REPLICAS, _MOST_REPLICAS)
+    # Endpoints that are started together don't begin with the same one.
+    turn = os.getpid() % len(blocks)
+    for first in [*blocks[turn:], *blocks[:turn]]:
+        if all(map(_is_free, range(first, first + _MOST_REPLICAS))):
+            return int(first)
+    raise ResourceError(
+        f"all of {len(blocks)} blocks of ports from {_FIRST_REPLICA_PORT} on have ports that are taken;"
+        f" {_REPLICA_PORTS}MIN_HTTP_PORT and its like name others"
+    )
 
 
 def _free_port(first: int) -> int:

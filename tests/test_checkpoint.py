@@ -96,7 +96,7 @@ def test_weights_of_another_number_of_channels_are_refused(
     trained_channels: Checkpoint, tmp_path: Path
 ) -> None:
     trained_channels.save(tmp_path)
-    edit(tmp_path, treatment={"channels": 2})
+    edit(tmp_path, treatment={"channels": 2}, scaling={"method": "series"})
 
     with pytest.raises(CheckpointError, match=r"the weights convolutional.layers.0.1.weight do not fit"):
         Checkpoint.load(tmp_path)
@@ -220,3 +220,28 @@ def test_weights_of_another_network_are_refused(folder: Path, trained: Checkpoin
         CheckpointError, match=r"the weights linear.weight, recurrent.*do not fit the hyperparameters$"
     ):
         Checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"scaling": {"method": "training-set", "mean": [1, 2], "deviation": [1, 2]}},
+            "no mean and dev",
+        ),
+        ({"scaling": {"method": "training-set", "mean": [1, 2, 3], "deviation": 1}}, "no mean and dev"),
+        (
+            {"scaling": {"method": "training-set", "mean": 1, "deviation": -1e-8}},
+            "greater than or equal",
+        ),
+        ({"treatment": {"channels": None}}, "treatment.channels is no number"),
+    ],
+)
+def test_a_scaling_or_treatment_that_fits_no_channels_is_damage(
+    changes: dict[str, object], sentence: str, trained_channels: Checkpoint, tmp_path: Path
+) -> None:
+    trained_channels.save(tmp_path)
+    edit(tmp_path, **changes)
+
+    with pytest.raises(CheckpointError, match=rf"checkpoint.json is damaged: .*{sentence}"):
+        Checkpoint.load(tmp_path)

@@ -173,7 +173,7 @@ def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
         ("x_0,x_1", "f: row 1, column 1: 'x_0' is numbered 0; columns are numbered from 1"),
         ("x_1,x_2,y_1", "f: row 1, column 3: 'y_1' is a label, which has no place here"),
         ("x_1,x_2,x_3", "f: row 1 is a header with 3 x columns where 2 are expected"),
-        ("x1_1,x1_2,x2_1", "f: row 1 has 1 x2 columns, but 2 x1 columns; all channels have one length"),
+        ("x1_1,x1_2,x2_1", "f: row 1 has 2 steps of x1, but 1 of x2; all channels have one length"),
         ("x1_1,x1_2,x3_1", "f: row 1 has no x2_1, but x3_1"),
         ("x1_1,x1_3,x2_1,x2_2", "f: row 1 has no x1_2, but x1_3"),
         ("x1_1,x1_2,x_1_2", "f: row 1, column 3: 'x_1_2' is a second x1_2; there can be only one"),

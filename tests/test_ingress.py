@@ -17,7 +17,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="HAProxy is Ray'
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """In which nothing is set; what is set there is undone."""
-    for name in ingress.variables():
+    ends = [f"{end}_{kind}_PORT" for end in ("MIN", "MAX") for kind in ("HTTP", "GRPC")]
+    ports = [f"RAY_SERVE_DIRECT_INGRESS_{end}" for end in ends]
+    for name in [*ingress.variables(), *ports]:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -48,3 +50,19 @@ def test_a_port_that_the_environment_names_stays(
     ingress.choose()
 
     assert os.environ[METRICS] == str(other_endpoint)
+
+
+def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ingress.choose()
+    first = int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"])
+    with socket.create_server(("127.0.0.1", first + 5)):
+        monkeypatch.delenv("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT")
+        ingress.choose()
+    second = int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"])
+
+    assert {first % 100, second % 100} == {0}
+    assert first != second
+    assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == second + 99
+    assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT"]) == second + 10_000

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from lstmfcn import json_rows, series, treatment
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
+from lstmfcn.identifiers import Identifiers
+from lstmfcn.layout import Layout
+from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
 from lstmfcn.treatment import LengthTreatment, MissingTreatment, Place, Ragged, Treatment
+from tests.test_layout import RENDERER
 
 TREATMENTS = [
     Treatment(missing=missing, length=length)
@@ -202,20 +206,20 @@ def test_labels_stand_before_rows_of_any_length() -> None:
         (
             b"1,2,3\n1,2,3,4,\n",
             PAD,
-            "f: row 2 has 4 values where the network takes at most 3; one that was trained with"
-            " --length resample takes any number",
+            "f: row 2 has 4 values where the network takes at most 3; --length resample, in"
+            " training, takes any number",
         ),
         (
             b"1,2,3\n1,2,,4\n1,2,3,4,5\n",
             RESAMPLE,
-            "f: row 2, column 3 is missing, and values follow; a network that was trained with"
-            " --missing interpolate takes that",
+            "f: row 2, column 3 is missing, and values follow; --missing interpolate, in"
+            " training, fills that",
         ),
         (
             b"x_3,x_2,x_1\n3,2,1\n3,,1\n",
             PAD,
-            "f: row 3, column 2 is missing, and values follow; a network that was trained with"
-            " --missing interpolate takes that",
+            "f: row 3, column 2 is missing, and values follow; --missing interpolate, in"
+            " training, fills that",
         ),
         (b"x_1,x_2,x_3\n1,2\n", PAD, "f: row 2 has 2 columns where row 1 has 3"),
         (b"1,2,3\n1,2,x\n", PAD, "f: row 2, column 3: 'x' is not a finite number"),
@@ -368,10 +372,10 @@ def test_a_channel_is_treated_alike_alone_and_beside_another(
 ) -> None:
     def parsed(rows: NDArray[np.float32], channels: int) -> Matrix | str:
         treatment = treated.model_copy(update={"channels": channels})
+        names = [f"x{channel}_{step}" for channel in range(1, channels + 1) for step in range(1, 5)]
+        data = ",".join(names).encode() + b"\n" + as_csv(rows)
         try:
-            return parse_series(
-                as_csv(rows), source="", length=4 * channels, treatment=treatment, first_row=2
-            )
+            return parse_series(data, source="", length=4 * channels, treatment=treatment)
         except DataError as error:
             return str(error)
 
@@ -399,29 +403,35 @@ def test_channels_are_as_long_as_the_longest_and_then_resized_to_the_networks_le
 @pytest.mark.parametrize(
     ("data", "treated", "sentence"),
     [
-        (b"1,2,3,4\n1,2,3\n", PAD, "f: row 2 has 3 values; 2 channels take as many each"),
+        (b"1,2,3,4\n1,2,3\n", PAD, "f: row 2 has 3 values, which 2 channels can't share evenly"),
         (
-            b"1,2,3,4\n1,2,3,\n",
+            b"1,2,3,4\n1,,3,4\n",
             PAD,
-            "f: row 2 has 1 value in channel 2; a series has at least 2",
+            "f: row 2 has 1 value in channel 1; a series has at least 2",
+        ),
+        (
+            b"1,2,3,4\n1,2,3,,4,\n",
+            PAD,
+            "f: row 2 ends with a missing value; without a header all channels of a row have as many cells,"
+            " and the last one holds a value",
         ),
         (
             b"1,2,3,4\n1,2,3,4,5,6\n",
             PAD,
-            "f: row 2 has 3 values in channel 1 where the network takes at most 2; one that was trained with"
-            " --length resample takes any number",
+            "f: row 2 has 3 values in channel 1 where the network takes at most 2; --length resample, in"
+            " training, takes any number",
         ),
         (
             b"1,2,3,4\n1,2,3,4,,6\n",
             RESAMPLE,
-            "f: row 2, column 5 is missing, and values follow; a network that was trained with"
-            " --missing interpolate takes that",
+            "f: row 2, column 5 is missing, and values follow; --missing interpolate, in"
+            " training, fills that",
         ),
         (
             b"x1_1,x2_1,x2_2,x1_2\n1,,2,3\n",
             RESAMPLE,
-            "f: row 2, column 2 is missing, and values follow; a network that was trained with"
-            " --missing interpolate takes that",
+            "f: row 2, column 2 is missing, and values follow; --missing interpolate, in"
+            " training, fills that",
         ),
     ],
 )
@@ -432,3 +442,15 @@ def test_what_is_wrong_with_a_channel_is_said_with_its_place(
         parse_series(data, source="f", length=4, treatment=treated.model_copy(update={"channels": 2}))
 
     assert str(refused.value) == sentence
+
+
+def test_where_rows_may_have_any_length_identifiers_by_position_stand_before_the_values() -> None:
+    data = b"p,a,1,2,3\nq,b,7,8\n"
+
+    before = parse_labelled(data, source="f", identifiers=Identifiers((1,)), treatment=PAD)
+
+    assert np.array_equal(before.series, [[1.0, 2, 3], [7, 8, NAN]], equal_nan=True)
+    with pytest.raises(DataError, match=r"^f: column 5, which --id-columns names, comes after values"):
+        parse_labelled(b"a,1,2,3,p\nb,7,8,9\n", source="f", identifiers=Identifiers((5,)), treatment=PAD)
+    with pytest.raises(DataError, match=r"^f: column 2, which --id-columns names, comes after values"):
+        Layout.of(b"1,p,2\n", PredictionFormat(identifiers=Identifiers((2,))), 3, RENDERER, "f", RESAMPLE)

@@ -26,7 +26,7 @@ def test_without_the_settings_they_are_refused(
     output = tmp_path / "output"
 
     told = refused(capsys, output, job, "--training", training, "--length", "pad")
-    assert "is missing, and values follow; a network that was trained with --missing interpolate" in told
+    assert "is missing, and values follow; --missing interpolate, in training, fills that" in told
     told = refused(capsys, output, job, "--training", training, "--missing", "interpolate")
     assert "columns where row 1 has" in told
 

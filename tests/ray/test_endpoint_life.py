@@ -415,13 +415,19 @@ def test_series_of_several_channels_are_answered_in_both_formats_and_others_refu
         tmp_path / "other.csv", replace(dataset, treatment=UNTREATED), labelled=False
     ).read_bytes()
 
+    quoted = b'"' + plain.replace(b",", b'",', 1)  # which only the slow engine reads
+    half = plain.splitlines()[0].rpartition(b",")[0] + b"\n"
+
     async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
         async with replica(tmp_path / "model", channels=3) as (endpoint, client):
             await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
-            answers = [await client.post("/invocations", content=body) for body in (plain, named, other)]
+            bodies = (plain, named, other, quoted, half)
+            answers = [await client.post("/invocations", content=body) for body in bodies]
             return answers, (await client.get("/model")).json()
 
-    (first, second, third), model = asyncio.run(ask())
+    (first, second, third, fourth, fifth), model = asyncio.run(ask())
+    assert fourth.content == first.content
+    assert (fifth.status_code, fifth.text) == (400, "body: row 1 has 35 columns where 36 are expected\n")
     predictor = Predictor(trained_channels)
     assert first.content == predictor.predict_csv(plain, source="body")
     assert second.content == predictor.predict_csv(named, source="body")
