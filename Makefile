@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo notebook test test-long test-cluster check wheel bench clean
+.PHONY: help install demo notebook test test-long test-cluster check audit wheel bench clean
 
 help:  ## what the targets are
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,13 @@ check: install  ## formatting, lint, types, import layers and the tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
+
+audit: install  ## known weaknesses of all dependencies, and dist/bom.cdx.json, which lists them (asks PyPI)
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	mkdir -p dist
+	build/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/bom.cdx.json $(BIN)/python
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 wheel: install  ## a wheel in dist/, which brings the command lstmfcn along
 	rm -rf build dist

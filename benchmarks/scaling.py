@@ -43,7 +43,7 @@ def main(*, num_ranges: int = 2000, predictor_mb_per_second: float = 95.0) -> No
         assembled = num_ranges / _assemble(folder / "assembly", num_ranges)
         listed = num_ranges / _seconds(lambda: storage.names(folder / "assembly" / ".transform"))
         with connection():
-            scheduled = _ranges_per_second(folder, num_ranges)
+            scheduled = ranges_per_second(folder, num_ranges)
     driver_mb_per_second = RANGE_BYTES / 1e6 / (1 / scheduled + 1 / assembled)
     results = {
         "ranges_of_a_terabyte": planned,
@@ -69,20 +69,21 @@ def _plan(path: Path) -> tuple[int, float]:
     files, _ = find_inputs(path, None)
     started = time.perf_counter()
     planned = plan_ranges(files, RANGE_BYTES)
-    group_ranges(planned)
+    group_ranges(planned, 16)
     return len(planned), time.perf_counter() - started
 
 
 def _assemble(output: Path, num_parts: int) -> float:
     """Seconds to join so many parts to an output; they stay, for the listing."""
     journal = Journal(output)
+    journal.begin({"input": []})
     parts = [Part(0, number, 18_000, 0) for number in range(num_parts)]
     for part in parts:
         storage.write_bytes(journal.folder / part.name, b"1\n" * (PART_BYTES // 2))
     return _seconds(lambda: journal.join(parts, {}, "file.csv"))
 
 
-def _ranges_per_second(folder: Path, num_ranges: int) -> float:
+def ranges_per_second(folder: Path, num_ranges: int) -> float:
     """Of a transform whose ranges hold ten rows each."""
     row = ",".join(["0.5"] * LENGTH) + "\n"
     path = folder / "rows.csv"

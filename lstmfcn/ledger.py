@@ -39,6 +39,7 @@ class Ledger:
         self.trials = {trial.number: trial for trial in earlier}
         self._folders, self._search, self._objective, self._views = trials, search, objective, views
         self._num_trials, self._points = num_trials, points
+        self._last = max(self.trials, default=0)
         self._unfinished = [trial for trial in earlier if not trial.has_ended]
         for trial in earlier:
             if trial.has_ended:
@@ -55,8 +56,9 @@ class Ledger:
         """The next trial, first those that were interrupted; None when there are enough."""
         if self._unfinished:
             trial = self._unfinished.pop(0).model_copy(update={"status": "running"})
-        elif (number := max(self.trials, default=0) + 1) <= self._num_trials:
-            trial = Trial(number=number, hyperparameters=self._hyperparameters(number))
+        elif self._last < self._num_trials:
+            self._last += 1
+            trial = Trial(number=self._last, hyperparameters=self._hyperparameters(self._last))
         else:
             return None
         self._folders.write(trial)

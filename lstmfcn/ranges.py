@@ -18,7 +18,9 @@ from lstmfcn.treatment import UNTREATED, Treatment
 _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
 _MOST_TASKS = 2000
-"""About so many; Ray Data needs 3 ms for each before the first one starts."""
+_TASKS_PER_PREDICTOR = 2
+"""At most about so many tasks; Ray Data needs 3 ms for each before the first one starts. But no predictor is
+to be without one, nor the last one long."""
 _READ_AT_ONCE = 16
 """First lines, since a request to object storage takes its time."""
 _BLOCK_BYTES = 4 << 20
@@ -147,10 +149,11 @@ def read_layouts(
         return list(pool.map(layout, files))
 
 
-def group_ranges(ranges: list[Range], leave_out: Container[int] = ()) -> list[list[int]]:
+def group_ranges(ranges: list[Range], num_predictors: int, leave_out: Container[int] = ()) -> list[list[int]]:
     """Indices of ranges that share a task, in order: small neighbours, or several of very many."""
     sizes = {index: one.end - one.start for index, one in enumerate(ranges) if index not in leave_out}
-    most = max(_SMALLEST_RANGE, sum(sizes.values()) // _MOST_TASKS)
+    most_tasks = max(_MOST_TASKS, _TASKS_PER_PREDICTOR * num_predictors)
+    most = max(_SMALLEST_RANGE, sum(sizes.values()) // most_tasks)
     groups: list[list[int]] = []
     total = 0
     for index, size in sizes.items():

@@ -29,6 +29,8 @@ from lstmfcn.trials import METRICS, Trial, Trials, ranked
 _TEMPLATE = "report.html.jinja"
 _NUM_BEST = 10
 _NUM_CURVES = 50
+_MOST_DRAWN = 2_000
+"""Trials in a picture, and to tell the importance of hyperparameters from."""
 _FEWEST_TRIALS_FOR_IMPORTANCE = 4
 
 
@@ -56,7 +58,8 @@ def write_report(output: Location) -> None:
         coordinates=_coordinates(sweep),
         importance=importance,
         importances=sweep_plots.importances(importance) if importance else None,
-        time_line=_time_line(sweep.trials),
+        time_line=_time_line(_some(sweep.trials)),
+        most_drawn=_MOST_DRAWN,
         confusion=_Confusion.read(output / EVALUATION),
         ensemble=_ensemble(output / EVALUATION),
     )
@@ -103,6 +106,11 @@ class _Sweep:
     @property
     def status_counts(self) -> Mapping[str, int]:
         return Counter(trial.status for trial in sorted(self.trials, key=lambda trial: trial.number))
+
+
+def _some(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """At most as many as are drawn, from the good to the bad."""
+    return trials[:: -(-len(trials) // _MOST_DRAWN) or 1]
 
 
 def _value(trial: Trial, name: str) -> float:
@@ -174,15 +182,16 @@ def _coordinates(sweep: _Sweep) -> str | None:
     metric, mode = sweep.objective.metric, sweep.objective.mode
     points = [
         {**{name: _value(trial, name) for name in sweep.domains}, metric: trial.best_metrics[metric]}
-        for trial in sweep.usable
+        for trial in _some(sweep.usable)
     ]
     return sweep_plots.parallel_coordinates(sweep.domains, points, metric, mode)
 
 
 def _importance(sweep: _Sweep) -> dict[str, float]:
     """Of what varies, the greatest first; nothing where there is too little to tell it from."""
-    results = [trial.best_metrics[sweep.objective.metric] for trial in sweep.usable]
-    combinations = {tuple(_value(trial, name) for name in sweep.domains) for trial in sweep.usable}
+    usable = _some(sweep.usable)
+    results = [trial.best_metrics[sweep.objective.metric] for trial in usable]
+    combinations = {tuple(_value(trial, name) for name in sweep.domains) for trial in usable}
     if (
         len(results) < _FEWEST_TRIALS_FOR_IMPORTANCE
         or len(sweep.domains) < 2
@@ -201,7 +210,7 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
             distributions=distributions,
             value=result,
         )
-        for trial, result in zip(sweep.usable, results, strict=True)
+        for trial, result in zip(usable, results, strict=True)
     ]
     study.add_trials(finished)
     # Trees without a limit take a minute for 1,000 trials.

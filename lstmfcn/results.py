@@ -19,6 +19,8 @@ from lstmfcn.trials import Trial, Trials, ranked, write_leaderboard
 BEST = "best"
 
 _SECONDS_BETWEEN_WRITES = 10.0
+_PAUSE_PER_SECOND = 20.0
+"""Between writes, for each that one takes: of 100,000 trials it is several."""
 
 
 class Results:
@@ -31,6 +33,7 @@ class Results:
         self._kept: list[tuple[int, int]] = []
         self._earlier_seconds = record.seconds
         self._written = time.monotonic()
+        self._took = 0.0
 
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
         """What is known of a sweep that goes on."""
@@ -39,21 +42,24 @@ class Results:
     def update(self, trial: Trial) -> None:
         """What is known of a trial now."""
         self._trials[trial.number] = trial
-        if time.monotonic() >= self._written + _SECONDS_BETWEEN_WRITES:
+        pause = max(_SECONDS_BETWEEN_WRITES, _PAUSE_PER_SECOND * self._took)
+        if time.monotonic() >= self._written + pause:
             with suppress(CheckpointError):  # a process may be writing a better one
                 self.write()
 
     def write(self, calibrate_on: Dataset | None = None) -> None:
         """Write them. What best/ held stays whole until the new checkpoint is."""
-        self._written = time.monotonic()
+        began = time.monotonic()
         best_first = ranked(self._trials.values(), self._objective)
         if best_first:
             write_leaderboard(self._output, best_first)
         self._keep(
             [trial for trial in best_first[: self._record.plan.ensemble] if trial.is_usable], calibrate_on
         )
-        self._record.seconds = self._earlier_seconds + self._written - self._started
+        self._record.seconds = self._earlier_seconds + began - self._started
         self._record.write(self._output)
+        self._written = time.monotonic()
+        self._took = self._written - began
 
     def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
         wanted = [(trial.number, trial.best_epoch) for trial in best]

@@ -121,7 +121,7 @@ def transform(
     layouts = read_layouts(files, options.format, num_values, renderer, checkpoint.treatment)
     task = Task(files, ranges, num_values, layouts, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
-    groups = group_ranges(ranges, leave_out=outcomes.done_ranges())
+    groups = group_ranges(ranges, num_predictors, leave_out=outcomes.done_ranges())
     num_predictors = min(num_predictors, max(1, len(groups)))
     if resume:
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))

@@ -98,15 +98,22 @@ def test_small_neighbours_share_a_task_and_what_is_done_is_left_out(
     sizes = [4, 4, 4, 20, 1, 1]
     planned = [Range(number, 0, 0, size) for number, size in enumerate(sizes)]
 
-    assert group_ranges(planned) == [[0, 1], [2], [3], [4, 5]]
-    assert group_ranges(planned, leave_out={1, 3}) == [[0, 2, 4, 5]]
+    assert group_ranges(planned, 1) == [[0, 1], [2], [3], [4, 5]]
+    assert group_ranges(planned, 1, leave_out={1, 3}) == [[0, 2, 4, 5]]
 
 
 def test_very_many_ranges_share_tasks_by_the_dozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 10)
     planned = [Range(0, number, 100 * number, 100 * number + 100) for number in range(24_000)]
 
-    assert [len(group) for group in group_ranges(planned)] == [12] * 2000
+    assert [len(group) for group in group_ranges(planned, 16)] == [12] * 2000
+
+
+def test_very_many_predictors_have_two_tasks_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 10)
+    planned = [Range(0, number, 100 * number, 100 * number + 100) for number in range(24_000)]
+
+    assert [len(group) for group in group_ranges(planned, 4000)] == [3] * 8000
 
 
 def test_a_fault_at_the_beginning_of_a_range_is_a_fault_of_its_first_row(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lstmfcn import storage
+from lstmfcn import report, storage
 from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
@@ -270,6 +270,15 @@ def test_trials_without_an_epoch_have_no_pictures(tmp_path: Path) -> None:
 
 def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, some(1000)).source) < 5_000_000
+
+
+def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_MOST_DRAWN", 20)
+    few, many = (page_of(tmp_path / str(count), some(count)) for count in (20, 60))
+
+    assert "Of these 60 trials, what follows is from 20 at most" in many.text
+    assert "Of these" not in few.text
+    assert len(many.source) < 1.2 * len(few.source)
 
 
 def test_it_lies_where_the_sweep_lies(place: Location) -> None:

@@ -40,6 +40,7 @@ def test_the_best_follows_the_trials_now_and_then(
     kept.update(trained_trial(tmp_path, trained, 1, 0.5))
     assert not (tmp_path / "best").exists()
     monkeypatch.setattr(results, "_SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(results, "_PAUSE_PER_SECOND", 0.0)
 
     epochs = []
     for number, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25)):
@@ -51,10 +52,24 @@ def test_the_best_follows_the_trials_now_and_then(
     assert len((tmp_path / "leaderboard.csv").read_text().splitlines()) == 4
 
 
+def test_what_takes_long_to_write_is_written_the_less_often(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(results, "_PAUSE_PER_SECOND", 1e6)
+    kept = make(tmp_path)
+
+    for number, accuracy in ((1, 0.5), (2, 0.75)):
+        kept.update(trained_trial(tmp_path, trained, number, accuracy))
+
+    assert Checkpoint.load(tmp_path / "best").epoch == 1
+
+
 def test_a_checkpoint_that_is_being_replaced_is_left_for_later(
     trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "_SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(results, "_PAUSE_PER_SECOND", 0.0)
     kept = make(tmp_path)
     trial = trained_trial(tmp_path, trained, 1, 0.5)
     kept.update(trial)
