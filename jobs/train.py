@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.place import run_in_place
 from lstmfcn import history, storage
 from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, refuse_both
-from lstmfcn.dataset import read_labelled, read_training
+from lstmfcn.dataset import read_training, read_validation
 from lstmfcn.devices import use_threads, visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -117,14 +117,7 @@ def train(
         train_set = start.read_training(training, identifiers, new_classes=new_classes)
     valid_set = None
     if validation is not None:
-        valid_set = read_labelled(
-            validation,
-            train_set.classes,
-            train_set.length,
-            train_set.task,
-            identifiers,
-            train_set.treatment,
-        )
+        valid_set = read_validation(validation, train_set, identifiers)
     data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
     trainer = Trainer(
         data,

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 from lstmfcn import evaluation, storage
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
-from lstmfcn.dataset import Dataset, read_labelled, read_training
+from lstmfcn.dataset import Dataset, read_training, read_validation
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
@@ -113,14 +113,7 @@ def tune(
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
-        valid_set = read_labelled(
-            validation,
-            train_set.classes,
-            train_set.length,
-            train_set.task,
-            identifiers,
-            train_set.treatment,
-        )
+        valid_set = read_validation(validation, train_set, identifiers)
     most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
     try:

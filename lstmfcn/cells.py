@@ -41,6 +41,11 @@ def split_line(line: bytes, where: str) -> list[str]:
         raise DataError(f"{where} is not quoted as CSV, or has a line break inside quotes: {error}") from None
 
 
+def is_missing(cell: str) -> bool:
+    """Whether it says that there is no value."""
+    return _MISSING.fullmatch(cell) is not None
+
+
 def is_missing_label(cell: str) -> bool:
     """Whether it is empty or no number where a number may be meant."""
     return _MISSING_LABEL.fullmatch(cell) is not None
@@ -55,7 +60,7 @@ def label_in(cell: str, where: str) -> str:
 
 def value_in(cell: str, where: str, *, may_be_missing: bool) -> float:
     """The number; NaN for a missing one, if it may be missing. Raises DataError for all else."""
-    if may_be_missing and _MISSING.fullmatch(cell):
+    if may_be_missing and is_missing(cell):
         return math.nan
     if not cell.strip(" \t"):
         raise DataError(f"{where} is empty; a series has no missing values")

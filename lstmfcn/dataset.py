@@ -192,6 +192,13 @@ def read_labelled(
     return _dataset(files, classes, task, identifiers, treatment)
 
 
+def read_validation(path: Location, training: Dataset, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
+    """The validation channel beside a training set, read as that was. Raises DataError."""
+    return read_labelled(
+        path, training.classes, training.length, training.task, identifiers, training.treatment
+    )
+
+
 def _classes_of_names(
     files: list[tuple[str, LabelledSeries]], path: Location, task: TaskName | None
 ) -> tuple[ClassLabels, TaskName]:

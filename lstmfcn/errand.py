@@ -90,8 +90,7 @@ class _Errand:
         here = version("torch")
         if here == torch_version:
             return ""
-        sentence = f"node {_address()} has PyTorch {here}, the driver's {torch_version}"
-        return f"{sentence}; all nodes must have the same"
+        return f"node {_address()} has PyTorch {here}, the driver's {torch_version}; all nodes need the same"
 
     def run(self, module: str, flags: list[str]) -> Iterator[Line]:
         """The lines that the command writes, as it does."""

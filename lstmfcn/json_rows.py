@@ -66,16 +66,13 @@ def read_ragged_rows(piece: bytes) -> Ragged | None:
 
 
 def _with_gaps(cells: bytes) -> tuple[bytes, int]:
-    """Cells with something in those that are empty, and how many these are: in half the time that
-    bytes.replace takes.
-    """
+    """Cells with something in those that are empty, and how many these are; faster than bytes.replace."""
     text = np.frombuffer(cells, np.uint8)
     is_comma = text == ord(",")
-    empty = np.flatnonzero(is_comma[:-1] & is_comma[1:])
-    sizes = np.diff(empty, prepend=-1, append=len(text) - 1)
+    empty = np.flatnonzero(is_comma[:-1] & is_comma[1:]) + 1
+    gaps = empty + len(_GAP) * np.arange(len(empty))
     filled = np.empty(len(text) + len(_GAP) * len(empty), np.uint8)
     is_text = np.ones(len(filled), bool)
-    gaps = sizes[:-1].cumsum() + len(_GAP) * np.arange(len(empty))
     for place, byte in enumerate(_GAP):
         is_text[gaps + place] = False
         filled[gaps + place] = byte

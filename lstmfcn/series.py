@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn import json_rows
-from lstmfcn.cells import is_missing_label, is_number, label_in, split_line, value_in
+from lstmfcn.cells import is_missing, is_missing_label, is_number, label_in, split_line, value_in
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
@@ -49,7 +49,7 @@ class LabelledSeries:
 
 
 def header_cells(line: bytes) -> list[str] | None:
-    """The cells of a file's first line if it is a header: none of several is a number."""
+    """The cells of a file's first line if it is a header: of several none is a number, nor all missing."""
     line = line.removeprefix(BYTE_ORDER_MARK).removesuffix(b"\n")
     if is_number(line.partition(b",")[0].decode(errors="replace")):
         return None
@@ -57,7 +57,8 @@ def header_cells(line: bytes) -> list[str] | None:
         cells = split_line(line, "")
     except DataError:  # which the parser raises again
         return None
-    return cells if len(cells) > 1 and not any(map(is_number, cells)) else None
+    is_header = len(cells) > 1 and not any(map(is_number, cells)) and not all(map(is_missing, cells))
+    return cells if is_header else None
 
 
 def has_header(data: bytes) -> bool:

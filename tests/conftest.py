@@ -14,12 +14,10 @@ from pyarrow import fs
 
 from lstmfcn import object_storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import read_training
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 from lstmfcn.training import fit
-from lstmfcn.treatment import Treatment
-from tests.samples import TINY, make_channels, make_dataset, make_labels, write_uneven_csv
+from tests.samples import TINY, make_channels, make_dataset, make_labels
 from tests.servers import free_port, wait_for_port
 
 # One thread: with several, tests crawl on a machine whose cores are busy.
@@ -110,15 +108,6 @@ def trained_channels() -> Checkpoint:
     """A network that tells the two classes of make_channels apart."""
     hyperparameters = TINY.model_copy(update={"epochs": 60, "squeeze_excite": 1})
     epochs = fit(make_channels(40), hyperparameters=hyperparameters, scaling="training-set")
-    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
-
-
-@pytest.fixture(scope="session")
-def trained_uneven(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A network that takes the rows of write_uneven_csv."""
-    path = write_uneven_csv(tmp_path_factory.mktemp("uneven") / "train.csv", make_dataset(40), labelled=True)
-    dataset = read_training(path, treatment=Treatment(missing="interpolate", length="pad"))
-    epochs = fit(dataset, hyperparameters=TINY)
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 
 

@@ -103,16 +103,24 @@ def write_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
     return path
 
 
-def write_uneven_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
-    """Without a header; every third row is cut, and every row but the first lacks a value."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for case, (target, values) in enumerate(zip(dataset.targets, dataset.series, strict=True)):
-        cells = [repr(float(value)) for value in values[: LENGTH - 3 if case % 3 == 2 else LENGTH]]
-        if case > 0:
-            cells[case % (LENGTH - 4)] = ""
-        lines.append(",".join([dataset.classes.names[target]] * labelled + cells) + "\n")
-    path.write_text("".join(lines))
+def write_gappy_csv(path: Path, dataset: Dataset, *, labelled: bool, named: bool = False) -> Path:
+    """Without a third of the values between the ends; and all but the first series end early, below a header
+    with empty cells.
+    """
+    random = np.random.default_rng(0)
+    rows = []
+    for number, (series, target) in enumerate(zip(dataset.series, dataset.targets, strict=True)):
+        length = random.integers(LENGTH - 4, LENGTH) if number else LENGTH
+        is_gap = random.random(length) < 1 / 3
+        is_gap[[0, -1]] = False
+        cells = [("" if gap else repr(float(value))) for value, gap in zip(series, is_gap, strict=False)]
+        label = str(target) if named else dataset.classes.names[target]
+        filling = [""] * (LENGTH - length) if named else []
+        rows.append(",".join([*([label] if labelled else []), *cells, *filling]))
+    if named:
+        names = [f"x_{step}" for step in range(1, LENGTH + 1)]
+        rows.insert(0, ",".join([*(["y"] if labelled else []), *names]))
+    path.write_text("\n".join(rows) + "\n")
     return path
 
 

@@ -39,14 +39,16 @@ def test_a_checkpoint_reads_back_as_it_was_saved(trained: Checkpoint, folder: Pa
     assert all(torch.equal(loaded.weights[name], trained.weights[name]) for name in trained.weights)
 
 
-def test_a_checkpoint_of_before_there_were_tasks_is_one_for_several_classes(folder: Path) -> None:
+def test_a_checkpoint_of_before_there_were_tasks_and_treatments_is_one_for_several_classes(
+    folder: Path,
+) -> None:
     document = json.loads((folder / "checkpoint.json").read_text())
-    del document["task"], document["temperature"]
+    del document["task"], document["temperature"], document["treatment"]
     (folder / "checkpoint.json").write_text(json.dumps(document))
 
     loaded = Checkpoint.load(folder)
 
-    assert (loaded.task, loaded.temperature) == ("multiclass", 1.0)
+    assert (loaded.task, loaded.temperature, loaded.treatment) == ("multiclass", 1.0, UNTREATED)
 
 
 def test_a_checkpoint_keeps_its_task(trained_labels: Checkpoint, tmp_path: Path) -> None:
@@ -98,6 +100,17 @@ def test_weights_of_another_number_of_channels_are_refused(
 
     with pytest.raises(CheckpointError, match=r"the weights convolutional.layers.0.1.weight do not fit"):
         Checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_keeps_its_treatment_of_missing_values_and_lengths(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    treated = replace(trained, treatment=Treatment(missing="interpolate", length="pad"))
+
+    treated.save(tmp_path)
+
+    assert Checkpoint.load(tmp_path).treatment == treated.treatment
+    assert treated.digest() != trained.digest()
 
 
 def test_weights_of_another_task_are_refused(folder: Path) -> None:

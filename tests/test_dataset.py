@@ -12,7 +12,7 @@ from lstmfcn.dataset import ClassLabels, Dataset, read_labelled, read_training
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.tasks import TaskName
-from lstmfcn.treatment import Treatment
+from lstmfcn.treatment import LengthTreatment, Treatment
 from tests.samples import make_channels, make_dataset, make_labels, write_csv, write_named_csv
 
 
@@ -322,3 +322,31 @@ def test_a_header_of_other_channels_than_are_known_is_refused(tmp_path: Path) ->
         DataError, match=r"b.csv: row 1 is a header of 1 channel where 3 are expected; x2_1 nam"
     ):
         read_training(tmp_path)
+
+
+@pytest.mark.parametrize("length", ["pad", "resample"])
+def test_the_longest_series_of_all_files_is_as_long_as_the_network(
+    length: LengthTreatment, tmp_path: Path
+) -> None:
+    (tmp_path / "1.csv").write_text("a,0,4\nb,1,3,\n")
+    (tmp_path / "2.csv").write_text("a,1,2,3,4,5\nb,2,,4\n")
+    treatment = Treatment(missing="interpolate", length=length)
+
+    dataset = read_training(tmp_path, treatment=treatment)
+
+    end = [np.nan] * 3 if length == "pad" else []
+    assert (dataset.length, dataset.treatment) == (5, treatment)
+    expected: list[list[float]] = [
+        [0, 4, *end] if end else [0, 1, 2, 3, 4],
+        [1, 3, *end] if end else [1, 1.5, 2, 2.5, 3],
+        [1, 2, 3, 4, 5],
+        [2, 3, 4, *end[:2]] if end else [2, 2.5, 3, 3.5, 4],
+    ]
+    assert np.array_equal(dataset.series, expected, equal_nan=True)
+    (tmp_path / "1.csv").write_text("a,1,2,3,4,5,7\n")
+    if length == "pad":
+        with pytest.raises(DataError, match=r"1.csv: row 1 has 6 values where the network takes at most 5"):
+            read_labelled(tmp_path, dataset.classes, 5, treatment=treatment)
+    else:
+        further = read_labelled(tmp_path / "1.csv", dataset.classes, 5, treatment=treatment)
+        assert np.allclose(further.series, [[1, 2.25, 3.5, 4.75, 7]])

@@ -222,8 +222,12 @@ def test_identifiers_are_left_out_and_columns_are_counted_with_them() -> None:
         Header.of(["id", "x_2", "visit", "z"], "f", 2, labelled=False, identifiers={0, 2})
 
 
-@pytest.mark.parametrize("line", [b"1,2", b'"1",a', b"walking,1,2", b"x_1", b"", b"x_1,\xff", b'x_1,"x_2'])
-def test_a_line_with_a_number_or_of_a_single_cell_or_no_text_is_no_header(line: bytes) -> None:
+@pytest.mark.parametrize(
+    "line", [b"1,2", b'"1",a', b"walking,1,2", b"x_1", b"", b"x_1,\xff", b'x_1,"x_2', b",NA,\r"]
+)
+def test_a_line_with_a_number_or_of_a_single_cell_or_no_text_or_without_any_value_is_no_header(
+    line: bytes,
+) -> None:
     assert not has_header(line + b"\n")
 
 

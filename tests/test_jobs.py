@@ -37,6 +37,7 @@ from tests.samples import (
     make_dataset,
     make_labels,
     write_csv,
+    write_gappy_csv,
     write_named_csv,
 )
 
@@ -448,3 +449,38 @@ def test_training_killed_at_any_moment_leaves_a_whole_checkpoint_or_none(
             whole += 1
             assert Checkpoint.load(output).epoch in (1, 2)
     assert whole < 20
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("length", ["pad", "resample"])
+def test_a_network_learns_from_series_with_gaps_and_of_unequal_lengths(
+    length: str, named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = write_gappy_csv(tmp_path / "train.csv", make_dataset(40), labelled=True, named=named)
+    valid = write_gappy_csv(tmp_path / "valid.csv", make_dataset(20, seed=1), labelled=True, named=named)
+    data = write_gappy_csv(tmp_path / "data.csv", make_dataset(5, seed=2), labelled=False, named=named)
+    model = tmp_path / "model"
+    flags = ("--training", training, "--validation", valid, "--output", model, "--lr", 0.01, *SMALL)
+    assert status_of(train, *flags, "--length", length) == 2
+    assert "is missing, and values follow" in capsys.readouterr().err
+
+    assert status_of(train, *flags, "--length", length, "--missing", "interpolate", "--epochs", 60) == 0
+    assert f"missing values interpolate, lengths {length}" in capsys.readouterr().out
+    assert status_of(evaluate, "--checkpoint", model, "--data", valid, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] >= 0.9
+    told = ("--checkpoint", model, "--data", data, "--rows", "1,2", "--output", tmp_path / "explanation")
+    assert status_of(explain, *told) == 0
+
+    checkpoint = Checkpoint.load(model)
+    assert (checkpoint.treatment.missing, checkpoint.treatment.length) == ("interpolate", length)
+    assert checkpoint.length == LENGTH
+
+
+def test_tune_refuses_another_treatment_than_the_checkpoints(
+    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--training", train_csv, "--output", tmp_path / "sweep", "--checkpoint", checkpoint_folder)
+
+    assert status_of(tune, *flags, "--length", "pad") == 2
+
+    assert capsys.readouterr().err.startswith("length is equal in the checkpoint that training starts from")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lstmfcn import ranges
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import Identifiers
@@ -22,7 +23,9 @@ from lstmfcn.ranges import (
     read_layouts,
 )
 from lstmfcn.rendering import Renderer
-from tests.samples import LENGTH, make_dataset, write_csv, write_named_csv
+from lstmfcn.series import parse_series
+from lstmfcn.treatment import LengthTreatment, Treatment
+from tests.samples import LENGTH, make_dataset, write_csv, write_gappy_csv, write_named_csv
 
 PLAIN = Layout(PredictionFormat(), ("label",))
 
@@ -51,6 +54,33 @@ def test_ranges_of_any_size_read_every_row_once(
     assert np.array_equal(np.concatenate([block.series for block in blocks]), make_dataset(60, seed=3).series)
     assert sum(block.num_rows for block in blocks) == 60
     assert sum(count_rows(files[0], one, PLAIN) for one in planned) == 60
+
+
+@pytest.mark.parametrize("range_bytes", [1, 100, 1 << 20])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("length", ["pad", "resample"])
+def test_ranges_of_any_size_treat_rows_alike(
+    range_bytes: int,
+    named: bool,
+    length: LengthTreatment,
+    trained: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranges, "_BLOCK_BYTES", 300)
+    path = write_gappy_csv(tmp_path / "series.csv", make_dataset(20, seed=3), labelled=False, named=named)
+    treatment = Treatment(missing="interpolate", length=length)
+    files, _ = find_inputs(path, None)
+    renderer = Renderer(trained.task, trained.classes)
+
+    [layout] = read_layouts(files, PredictionFormat(), LENGTH, renderer, treatment)
+
+    assert isinstance(layout, Layout)
+    planned = plan_ranges(files, range_bytes)
+    blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, layout)]
+    whole = parse_series(path.read_bytes(), source="f", length=LENGTH, treatment=treatment)
+    assert b"".join(block.series.tobytes() for block in blocks) == whole.tobytes()
+    assert len(whole) == 20
 
 
 def test_gzip_is_one_range(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from jobs import sagemaker
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import Epoch, Trainer
+from lstmfcn.treatment import Treatment
 from tests.container import HYPERPARAMETERS, call, lay_out, pack
 from tests.samples import LENGTH
 
@@ -40,6 +41,16 @@ def test_series_of_several_channels_are_trained(tmp_path: Path) -> None:
     trained = Checkpoint.load(root / "model")
     assert (trained.channels, trained.length) == (3, LENGTH // 3)
     assert trained.hyperparameters.squeeze_excite == 1
+
+
+def test_the_treatment_of_missing_values_and_lengths_is_a_hyperparameter(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, {**HYPERPARAMETERS, "missing": "interpolate", "length": "pad"})
+    with (root / "input" / "data" / "training" / "train.csv").open("a") as file:
+        file.write("up,1,,2\n")
+
+    assert call("train", root) == 0
+
+    assert Checkpoint.load(root / "model").treatment == Treatment(missing="interpolate", length="pad")
 
 
 def test_validation_is_optional(tmp_path: Path) -> None:

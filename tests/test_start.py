@@ -16,6 +16,7 @@ from lstmfcn.scaling import Scaling
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.training import Trainer, TrainingData, fit
+from lstmfcn.treatment import Treatment
 from tests.samples import LENGTH, TINY, make_dataset, write_csv
 
 
@@ -100,6 +101,23 @@ def test_the_task_is_that_of_the_checkpoint(start: Start) -> None:
     start.refuse_other(scaling=None, task="multiclass")
     with pytest.raises(HyperparameterError, match=r"^task is multiclass in .*, got multilabel$"):
         start.refuse_other(scaling=None, task="multilabel")
+
+
+def test_the_treatment_of_missing_values_and_lengths_is_that_of_the_checkpoint(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    start = Start(replace(trained, treatment=Treatment(missing="interpolate", length="resample")))
+    (tmp_path / "train.csv").write_text("up,0,,2\ndown,1,0\n")
+
+    dataset = start.read_training(tmp_path, new_classes=False)
+
+    assert dataset.treatment == start.checkpoint.treatment
+    assert np.allclose(dataset.series, [np.linspace(0, 2, LENGTH), np.linspace(1, 0, LENGTH)])
+    start.refuse_other(scaling=None, task=None, missing="interpolate", length="resample")
+    with pytest.raises(HyperparameterError, match=r"^length is resample in .*, got pad$"):
+        start.refuse_other(scaling=None, task=None, length="pad")
+    with pytest.raises(HyperparameterError, match=r"^missing is interpolate in .*, got refuse$"):
+        start.refuse_other(scaling=None, task=None, missing="refuse")
 
 
 def test_labels_keep_the_positions_that_they_have_in_the_checkpoint(start: Start, tmp_path: Path) -> None:

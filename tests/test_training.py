@@ -16,15 +16,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
-from lstmfcn.training import (
-    CLASS_WEIGHTS,
-    Epoch,
-    Trainer,
-    TrainingData,
-    TrainingPrecision,
-    batch_bounds,
-    fit,
-)
+from lstmfcn.training import CLASS_WEIGHTS, Epoch, Trainer, TrainingData, TrainingPrecision, batch_bounds, fit
 from tests.samples import LENGTH, TINY, make_dataset, make_labels
 
 
@@ -116,9 +108,10 @@ def test_patience_ends_training_after_so_many_epochs_without_a_better_one(
 def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
     dataset = make_dataset(10)
     broken = replace(dataset, series=np.full((10, LENGTH), np.nan, np.float32))
+    trainer = Trainer(TrainingData(broken, None, Scaling()), with_epochs(2))
 
     with pytest.raises(TrainingError, match=r"^train_loss became nan in epoch 1; try an lr below 0.01$"):
-        Trainer(TrainingData(broken, None, Scaling()), with_epochs(2)).step()
+        trainer.step()
 
 
 def test_a_binary_network_learns_with_a_single_output() -> None:

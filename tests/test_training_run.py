@@ -17,6 +17,7 @@ from lstmfcn.start import Start
 from lstmfcn.training import Trainer, TrainingData
 from lstmfcn.training_run import TrainingRecord, TrainingRun
 from lstmfcn.training_state import TrainingState
+from lstmfcn.treatment import Treatment
 from tests.samples import TINY, make_dataset
 
 TRAIN, VALID = make_dataset(20), make_dataset(11, seed=1)
@@ -200,6 +201,10 @@ def test_a_training_that_replaces_another_one_does_not_go_on_from_its_state(tmp_
         (
             {"data": TrainingData.scaled(TRAIN, VALID, "training-set")},
             "--resume: scaling has changed: it was series, now it is training-set",
+        ),
+        (
+            {"data": TrainingData.scaled(replace(TRAIN, treatment=Treatment(length="pad")), VALID, "series")},
+            "--resume: length has changed: it was equal, now it is pad",
         ),
         ({"epochs": 39}, "--resume: 40 epochs are done; epochs is 39"),
     ],

@@ -123,6 +123,15 @@ def test_a_series_is_resampled_at_equal_distances() -> None:
     ]
 
 
+def test_values_that_resampling_meets_keep_their_bits() -> None:
+    resampled = parse_series(b"-0.0,-0.0,1\n-0.0,1,2,-0.0,4\n", source="f", length=5, treatment=RESAMPLE)
+
+    assert np.signbit(resampled).tolist() == [
+        [True, True, True, False, False],
+        [True, False, False, True, False],
+    ]
+
+
 def test_a_padded_series_ends_with_nan_and_once_it_is_scaled_with_zeros() -> None:
     padded = parse_series(b"1,3\n1,2,3,4\n", source="f", treatment=PAD)
 
@@ -221,6 +230,11 @@ def test_what_no_treatment_makes_a_series_of_is_refused_with_its_place(
     assert str(refused.value) == sentence
 
 
+def test_a_file_of_single_values_is_refused_though_all_have_one_length() -> None:
+    with pytest.raises(DataError, match=r"^f: row 1 has 1 value; a series has at least 2$"):
+        parse_labelled(b"a,1\nb,2\n", source="f", treatment=PAD)
+
+
 def test_a_label_is_never_missing() -> None:
     with pytest.raises(DataError, match=r"^f: row 2, column 1: the label is missing"):
         parse_labelled(b"a,1,2\n,3,4\n", source="f", treatment=INTERPOLATE)
@@ -242,7 +256,9 @@ ROWS = st.lists(st.lists(CELLS, min_size=1, max_size=5).map(",".join), min_size=
 @given(ROWS, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans(), st.sampled_from(TREATMENTS[1:]))
 @example(["1,,", "2,-2e39,3"], "\n", True, False, INTERPOLATE)
 @example(["1,2,3", "4,5,1e39,6,7"], "\n", True, False, PAD)
-@example(["a,1,-0,?", "b,,3"], "\r\n", False, True, RESAMPLE)
+@example(["a,1,-0,?", "b,3"], "\r\n", False, True, RESAMPLE)
+@example(["1,0.5,", "2,,1e40"], "\n", True, False, INTERPOLATE)
+@example(["1,-0,", "2,,3"], "\n", True, False, INTERPOLATE)
 def test_the_engines_read_alike(
     rows: list[str], line_end: str, final: bool, labelled: bool, treated: Treatment
 ) -> None:

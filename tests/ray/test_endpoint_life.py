@@ -26,9 +26,10 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import CPU
 from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
-from lstmfcn.series import Matrix, parse_series
+from lstmfcn.series import Matrix
 from lstmfcn.training import fit
-from lstmfcn.treatment import UNTREATED
+from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
+from serve_app import app
 from serve_app.access import VARIABLE, ApiKeys
 from serve_app.app import Endpoint, build_app
 from serve_app.settings import Settings
@@ -38,8 +39,8 @@ from tests.samples import (
     make_channels,
     make_dataset,
     write_csv,
+    write_gappy_csv,
     write_named_csv,
-    write_uneven_csv,
 )
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
@@ -299,6 +300,56 @@ def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: P
     assert digest == Checkpoint.load(tmp_path).digest()
 
 
+@pytest.mark.parametrize("length", ["pad", "resample"])
+@pytest.mark.parametrize("named", [False, True])
+def test_rows_are_treated_as_the_checkpoint_has_it(
+    length: LengthTreatment, named: bool, trained: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    treated = replace(trained, treatment=Treatment(missing="interpolate", length=length))
+    treated.save(tmp_path / "model")
+    path = write_gappy_csv(tmp_path / "data.csv", make_dataset(30, seed=3), labelled=False, named=named)
+    body = path.read_bytes()
+    header = body.splitlines(keepends=True)[: int(named)]
+    rows = body.splitlines(keepends=True)[int(named) :]
+
+    async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            bodies = [body, *[b"".join([*header, row]) for row in rows], b"".join([*header, b"," * 11])]
+            before = await client.post("/invocations", content=body)
+            await endpoint.reconfigure({"checkpoint": str(tmp_path / "model")})
+            answers = [await client.post("/invocations", content=one) for one in bodies]
+            return [before, *answers], (await client.get("/model")).json()
+
+    (before, whole, *one_by_one, empty), model = asyncio.run(ask())
+
+    assert before.status_code == empty.status_code == 400
+    assert empty.text == f"body: row {1 + named} has no values; a series has at least 2\n"
+    assert whole.content == Predictor(treated).predict_csv(body, source="body")
+    lines = whole.content.splitlines(keepends=True)
+    assert [answer.content for answer in one_by_one] == [
+        b"".join([*lines[: int(named)], line]) for line in lines[int(named) :]
+    ]
+    assert model["treatment"] == {"missing": "interpolate", "length": length}
+
+
+def test_rows_that_a_treatment_would_lengthen_are_counted_before(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(trained, treatment=Treatment(length="resample")).save(tmp_path)
+    monkeypatch.setattr(app, "parse_series", None)
+
+    async def ask() -> httpx.Response:
+        async with replica(tmp_path, max_rows=3) as (_, client):
+            return await client.post("/invocations", content=b"1,2\n" * 4)
+
+    refused = asyncio.run(ask())
+
+    assert (refused.status_code, refused.text) == (
+        413,
+        "the body has 4 rows, more than 3; use jobs.transform\n",
+    )
+
+
 def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(
     checkpoint_folder: Path, tmp_path: Path
 ) -> None:
@@ -378,29 +429,6 @@ def test_series_of_several_channels_are_answered_in_both_formats_and_others_refu
     assert third.text.startswith("body: row 1 is a header of 1 channel where 3 are expected")
     assert (model["length"], model["channels"]) == (LENGTH, 3)
     assert model["refused"] == f"{checkpoint_folder} expects series of 1 channel; the endpoint serves 3"
-
-
-def test_missing_values_and_unequal_lengths_are_treated_as_in_training(
-    trained_uneven: Checkpoint, tmp_path: Path
-) -> None:
-    trained_uneven.save(tmp_path / "model")
-    body = write_uneven_csv(tmp_path / "series.csv", make_dataset(20, seed=3), labelled=False).read_bytes()
-
-    async def ask() -> tuple[list[httpx.Response], dict[str, Any]]:
-        async with replica(tmp_path / "model") as (_, client):
-            bodies = [body, *body.splitlines(keepends=True), b"1,,,\n"]
-            answers = [
-                await client.post("/invocations?columns=label,probabilities", content=b) for b in bodies
-            ]
-            return answers, (await client.get("/model")).json()
-
-    (together, *alone, empty), model = asyncio.run(ask())
-    assert together.content == b"".join(answer.content for answer in alone)
-    series = parse_series(body, source="f", length=LENGTH, treatment=trained_uneven.treatment)
-    lines = Predictor(trained_uneven).cells(series, ("label", "probabilities")).tolist()
-    assert together.content.splitlines() == lines
-    assert (empty.status_code, empty.text) == (400, "body: row 1 has 1 value; a series has at least 2\n")
-    assert model["treatment"] == {"missing": "interpolate", "length": "pad"}
 
 
 def test_a_configuration_with_a_typo_is_refused_and_the_former_serves_on(checkpoint_folder: Path) -> None:

@@ -30,6 +30,7 @@ from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
+from lstmfcn.treatment import Treatment
 from lstmfcn.trials import Trials
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
 from tests.samples import (
@@ -208,6 +209,10 @@ def test_only_a_bayesian_search_learns_from_earlier_sweeps(tmp_path: Path) -> No
         (
             {"training": replace(TRAIN, task="binary")},
             "the sweep's task has changed: it was multiclass, now it",
+        ),
+        (
+            {"training": replace(TRAIN, treatment=Treatment(missing="interpolate"))},
+            "the sweep's missing has changed: it was refuse, now it is interpolate",
         ),
         ({"plan": Plan(seed=1)}, "the sweep's seed has changed: it was 0, now it is 1"),
         ({"training": make_dataset(41)}, "the sweep's training or validation data has changed"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
-from lstmfcn.series import parse_series
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
+from lstmfcn.treatment import LengthTreatment, Treatment
 from tests.samples import (
     BROKEN_IN_A_FILE,
     LENGTH,
@@ -27,8 +28,8 @@ from tests.samples import (
     make_channels,
     make_dataset,
     write_csv,
+    write_gappy_csv,
     write_named_csv,
-    write_uneven_csv,
 )
 from tests.test_jobs import refused, status_of
 
@@ -191,28 +192,6 @@ def test_series_of_several_channels_are_predicted_in_both_formats(
         expected = predictor.predict_csv(path.read_bytes(), source="expected")
         assert (output / f"{path.name}.out").read_bytes() == expected
     assert "200 rows of length 12 in 3 channels in 2 files" in capsys.readouterr().out
-
-
-@needs_ray
-@pytest.mark.usefixtures("small_ranges")
-def test_missing_values_and_unequal_lengths_are_treated_as_in_training(
-    trained_uneven: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained_uneven.save(tmp_path / "model")
-    path = write_uneven_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False)
-    flags = ("--checkpoint", tmp_path / "model", "--input", path, "--columns", "label,probabilities")
-
-    assert status_of(transform, *flags, "--output", tmp_path / "output") == 0
-
-    predictor = Predictor(trained_uneven)
-    series = parse_series(path.read_bytes(), source="f", length=LENGTH, treatment=trained_uneven.treatment)
-    expected = predictor.cells(series, ("label", "probabilities")).tolist()
-    assert (tmp_path / "output" / "series.csv.out").read_bytes().splitlines() == expected
-
-    with path.open("a") as file:
-        file.write(",,,\n")
-    assert status_of(transform, *flags, "--output", tmp_path / "failed") == 2
-    assert f"{path}: row 201 has no values" in capsys.readouterr().err
 
 
 @needs_ray
@@ -509,3 +488,30 @@ def test_a_file_of_200_mb_keeps_its_order(checkpoint_folder: Path, tmp_path: Pat
     assert len(lines) == len(rows)
     for row in np.random.default_rng(0).choice(len(rows), size=1000, replace=False):
         assert predictor.predict_csv(rows[row], source="row") == lines[row]
+
+
+@needs_ray
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("read_apart", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("length", ["pad", "resample"])
+def test_rows_with_gaps_and_of_unequal_lengths_are_predicted_through_all_ranges(
+    length: LengthTreatment, named: bool, read_apart: bool, trained: Checkpoint, tmp_path: Path
+) -> None:
+    checkpoint = replace(trained, treatment=Treatment(missing="interpolate", length=length))
+    path = write_gappy_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False, named=named)
+    expected = Predictor(checkpoint).predict_csv(path.read_bytes(), source="expected")
+    lines = path.read_text().splitlines()
+    bad = "," * (LENGTH - 1)
+    path.write_text("\n".join([*lines[:-50], bad, *lines[-50:]]) + "\n")
+    files, _ = find_inputs(path, None)
+    options = Options(bad_rows="mark", num_predictors=2, read_apart=read_apart)
+
+    lstmfcn_transform.transform(checkpoint, files, tmp_path / "output", options)
+
+    answer = (tmp_path / "output" / "series.csv.out").read_bytes().splitlines()
+    assert answer.pop(-51).startswith(b"ERROR")
+    assert answer == expected.splitlines()
+    assert (tmp_path / "output" / "series.csv.rejects.csv").read_text() == (
+        f'row,reason,line\n{151 + named},has no values; a series has at least 2,"{bad}"\n'
+    )

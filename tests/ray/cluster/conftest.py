@@ -64,5 +64,4 @@ def swept(machines: Hosts, work: Work) -> Leaderboard:
 @pytest.fixture
 def output(machines: Hosts, request: pytest.FixtureRequest) -> Path:
     """A folder that is not there yet, and that all hosts share."""
-    name: str = request.node.name
-    return machines.shared / name.removeprefix("test_")[:40]
+    return machines.shared / str(request.node.name)

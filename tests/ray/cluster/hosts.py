@@ -6,14 +6,17 @@ it vanishes with the namespaces.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,17 +26,28 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 _PREFIX = "lstmfcn"
+_CLONE_NEWNET = 0x40000000
+"""From Linux's sched.h."""
+_OWN_PROCESSES = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Ray looks for a Ray among all processes that it sees."""
 _SECONDS_TO_START = 120
 _OBJECT_STORE_BYTES = 100 << 20
 _DASHBOARD_PORT, _GCS_PORT = 8265, 6379
+STORE_PORT = 9000
+HEAD, CLIENT = 1, 4
+
+
+def _address(number: int) -> str:
+    return f"10.213.0.{number}"
 
 
 def why_not() -> str:
     """Why there can be no hosts on this machine; empty if there can."""
     if os.geteuid() != 0:
         return "only root may make network namespaces"
-    if shutil.which("ip") is None:
-        return "iproute2 is missing: apt-get install iproute2"
+    for program, package in (("ip", "iproute2"), ("unshare", "util-linux")):
+        if shutil.which(program) is None:
+            return f"{package} is missing: apt-get install {package}"
     name = f"{_PREFIX}-{os.getpid()}-try"
     tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if tried.returncode:
@@ -89,7 +103,7 @@ class Host:
     """One of them: what is started on it sees its network and a home of its own."""
 
     def __init__(self, name: str, number: int, folder: Path, environment: Mapping[str, str]) -> None:
-        self.name, self.address, self.folder = name, f"10.213.0.{number}", folder
+        self.name, self.address, self.folder = name, _address(number), folder
         self.namespace = f"{_PREFIX}-{os.getpid()}-{name}"
         self.environment = {
             **environment,
@@ -104,7 +118,7 @@ class Host:
     ) -> subprocess.Popen[str]:
         """Start a program on it."""
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, "nice", "-n", "10", *command],
+            [*("ip", "netns", "exec", self.namespace), *_OWN_PROCESSES, *("nice", "-n", "10"), *command],
             env={**self.environment, **(environment or {})},
             cwd=self.folder,
             text=True,
@@ -134,6 +148,23 @@ class Host:
         """What runs on it."""
         return _processes(self.namespace)
 
+    def listen(self, port: int) -> socket.socket:
+        """A socket of this process that is reached by its address."""
+
+        def make() -> socket.socket:
+            namespace = os.open(f"/var/run/netns/{self.namespace}", os.O_RDONLY)
+            try:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            finally:
+                os.close(namespace)
+            return socket.create_server((self.address, port))
+
+        with ThreadPoolExecutor(
+            1
+        ) as elsewhere:  # for a thread has a network, and a socket that of its thread
+            return elsewhere.submit(make).result()
+
     def kill(self) -> None:
         """End all its processes at once, as a power cut does."""
         _end_processes(self.namespace)
@@ -149,6 +180,8 @@ class Hosts:
         self.shared = folder / "shared"
         """What all hosts see under one path, as they do a network file system."""
         self.shared.mkdir()
+        self.secret = secrets.token_hex(20)
+        """Of the object storage."""
         self.token = secrets.token_hex(32)
         token_file = folder / "token"
         token_file.touch(mode=0o600)
@@ -160,10 +193,18 @@ class Hosts:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
+            # What the head knows survives its restart.
+            "RAY_gcs_storage": "rocksdb",
+            "RAY_gcs_storage_path": str(folder / "gcs"),
+            # Anyone may use the object storage, which is on the client.
+            "AWS_ENDPOINT_URL": f"http://{_address(CLIENT)}:{STORE_PORT}",
+            "AWS_ACCESS_KEY_ID": "anyone",
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
         }
         self.head, self.first, self.second, self.client = (
             Host(name, number, folder / name, environment)
-            for number, name in enumerate(("head", "w1", "w2", "client"), 1)
+            for number, name in enumerate(("head", "w1", "w2", "client"), HEAD)
         )
         self.all = [self.head, self.first, self.second, self.client]
         self._switch = f"{_PREFIX}-{os.getpid()}-switch"
@@ -217,7 +258,8 @@ class Hosts:
         self, host: Host, num_cpus: int = 1, environment: Mapping[str, str] | None = None
     ) -> None:
         """Start Ray on a worker."""
-        self._start(host, "--address", self.gcs, "--num-cpus", str(num_cpus), environment=environment)
+        resources = ("--num-cpus", str(num_cpus), "--resources", json.dumps({host.name: 1}))
+        self._start(host, "--address", self.gcs, *resources, environment=environment)
         self.wait_for(lambda: host.address in self.nodes(), host.name)
 
     def _start(self, host: Host, *flags: str, environment: Mapping[str, str] | None) -> None:

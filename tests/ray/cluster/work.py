@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import time
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import yaml
 
+from lstmfcn import storage
 from lstmfcn.journal import Journal
+from lstmfcn.storage import Location
 from lstmfcn.training import fit
 from lstmfcn.trials import Trials
-from tests.ray.cluster.hosts import ROOT, Hosts
+from tests.ray.cluster.hosts import ROOT, Host, Hosts
 from tests.samples import TINY, make_dataset, write_csv
 
 NUM_TRIALS = 4
@@ -50,12 +53,12 @@ class Work:
         last.checkpoint.save(folder / "model")
         return cls(folder)
 
-    def transform(self, output: Path) -> list[str]:
+    def transform(self, output: Location) -> list[str]:
         """The command."""
         flags = {"--checkpoint": self.folder / "model", "--input": self.folder / "input", "--output": output}
         return _command("transform", flags)
 
-    def tune(self, output: Path) -> list[str]:
+    def tune(self, output: Location) -> list[str]:
         """The command."""
         flags = {
             "--training": self.folder / "train.csv",
@@ -102,19 +105,20 @@ def _command(job: str, flags: Mapping[str, object]) -> list[str]:
     return ["python", "-m", f"jobs.{job}", *(str(word) for flag in flags.items() for word in flag)]
 
 
-def outputs(folder: Path) -> Outputs:
+def outputs(folder: Location) -> Outputs:
     """Of a transform."""
-    return {path.name: path.read_bytes() for path in folder.glob("*.out")}
+    names = [name for name in storage.names(folder) if name.endswith(".out")]
+    return {name: storage.read_bytes(folder / name) for name in names}
 
 
-def leaderboard(folder: Path) -> Leaderboard:
+def leaderboard(folder: Location) -> Leaderboard:
     """Of each trial, what must be the same wherever it ran and however it was disturbed."""
-    rows = list(csv.DictReader((folder / "leaderboard.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(storage.read_bytes(folder / "leaderboard.csv").decode().splitlines()))
     free = {"seconds", "failures"}
     return {row["trial"]: tuple(value for name, value in row.items() if name not in free) for row in rows}
 
 
-def num_parts(folder: Path) -> int:
+def num_parts(folder: Location) -> int:
     """Ranges that a transform has committed and not yet joined; all of them, in effect, when it has ended."""
     journal = Journal(folder)
     if not journal.is_unfinished():
@@ -123,7 +127,7 @@ def num_parts(folder: Path) -> int:
     return len(list(journal.parts()))
 
 
-def num_trials(folder: Path) -> int:
+def num_trials(folder: Location) -> int:
     """That have ended."""
     return sum(trial.has_ended for trial in Trials(folder).read())
 
@@ -131,19 +135,16 @@ def num_trials(folder: Path) -> int:
 class Submitted:
     """A job of the cluster, as a user submits it."""
 
-    def __init__(
-        self, hosts: Hosts, command: list[str], environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, hosts: Hosts, command: list[str], driver_on: Host | None = None) -> None:
+        """Its driver is on the head, unless it is to be elsewhere."""
         self.name = f"job-{time.monotonic_ns()}"
         self._hosts = hosts
         self._log = hosts.client.folder / f"{self.name}.log"
         where = ("--address", hosts.dashboard, "--working-dir", str(ROOT))
-        variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+        there = [] if driver_on is None else ["--entrypoint-resources", json.dumps({driver_on.name: 1})]
         with self._log.open("w") as log:
             self._process = hosts.client.popen(
-                *("ray", "job", "submit", *where, "--submission-id", self.name, "--"),
-                *(["env", *variables] if variables else []),
-                *command,
+                *("ray", "job", "submit", *where, *there, "--submission-id", self.name, "--", *command),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -187,11 +188,17 @@ class Submitted:
         rows: list[dict[str, str]] = yaml.safe_load(body)["data"]["result"]["result"]
         return rows
 
+    def wait_for_its_end(self, seconds: float) -> str:
+        """Its state then, by the cluster's word, whatever became of `ray job submit`."""
+        self._hosts.wait_for(
+            lambda: self.state() not in ("PENDING", "RUNNING", ""), f"the end of {self.name}", seconds
+        )
+        return self.state()
+
     def state(self) -> str:
-        """By the cluster's word."""
+        """By the cluster's word; empty while it says nothing."""
         status, body = self._hosts.get(f"/api/jobs/{self.name}", self._hosts.token)
-        assert status == 200, body
-        return str(yaml.safe_load(body)["status"])
+        return str(yaml.safe_load(body)["status"]) if status == 200 else ""
 
 
 def run_locally(hosts: Hosts, command: list[str]) -> None:
