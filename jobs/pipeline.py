@@ -6,11 +6,11 @@ import os
 import sys
 
 from jobs.evaluate import evaluate
-from jobs.place import is_given, placed
+from jobs.place import placed
 from jobs.transform import transform
 from jobs.tune import PlanFlags, tune
 from lstmfcn import storage
-from lstmfcn.command import LocationFlag, NotNegative, run
+from lstmfcn.command import LocationFlag, NotNegative, cluster_is_given, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.journal import Journal
 from lstmfcn.plan import Plan
@@ -122,7 +122,7 @@ def _transform(
 def _deploy(best: Location) -> None:
     print("\nendpoint", flush=True)
     path = str(best.resolve())
-    if is_given():
+    if cluster_is_given():
         from serve_app.deployment import deploy  # noqa: PLC0415 (Ray Serve, which the others don't need)
 
         print(deploy(path, load_checkpoint(best).digest()))

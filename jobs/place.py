@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lstmfcn.command import CLUSTER, run
+from lstmfcn.command import cluster_is_given, run
 
 
 def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -23,12 +22,7 @@ def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None
 
 def placed(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
     """The job or, when a cluster is given, the same on a node, by these flags."""
-    return _sent(job, flags) if is_given() else job
-
-
-def is_given() -> bool:
-    """Whether a cluster is; `local` is Ray's word for one of one's own."""
-    return os.environ.get(CLUSTER, "local") != "local"
+    return _sent(job, flags) if cluster_is_given() else job
 
 
 def _sent(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:

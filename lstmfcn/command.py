@@ -108,9 +108,14 @@ def _interrupt(_signal: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
 
+def cluster_is_given() -> bool:
+    """Whether jobs are to use one; `local` is Ray's word for one of one's own."""
+    return os.environ.get(CLUSTER, "local") != "local"
+
+
 def _on_which_node() -> str:
     """For who wonders why something isn't there that is on the machine before them."""
-    node = os.environ.get(NODE, platform.node() if CLUSTER in os.environ else "")
+    node = os.environ.get(NODE, platform.node() if cluster_is_given() else "")
     return f" on node {node}; on a cluster it must lie where all nodes see it" if node else ""
 
 

@@ -72,7 +72,7 @@ def sweep(
         space = start.search_space(space)
         points = [start.hyperparameters(point) for point in points]
         plan = plan.model_copy(update={"scaling": start.checkpoint.scaling.method})
-    plan = plan.model_copy(update=training.treatment.model_dump())
+    plan = plan.model_copy(update=training.treatment.model_dump(exclude={"channels"}))
     space = space.completed(recipe.chosen(len(training)))
     points = [recipe.completed(point, len(training)) for point in points]
     trials = Trials(output)
