@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,6 +15,7 @@ from lstmfcn import tuning
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import TrainingError
 from lstmfcn.plan import Plan
+from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
 from lstmfcn.trial_process import TrialProcess
 from lstmfcn.trial_run import TrialRun
@@ -100,11 +101,17 @@ def test_a_trial_whose_process_dies_goes_on_to_the_same_numbers(
     assert [trial.failures for trial in disturbed] == [1, 1]
 
 
-def test_a_sweep_in_which_all_trials_diverge_is_an_error_with_the_reason(tmp_path: Path) -> None:
-    broken = replace(TRAIN, series=np.full_like(TRAIN.series, np.nan))
+def test_a_sweep_in_which_all_trials_diverge_is_an_error_with_the_reason(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    weights = {
+        name: torch.full_like(weight, math.nan) if weight.is_floating_point() else weight
+        for name, weight in trained.weights.items()
+    }
+    start = Start(replace(trained, weights=weights))
 
     with pytest.raises(TrainingError) as failed:
-        sweep(broken, VALID, space(lr=0.001), Plan(num_trials=2), tmp_path)
+        sweep(TRAIN, VALID, space(lr=0.001), Plan(num_trials=2), tmp_path, start=start)
 
     assert str(failed.value) == (
         "none of 2 trials succeeded; the first failed with: "
