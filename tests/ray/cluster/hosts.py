@@ -180,6 +180,9 @@ class Hosts:
         self.shared = folder / "shared"
         """What all hosts see under one path, as they do a network file system."""
         self.shared.mkdir()
+        self.disk = folder / "disk"
+        """The same, a file system of 64 MB."""
+        self.disk.mkdir()
         self.secret = secrets.token_hex(20)
         """Of the object storage."""
         self.token = secrets.token_hex(32)
@@ -221,6 +224,8 @@ class Hosts:
 
     def connect(self) -> None:
         """Make the namespaces and the network between them."""
+        # Before any host is started, for what is mounted later they don't see.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(self.disk)], check=True)
         _ip("netns", "add", self._switch)
         _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "bridge", "up")
@@ -242,6 +247,8 @@ class Hosts:
                 _remove_namespace(host.namespace)
         if self._switch in made:
             _remove_namespace(self._switch)
+        if self.disk.is_mount():
+            subprocess.run(["umount", str(self.disk)], check=True)
 
     def plug(self, host: Host, *, into_the_switch: bool) -> None:
         """Put in a host's cable, or pull it."""
@@ -263,10 +270,14 @@ class Hosts:
         self.wait_for(lambda: host.address in self.nodes(), host.name)
 
     def _start(self, host: Host, *flags: str, environment: Mapping[str, str] | None) -> None:
-        common = ("--node-ip-address", host.address, "--object-store-memory", str(_OBJECT_STORE_BYTES))
+        common = ("--node-ip-address", host.address, "--temp-dir", str(host.folder / "ray"))
+        memory = ("--object-store-memory", str(_OBJECT_STORE_BYTES))
         with (host.folder / "ray-start.log").open("a") as log:
             host.popen(
-                "ray", "start", *common, *flags, "--block", environment=environment, stdout=log, stderr=log
+                *("ray", "start", *common, *memory, *flags, "--block"),
+                environment=environment,
+                stdout=log,
+                stderr=log,
             )
 
     def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = _SECONDS_TO_START) -> None:

@@ -13,7 +13,7 @@ _SECONDS_IN_TROUBLE = 0.5
 
 
 class TroubledStore:
-    """A server of S3's protocol (WSGI) that, while it is in trouble, is slow and refuses most requests.
+    """A server of S3's protocol that, in trouble, is slow and refuses two requests of three.
 
     It holds what all of moto's servers in this process do.
     """

@@ -37,7 +37,7 @@ class Work:
     def prepare(cls, folder: Path) -> Work:
         """With its data in a folder."""
         for number in range(2):
-            data = make_dataset(25_000, seed=number)
+            data = make_dataset(60_000, seed=number)
             write_csv(folder / "input" / f"{number}.csv", data, labelled=False)
         write_csv(folder / "train.csv", make_dataset(40), labelled=True)
         write_csv(folder / "valid.csv", make_dataset(20, seed=1), labelled=True)
