@@ -25,6 +25,10 @@ LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000}
 
 _METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 _STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
+_PROXY_PORTS = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "8500", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": "9500"}
+"""Of Serve's own proxy, to which HAProxy turns while no replica answers: on another endpoint's port that one
+would answer.
+"""
 _REPLICA_PORTS = "RAY_SERVE_DIRECT_INGRESS_"
 _FIRST_REPLICA_PORT = 30_000
 _GRPC_OFFSET = 10_000
@@ -41,6 +45,7 @@ _HAPROXY = {
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
     _METRICS_PORT: "9101",
     _STATS_PORT: "8404",
+    **_PROXY_PORTS,
 }
 
 
@@ -53,12 +58,12 @@ def variables() -> dict[str, str]:
 
 
 def choose() -> None:
-    """Set the variables that the environment doesn't set already; where a port for metrics or statistics is
+    """Set the variables that the environment doesn't set already; where one of its ports is
     taken, as by another endpoint on this machine, to the next that is free.
     """
     for name, value in variables().items():
         if name not in os.environ:
-            is_port = name in (_METRICS_PORT, _STATS_PORT)
+            is_port = name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)
             os.environ[name] = str(_free_port(int(value))) if is_port else value
     if variables() and f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
         first = _first_replica_port()
