@@ -45,7 +45,6 @@ _HAPROXY = {
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
     _METRICS_PORT: "9101",
     _STATS_PORT: "8404",
-    **_PROXY_PORTS,
 }
 
 
@@ -61,11 +60,13 @@ def choose() -> None:
     """Set the variables that the environment doesn't set already; where one of its ports is
     taken, as by another endpoint on this machine, to the next that is free.
     """
-    for name, value in variables().items():
+    if not (chosen := variables()):
+        return
+    for name, value in {**chosen, **_PROXY_PORTS}.items():
         if name not in os.environ:
             is_port = name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)
             os.environ[name] = str(_free_port(int(value))) if is_port else value
-    if variables() and f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
+    if f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
         first = _first_replica_port()
         for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
             os.environ[f"{_REPLICA_PORTS}MIN_{kind}_PORT"] = str(first + offset)

@@ -19,7 +19,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """In which nothing is set; what is set there is undone."""
     ends = [f"{end}_{kind}_PORT" for end in ("MIN", "MAX") for kind in ("HTTP", "GRPC")]
     ports = [f"RAY_SERVE_DIRECT_INGRESS_{end}" for end in ends]
-    for name in [*ingress.variables(), *ports]:
+    for name in [*ingress.variables(), *ingress._PROXY_PORTS, *ports]:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -66,3 +66,13 @@ def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
     assert first != second
     assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == second + 99
     assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT"]) == second + 10_000
+
+
+def test_serves_own_proxy_of_another_endpoint_keeps_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken: int = other.getsockname()[1]
+        monkeypatch.setitem(ingress._PROXY_PORTS, name, str(taken))
+        ingress.choose()
+
+    assert int(os.environ[name]) > taken
