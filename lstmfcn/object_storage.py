@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from pyarrow import fs, memory_map
+from pyarrow import NativeFile, fs, memory_map
 
 from lstmfcn.errors import LocationError
 
@@ -21,6 +22,9 @@ SCHEMES = ("s3", "gs")
 _BUCKET = re.compile("[a-z0-9][a-z0-9._-]*")
 _BUFFER_BYTES = 1 << 20
 _UPLOAD_BYTES = 64 << 20
+_SMALL_BYTES = 4096
+_PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between attempts at a small object."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,7 +87,9 @@ class ObjectPath:
     def open(self, mode: str = "rb", buffering: int = _BUFFER_BYTES) -> io.BufferedReader:
         """For reading bytes, as many at once as are buffered. Raises FileNotFoundError."""
         assert mode == "rb"
-        return io.BufferedReader(self._filesystem().open_input_file(str(self.key)), buffering)
+        file = self._filesystem().open_input_file(str(self.key))
+        raw = io.BytesIO(_read_small(file)) if file.size() <= _SMALL_BYTES else file
+        return io.BufferedReader(raw, buffering)
 
     def glob(self, pattern: str) -> Iterator[Self]:
         """Of pathlib's patterns, names with `*` and `**/` before them; a `*` also stands for slashes."""
@@ -143,6 +149,17 @@ class ObjectPath:
 
     def _filesystem(self) -> fs.FileSystem:
         return _filesystem(f"{self.scheme}://{self.key.parts[0]}")
+
+
+def _read_small(file: NativeFile) -> bytes:
+    # pyarrow asks a busy store again, but not if the refusal is longer than the object, for which alone
+    # it has made room.
+    for pause in _PAUSES:
+        try:
+            return bytes(file.read_at(file.size(), 0))
+        except OSError:
+            time.sleep(pause)
+    return bytes(file.read_at(file.size(), 0))
 
 
 @cache

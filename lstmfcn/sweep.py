@@ -6,13 +6,14 @@ In the output folder: best/, leaderboard.csv, sweep.json (what was computed from
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import lstmfcn
 from lstmfcn import cluster, memory_probe, schedulers, storage
 from lstmfcn.dataset import Dataset
-from lstmfcn.errors import HyperparameterError, TrainingError
+from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.plan import Plan
@@ -116,18 +117,32 @@ def sweep(
         earlier=earlier,
         views=[results] if view is None else [results, view],
     )
-    try:
-        if ledger.num_left:
-            run_trials(data, plan, space, gpus_per_trial, ledger, output)
-    finally:
-        results.write(calibrate_on=validation if plan.calibrate else None)
-        for trial in ledger.trials.values():
-            if trial.has_ended:
-                storage.remove(trials.folder(trial.number), STATE)
+    with _writing(output):
+        try:
+            if ledger.num_left:
+                run_trials(data, plan, space, gpus_per_trial, ledger, output)
+        finally:
+            results.write(calibrate_on=validation if plan.calibrate else None)
+            for trial in ledger.trials.values():
+                if trial.has_ended:
+                    storage.remove(trials.folder(trial.number), STATE)
     best_first = ranked(ledger.trials.values(), plan.objective)
     if not best_first[0].is_usable:
         raise TrainingError(_why_none_is_usable(best_first))
     return best_first
+
+
+@contextmanager
+def _writing(output: Location) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not of a disk, but Ray's about a connection
+            raise
+        raise OutputError(
+            f"--output {output} can't be written: {storage.reason(error)};"
+            " --resume goes on when that is mended"
+        ) from None
 
 
 def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:

@@ -6,6 +6,7 @@ training_state.py) and not in Tune's own state, so that a sweep that goes on rea
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -47,6 +48,7 @@ _SIGNS_OF_DEATH = (
 """In what Ray says of a process that was lost."""
 _SIGNS_OF_FULL_MEMORY = ("OutOfMemoryError", "NODE_OUT_OF_MEMORY", "running low on memory")
 """In what PyTorch says of a GPU's, and Ray of a node's."""
+_SIGN_OF_A_FULL_DISK = f"[Errno {errno.ENOSPC}]"
 _SECONDS_OF_PATIENCE = 30.0
 """With a cluster on which no trial begins, before something is said."""
 
@@ -218,7 +220,10 @@ class _Watcher(tune.Callback):
             self._ledger.update(ended.number, status="stopped early")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        reason = _reason(storage.read_bytes(Path(trial.error_file)).decode())
+        failures = storage.read_bytes(Path(trial.error_file)).decode()
+        if _SIGN_OF_A_FULL_DISK in failures:  # which is no trial's fault: all go on when there is room
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        reason = _reason(failures)
         self._ledger.update(
             trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
         )

@@ -1,6 +1,6 @@
 import gzip
 import time
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.s3.exceptions import AccessForbidden
 from moto.s3.models import S3Backend
+from moto.s3.responses import S3Response
+from werkzeug.exceptions import ServiceUnavailable
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError, OutputError
@@ -165,6 +167,25 @@ def test_an_upload_that_fails_half_way_leaves_what_was_there(
         storage.write_bytes(path, bytes(30_000_000))
 
     assert storage.read_bytes(path) == b"old"
+
+
+@pytest.mark.parametrize("num_bytes", [1, 100, 5_000])
+def test_a_busy_object_store_is_asked_again(
+    num_bytes: int, bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bucket / "busy"
+    storage.write_bytes(path, bytes(num_bytes))
+    get_object, asked = S3Response.get_object, count(1)
+
+    def refuse_twice(*args: Any, **kwargs: Any) -> Any:
+        if next(asked) <= 2:
+            raise ServiceUnavailable("Please reduce your request rate.")
+        return get_object(*args, **kwargs)
+
+    monkeypatch.setattr(S3Response, "get_object", refuse_twice)
+
+    assert storage.read_bytes(path) == bytes(num_bytes)
+    assert next(asked) == 4
 
 
 def test_zipped_content_is_stored_as_it_is(place: Location) -> None:

@@ -19,13 +19,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import psutil
 
 ROOT = Path(__file__).parents[3]
 _PREFIX = "lstmfcn"
+_DISK = "disk"
+_FOLDER_PREFIX = "lstmfcn-hosts-"
+_FOLDERS = Path("/tmp")  # noqa: S108
+"""Short, for Ray's sockets."""
 _CLONE_NEWNET = 0x40000000
 """From Linux's sched.h."""
 _OWN_PROCESSES = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -91,12 +94,23 @@ def _processes(namespace: str) -> list[psutil.Process]:
 
 
 def _remove_leftovers() -> None:
-    """Of runs that were killed."""
+    """Of runs that were killed: namespaces, then folders."""
     for name in _namespaces():
         prefix, _, rest = name.partition("-")
         owner, _, _ = rest.partition("-")
         if prefix == _PREFIX and owner.isdecimal() and not psutil.pid_exists(int(owner)):
             _remove_namespace(name)
+    for folder in _FOLDERS.glob(f"{_FOLDER_PREFIX}*"):
+        owner = folder.name.removeprefix(_FOLDER_PREFIX)
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            _remove_folder(folder)
+
+
+def _remove_folder(folder: Path) -> None:
+    """And what is mounted there."""
+    if (folder / _DISK).is_mount():
+        subprocess.run(["umount", str(folder / _DISK)], check=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Host:
@@ -180,7 +194,7 @@ class Hosts:
         self.shared = folder / "shared"
         """What all hosts see under one path, as they do a network file system."""
         self.shared.mkdir()
-        self.disk = folder / "disk"
+        self.disk = folder / _DISK
         """The same, a file system of 64 MB."""
         self.disk.mkdir()
         self.secret = secrets.token_hex(20)
@@ -247,8 +261,6 @@ class Hosts:
                 _remove_namespace(host.namespace)
         if self._switch in made:
             _remove_namespace(self._switch)
-        if self.disk.is_mount():
-            subprocess.run(["umount", str(self.disk)], check=True)
 
     def plug(self, host: Host, *, into_the_switch: bool) -> None:
         """Put in a host's cable, or pull it."""
@@ -325,11 +337,12 @@ print(answer.read().decode())
 def hosts() -> Iterator[Hosts]:
     """Connected, and gone when the block ends, with all that was started on them."""
     _remove_leftovers()
-    folder = Path(mkdtemp(prefix="lf", dir="/tmp"))  # short, for Ray's sockets
+    folder = _FOLDERS / f"{_FOLDER_PREFIX}{os.getpid()}"
+    folder.mkdir(mode=0o700)
     connected = Hosts(folder)
     try:
         connected.connect()
         yield connected
     finally:
         connected.disconnect()
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_folder(folder)
