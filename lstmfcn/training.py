@@ -21,6 +21,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Metrics, Objective
 from lstmfcn.model import LSTMFCN
+from lstmfcn.muon import Muon
 from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import Scaling, ScalingMethod
 from lstmfcn.start import Start
@@ -104,7 +105,7 @@ class Trainer:
     ) -> None:
         """`patience` ends training after so many epochs without a better one. With several devices the
         network is replicated by DataParallel. With bf16 the convolutional block trains under PyTorch's
-        autocast; weights and validation stay fp32.
+        autocast, and Muon makes steps orthogonal in 16 bits; weights and validation stay fp32.
 
         Raises HyperparameterError for another network than that of the checkpoint that training starts from.
         """
@@ -133,7 +134,13 @@ class Trainer:
         self._network: nn.Module = self._model
         if len(devices) > 1:
             self._network = nn.DataParallel(self._model, device_ids=list(devices))
-        self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, self._recipe.weight_decay)
+        self._optimiser: Adam | Muon
+        if self._recipe.orthogonalises:
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            decay = self._recipe.weight_decay
+            self._optimiser = Muon(self._model.parameters(), hyperparameters.lr, decay, dtype)
+        else:
+            self._optimiser = Adam(self._model.parameters(), hyperparameters.lr)
         self._train_set = _on_device(train, self._device)
         self._class_weights = None if class_weight == "none" else _balanced(train).to(self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
