@@ -152,7 +152,7 @@ def test_all_of_ones_own_machines_are_in_the_cluster() -> None:
 
 def test_on_ones_own_machines_the_autoscaler_is_the_one_that_does_not_count_the_head(tmp_path: Path) -> None:
     start = read("cluster-own.yaml")["head_start_ray_commands"][1]
-    [by_the_launcher] = with_envs([start], {"RAY_enable_autoscaler_v2": "1"})
+    [by_the_launcher] = list(with_envs([start], {"RAY_enable_autoscaler_v2": "1"}))
 
     _, environment = started(by_the_launcher, tmp_path)
 
