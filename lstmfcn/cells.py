@@ -60,10 +60,11 @@ def label_in(cell: str, where: str) -> str:
 
 def value_in(cell: str, where: str, *, may_be_missing: bool) -> float:
     """The number; NaN for a missing one, if it may be missing. Raises DataError for all else."""
-    if may_be_missing and is_missing(cell):
-        return math.nan
-    if not cell.strip(" \t"):
-        raise DataError(f"{where} is empty; a series has no missing values")
+    if is_missing(cell):
+        if may_be_missing:
+            return math.nan
+        found = shown(cell) if cell.strip(" \t") else "empty"
+        raise DataError(f"{where} is {found}; missing values need training with --missing interpolate")
     if not is_number(cell):
         raise DataError(f"{where}: {shown(cell)} is not a finite number")
     number = float(cell)

@@ -401,7 +401,8 @@ def _rows(
 
 def _expected(found: int, shape: _Shape) -> str:
     if not shape.length_is_given:
-        return f"where row 1 has {shape.columns}"
+        advice = "; rows of different lengths need --length pad or resample" if shape.labelled else ""
+        return f"where row 1 has {shape.columns}{advice}"
     hint = ""
     if not shape.labelled and found == shape.columns + 1:
         hint = "; is the first one a label? It has no place here"

@@ -92,7 +92,8 @@ def test_broken_data_is_the_failure(tmp_path: Path) -> None:
 
     assert call("train", root) == 2
 
-    assert failure(root) == f"{path}: row 21, column 2: 'NA' is not a finite number"
+    advice = "missing values need training with --missing interpolate"
+    assert failure(root) == f"{path}: row 21, column 2 is 'NA'; {advice}"
 
 
 def test_a_missing_channel_is_the_failure(tmp_path: Path) -> None:

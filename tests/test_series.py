@@ -176,14 +176,29 @@ def test_accepted_spellings(data: bytes) -> None:
         (b"1\n2\n", "f.csv: row 1 has 1 column; a series has at least 2 values"),
         (b"1,2,3\n4,5\n", "f.csv: row 2 has 2 columns where row 1 has 3"),
         (b"1,2\n3,4,5\n6\n", "f.csv: row 2 has 3 columns where row 1 has 2"),
-        (b"1,2\n3,\n", "f.csv: row 2, column 2 is empty; a series has no missing values"),
-        (b"1,2\n3, \n", "f.csv: row 2, column 2 is empty; a series has no missing values"),
+        (
+            b"1,2\n3,\n",
+            "f.csv: row 2, column 2 is empty; missing values need training with --missing interpolate",
+        ),
+        (
+            b"1,2\n3, \n",
+            "f.csv: row 2, column 2 is empty; missing values need training with --missing interpolate",
+        ),
         (b"1,2\nx,4\n", "f.csv: row 2, column 1: 'x' is not a finite number"),
-        (b"1,nan\n", "f.csv: row 1, column 2: 'nan' is not a finite number"),
+        (
+            b"1,nan\n",
+            "f.csv: row 1, column 2 is 'nan'; missing values need training with --missing interpolate",
+        ),
         (b"1,-inf\n", "f.csv: row 1, column 2: '-inf' is not a finite number"),
         (b"1,True\n", "f.csv: row 1, column 2: 'True' is not a finite number"),
-        (b"1,NA\n", "f.csv: row 1, column 2: 'NA' is not a finite number"),
-        (b"1,null\n", "f.csv: row 1, column 2: 'null' is not a finite number"),
+        (
+            b"1,NA\n",
+            "f.csv: row 1, column 2 is 'NA'; missing values need training with --missing interpolate",
+        ),
+        (
+            b"1,null\n",
+            "f.csv: row 1, column 2 is 'null'; missing values need training with --missing interpolate",
+        ),
         (b"1,1_0\n", "f.csv: row 1, column 2: '1_0' is not a finite number"),
         (b"1,0x10\n", "f.csv: row 1, column 2: '0x10' is not a finite number"),
         ("1,\u0661\n".encode(), "f.csv: row 1, column 2: '\u0661' is not a finite number"),
@@ -269,7 +284,11 @@ def test_a_missing_label_is_refused(label: str) -> None:
     ("data", "sentence"),
     [
         (b"a,1\n", "f: row 1 has 2 columns; a series has at least 2 values"),
-        (b"a,1,2\nb,3\n", "f: row 2 has 2 columns where row 1 has 3"),
+        (
+            b"a,1,2\nb,3\n",
+            "f: row 2 has 2 columns where row 1 has 3;"
+            " rows of different lengths need --length pad or resample",
+        ),
         (b"a,1,x\n", "f: row 1, column 3: 'x' is not a finite number"),
         (b"y_1,x_1,x_2\na,1,2\n", "f: row 2, column 1: 'a' is not a finite number"),
         (b"y_1,x_1,x_2\n1,1,2\n2,1,2\n", "f: row 3, column 1: 2 is no label; y columns hold 0 or 1"),

@@ -210,9 +210,6 @@ class Hosts:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
-            # What the head knows survives its restart.
-            "RAY_gcs_storage": "rocksdb",
-            "RAY_gcs_storage_path": str(folder / "gcs"),
             # Anyone may use the object storage, which is on the client.
             "AWS_ENDPOINT_URL": f"http://{_address(CLIENT)}:{STORE_PORT}",
             "AWS_ACCESS_KEY_ID": "anyone",
@@ -270,7 +267,9 @@ class Hosts:
         """Start Ray's head."""
         dashboard = ("--dashboard-host", self.head.address, "--dashboard-port", str(_DASHBOARD_PORT))
         head = ("--head", "--port", str(_GCS_PORT), "--num-cpus", "0", *dashboard)
-        self._start(self.head, *head, environment=environment)
+        # What it knows survives its restart. Another host's own Ray would take the storage for its own.
+        storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self.folder / "gcs")}
+        self._start(self.head, *head, environment={**storage, **(environment or {})})
         self.wait_for(lambda: self.nodes() != [], "the head")
 
     def start_worker(

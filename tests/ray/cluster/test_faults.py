@@ -117,7 +117,7 @@ def test_the_head_is_started_anew_while_the_driver_is_on_another_node(
     nodes.head.kill()
     nodes.start_head()
 
-    assert submitted.wait_for_its_end(SECONDS) == "SUCCEEDED", submitted.log
+    assert submitted.wait_for_its_end(SECONDS) == "SUCCEEDED", submitted.account()
     tell("head restarted", trial, lost := trial.lost(output))
     assert lost == "nothing"
 

@@ -195,6 +195,11 @@ class Submitted:
         )
         return self.state()
 
+    def account(self) -> str:
+        """What the cluster knows of it and of what it wrote."""
+        paths = (f"/api/jobs/{self.name}", f"/api/jobs/{self.name}/logs")
+        return "\n".join(self._hosts.get(path, self._hosts.token)[1] for path in paths)
+
     def state(self) -> str:
         """By the cluster's word; empty while it says nothing."""
         status, body = self._hosts.get(f"/api/jobs/{self.name}", self._hosts.token)
