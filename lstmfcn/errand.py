@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import IO, Any, Literal, TypeAlias
 
 import ray
@@ -21,6 +20,7 @@ from ray.exceptions import RayActorError
 from lstmfcn import cluster
 from lstmfcn.command import CLUSTER, NODE
 from lstmfcn.errors import ResourceError, TrainingError
+from lstmfcn.versions import difference, versions
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 Line: TypeAlias = tuple[Stream, str]
@@ -34,9 +34,9 @@ _PR_SET_PDEATHSIG = 1
 def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus: int) -> int:
     """Run `python -m <module>` with its flags on a node, show here what it writes, and return its status.
 
-    Raises ResourceError when no node has so many CPUs and GPUs or another version of PyTorch, TrainingError
-    when the node is lost, and KeyboardInterrupt when this process was interrupted, after the command was too
-    and has ended.
+    Raises ResourceError when no node has so many CPUs and GPUs, or the node other versions than here,
+    TrainingError when the node is lost, and KeyboardInterrupt when this process was interrupted, after the
+    command was too and has ended.
     """
     with cluster.connection():
         cluster.refuse_unsatisfiable(module, num_cpus, num_gpus)
@@ -51,7 +51,7 @@ def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus:
 
 
 def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gpus: int) -> int:
-    begun = there.refusal.remote(version("torch"))
+    begun = there.refusal.remote(versions())
     try:
         if not ray.wait([begun], timeout=_SECONDS_OF_PATIENCE)[0]:
             print(cluster.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
@@ -85,12 +85,9 @@ class _Errand:
         self._lock = threading.Lock()
         self._is_interrupted = False
 
-    def refusal(self, torch_version: str) -> str:
+    def refusal(self, of_driver: dict[str, str]) -> str:
         """Why this node is none for the command, in a sentence; empty if it is one."""
-        here = version("torch")
-        if here == torch_version:
-            return ""
-        return f"node {_address()} has PyTorch {here}, the driver's {torch_version}; all nodes need the same"
+        return difference(of_driver)
 
     def run(self, module: str, flags: list[str]) -> Iterator[Line]:
         """The lines that the command writes, as it does."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import ray
@@ -46,6 +46,7 @@ from lstmfcn.ranges import (
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix
 from lstmfcn.storage import Location
+from lstmfcn.versions import difference, versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +201,7 @@ def _run(
     if not groups:
         return
     DataContext.get_current().enable_progress_bars = False
-    shared = ray.put((checkpoint, task))
+    shared: _Shared = ray.put((checkpoint, task, versions()))
     pool = ActorPoolStrategy(size=num_predictors)
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
@@ -223,14 +224,18 @@ def _run(
             yield Report(**report)
 
 
+_Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Task, dict[str, str]]]"
+"""What every process is sent once: the versions are the driver's."""
+
+
 class _Reader:
     """Reads ranges for predictors that have a GPU: a row for each, with its series as one tensor."""
 
-    def __init__(self, shared: ray.ObjectRef[tuple[AnyCheckpoint, Task]]) -> None:
+    def __init__(self, shared: _Shared) -> None:
         self._shared = shared
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        _, task = ray.get(self._shared)
+        _, task, _ = ray.get(self._shared)
         for number in row["ranges"]:
             report = Report(int(number), time.time())
             one = task.ranges[report.number]
@@ -258,9 +263,10 @@ class _Reader:
 class _RangePredictor:
     """An actor that predicts ranges, after it has read them if nobody else has."""
 
-    def __init__(self, shared: ray.ObjectRef[tuple[AnyCheckpoint, Task]], precision: Precision) -> None:
+    def __init__(self, shared: _Shared, precision: Precision) -> None:
         cluster.set_up_worker()
-        checkpoint, self._task = ray.get(shared)
+        checkpoint, self._task, of_driver = ray.get(shared)
+        self._refusal = difference(of_driver)
         checks_only = self._task.journal is None
         device = cluster.allotted_devices()[0]
         self._predictor = None if checks_only else Predictor(checkpoint, device, precision)
@@ -270,7 +276,9 @@ class _RangePredictor:
             self._committed = {(part.file, part.part): part for part in self._task.journal.parts()}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        if "rest" in batch:
+        if self._refusal:
+            reports = [Report(0, time.time(), error=self._refusal)]
+        elif "rest" in batch:
             reports = [self._predict_read(batch["series"][0], json.loads(batch["rest"][0]))]
         else:
             reports = [self._read_and_predict(int(number)) for number in batch["ranges"][0]]

@@ -6,14 +6,14 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.errors import TrainingError
+from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.recipe import RecipeName
@@ -22,6 +22,7 @@ from lstmfcn.tensorboard import write_events
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_state import TrainingState
 from lstmfcn.trials import METRICS
+from lstmfcn.versions import difference, versions
 
 _SECONDS_BETWEEN_REPORTS = 2.0
 _SECONDS_BETWEEN_STATES = 5.0
@@ -40,6 +41,8 @@ class TrialSettings:
     precision: TrainingPrecision
     judged_every: int | None
     """Epochs after which a scheduler judges each trial, so that it compares equals; None without one."""
+    versions: dict[str, str] = field(default_factory=versions)
+    """The driver's."""
 
 
 class TrialRun:
@@ -53,7 +56,12 @@ class TrialRun:
         settings: TrialSettings,
         devices: Sequence[torch.device],
     ) -> None:
-        """Goes on from the state that the folder holds, if there is one."""
+        """Goes on from the state that the folder holds, if there is one.
+
+        Raises ResourceError where the versions are others than the driver's.
+        """
+        if sentence := difference(settings.versions):
+            raise ResourceError(sentence)
         self._folder, self._settings = folder, settings
         self._started = time.time()
         self._trainer = Trainer(

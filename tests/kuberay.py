@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+METRICS_PORT = 8080
+"""On which KubeRay lets each of Ray's nodes show its metrics, if it isn't told another."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -9,18 +9,24 @@ import pytest
 from lstmfcn import trial_run
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import CPU
+from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.training import Trainer, TrainingData
 from lstmfcn.training_state import TrainingState
 from lstmfcn.trial_run import TrialRun, TrialSettings
+from lstmfcn.versions import versions
 from tests.samples import TINY, make_dataset
 
 DATA = TrainingData.scaled(make_dataset(20), make_dataset(11, seed=1), "series")
 
 
 def begin(
-    folder: Path, *, judged_every: int | None = None, hyperparameters: Hyperparameters = TINY
+    folder: Path,
+    *,
+    judged_every: int | None = None,
+    hyperparameters: Hyperparameters = TINY,
+    of_driver: dict[str, str] | None = None,
 ) -> TrialRun:
     settings = TrialSettings(
         objective=Plan().objective,
@@ -29,6 +35,7 @@ def begin(
         seed=0,
         precision="fp32",
         judged_every=judged_every,
+        versions=of_driver or versions(),
     )
     return TrialRun(DATA, hyperparameters, folder, settings, [CPU])
 
@@ -95,3 +102,8 @@ def test_a_trial_that_takes_over_another_one_keeps_its_state_and_its_best_epoch(
     assert state is not None
     assert len(state.history) == 2
     assert Checkpoint.load(tmp_path / "own").epoch == state.best_epoch
+
+
+def test_a_trial_runs_on_no_node_with_other_versions_than_the_driver(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"the driver's is 1\.0; all nodes need the same$"):
+        begin(tmp_path, of_driver={**versions(), "PyTorch": "1.0"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler._private.util import prepare_config, validate_config, with_envs
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
@@ -61,7 +61,7 @@ def test_a_cluster_passes_rays_own_preparation_and_schema_and_takes_none_of_its_
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_every_node_has_the_tested_versions_and_the_token(name: str) -> None:
     config = prepared(name)
-    install = config["setup_commands"][-1]
+    [install] = [command for command in config["setup_commands"] if "pip install" in command]
 
     assert "-c ~/lstmfcn/constraints.txt ~/lstmfcn" in install
     assert config["file_mounts"] == {
@@ -107,6 +107,16 @@ def test_ray_starts_with_the_endpoints_variables_the_token_and_clean_stops(
     assert environment.items() >= expected.items()
 
 
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_what_the_head_knows_outlives_its_process(name: str, tmp_path: Path) -> None:
+    _, of_head = started(read(name)["head_start_ray_commands"][1], tmp_path)
+    _, of_worker = started(read(name)["worker_start_ray_commands"][1], tmp_path)
+
+    assert of_head["RAY_gcs_storage"] == "rocksdb"
+    assert of_head["RAY_gcs_storage_path"] == str(tmp_path / "ray-gcs")
+    assert "RAY_gcs_storage" not in of_worker
+
+
 def test_on_aws_workers_scale_from_zero_and_spot_instances_are_tried_first() -> None:
     types = AutoscalingConfig(prepared("cluster.yaml"), skip_content_hash=True).get_node_type_configs()
 
@@ -138,6 +148,25 @@ def test_all_of_ones_own_machines_are_in_the_cluster() -> None:
     [machine] = config["available_node_types"].values()
 
     assert machine["min_workers"] == len(config["provider"]["worker_ips"])
+
+
+def test_on_ones_own_machines_the_autoscaler_is_the_one_that_does_not_count_the_head(tmp_path: Path) -> None:
+    start = read("cluster-own.yaml")["head_start_ray_commands"][1]
+    [by_the_launcher] = list(with_envs([start], {"RAY_enable_autoscaler_v2": "1"}))
+
+    _, environment = started(by_the_launcher, tmp_path)
+
+    assert environment["RAY_enable_autoscaler_v2"] == "0"
+
+
+def test_on_ones_own_machines_the_launcher_finds_ray_to_stop_it(tmp_path: Path) -> None:
+    """By `ray stop` in a login shell, which has ~/.local/bin on its path; else it would stop nothing."""
+    (tmp_path / ".local" / "bin").mkdir(parents=True)
+    link = read("cluster-own.yaml")["setup_commands"][-1]
+
+    subprocess.run(["bash", "-c", link], env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True)
+
+    assert (tmp_path / ".local" / "bin" / "ray").readlink() == tmp_path / "venv" / "bin" / "ray"
 
 
 def test_the_serve_configuration_passes_serves_own_schema_and_ours() -> None:

@@ -21,7 +21,7 @@ from lstmfcn.cluster import NODES
 from serve_app import ingress
 from serve_app.access import VARIABLE as API_KEYS
 from serve_app.settings import Serving, Settings
-from tests.kuberay import Group, RayCluster, RayJob, RayService
+from tests.kuberay import METRICS_PORT, Group, RayCluster, RayJob, RayService
 
 ROOT = Path(__file__).parent.parent.parent
 JOBS = ("sweep", "transform")
@@ -131,13 +131,15 @@ def test_the_endpoint_is_configured_by_serves_own_schema_and_ours() -> None:
         assert port == {"name": "serve", "containerPort": config.http_options.port}  # where KubeRay looks
         [keys] = [entry for entry in container(group)["env"] if entry["name"] == API_KEYS]
         assert "value" not in keys
+    assert config.http_options.port != METRICS_PORT
 
 
 def test_only_the_endpoint_is_open_to_those_without_a_token() -> None:
     policy = documents("shared")[1]["spec"]
     anyone = [rule for rule in policy["ingress"] if "from" not in rule]
 
-    assert anyone == [{"ports": [{"port": 8080}]}]
+    config = yaml.safe_load(ray_service().serveConfigV2)
+    assert anyone == [{"ports": [{"port": config["http_options"]["port"]}]}]
 
 
 def test_the_image_has_the_tested_versions_no_privileges_and_the_launchers_variables() -> None:

@@ -21,10 +21,12 @@ from ray.cluster_utils import Cluster
 from jobs.transform import transform as transform_job
 from lstmfcn import ranges, storage
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.errors import OutputError
 from lstmfcn.journal import Journal
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
 from lstmfcn.transform import Advance, Options, transform
+from lstmfcn.versions import versions
 from tests.samples import make_dataset, write_csv
 from tests.test_jobs import status_of
 
@@ -213,6 +215,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@needs_ray
+def test_a_node_with_another_version_than_the_driver_is_one_sentence(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, _ = find_inputs(write_csv(tmp_path / "data.csv", make_dataset(10), labelled=False), None)
+    monkeypatch.setattr("lstmfcn.transform.versions", lambda: {**versions(), "PyTorch": "1.0"})
+
+    with pytest.raises(OutputError, match=r"has PyTorch .*, the driver's is 1\.0; all nodes need the same;"):
+        transform(trained, files, tmp_path / "predictions", Options())
 
 
 @needs_ray
