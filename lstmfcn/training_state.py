@@ -12,7 +12,7 @@ from typing import Self
 
 import safetensors
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lstmfcn import storage
@@ -70,12 +70,12 @@ class TrainingState:
             # A safetensors file begins with its header's length in eight bytes, then the header as JSON.
             described = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
             header = _Header.model_validate_json(described["training"])
-        except (safetensors.SafetensorError, KeyError, ValidationError) as error:
+            groups: dict[str, dict[str, dict[str, Tensor]]] = defaultdict(lambda: defaultdict(dict))
+            for key, tensor in tensors.items():
+                group, part, name = key.split("/")
+                groups[group][part][name] = tensor
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from None
-        groups: dict[str, dict[str, dict[str, Tensor]]] = defaultdict(lambda: defaultdict(dict))
-        for key, tensor in tensors.items():
-            group, part, name = key.split("/")
-            groups[group][part][name] = tensor
         return cls(
             header.history,
             header.best_epoch,

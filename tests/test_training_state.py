@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 
 from lstmfcn.errors import CheckpointError
@@ -50,6 +52,17 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(
 
 def test_where_nothing_was_saved_there_is_no_state(tmp_path: Path) -> None:
     assert TrainingState.load(tmp_path) is None
+
+
+def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
+    Trainer(DATA, TINY).state().save(tmp_path)
+    path = tmp_path / FILE_NAME
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    safetensors.torch.save_file({"weight": torch.zeros(1)}, path, metadata)
+
+    with pytest.raises(CheckpointError, match=r"state.safetensors is damaged"):
+        TrainingState.load(tmp_path)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
