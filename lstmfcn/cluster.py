@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,15 +17,22 @@ from typing import Any
 import ray
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ray._private.services import find_bootstrap_address
 from ray._private.state import state
+from ray.exceptions import AuthenticationError
 
-from lstmfcn.command import end_on_sigterm
+from lstmfcn.command import CLUSTER, end_on_sigterm
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
 from lstmfcn.errors import ResourceError, shown
 
 NODES = "LSTMFCN_NODES"
 """Environment variable of a cluster that grows: the nodes that it may have at most, as JSON, for Ray's
 autoscaler keeps to itself what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
+
+_SECONDS_TO_ANSWER = 10.0
+"""For a Ray that is being started again."""
+_RAY_CLIENT = "ray://"
+_SIGN_OF_OTHER_VERSIONS = "Version mismatch"
 
 
 class _Kind(BaseModel):
@@ -44,6 +53,8 @@ def connection() -> Iterator[None]:
     """Ray, while the block runs: the one that this process is connected to, or the cluster that RAY_ADDRESS
     or a submitted job names, or one that already runs on this machine; else a local Ray, started here
     and ended with the block.
+
+    Raises ResourceError where none answers, or one of another version or with another token.
     """
     if ray.is_initialized():
         yield
@@ -52,12 +63,59 @@ def connection() -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    _refuse_silence()
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        raise ResourceError(f"Ray's token: {error.message}") from None
+    except RuntimeError as error:
+        if not str(error).startswith(_SIGN_OF_OTHER_VERSIONS):
+            raise
+        raise ResourceError(
+            f"the Ray at {_address_given()} has another version than this; {' '.join(str(error).split())}"
+        ) from None
     end_on_sigterm()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silence() -> None:
+    """Raise ResourceError when no Ray answers where one should be: Ray itself would ask for minutes."""
+    address = _address_given()
+    if address in ("", "local", "auto"):
+        return
+    if "://" in address and not address.startswith(_RAY_CLIENT):
+        raise ResourceError(
+            f"{CLUSTER} is {address}; the address of Ray's head, such as 192.0.2.10:6379, would be right"
+            f" (where jobs are submitted to is RAY_API_SERVER_ADDRESS)"
+        )
+    host, _, port = address.removeprefix(_RAY_CLIENT).rpartition(":")
+    if not host or not port.isdecimal():
+        raise ResourceError(f"{CLUSTER} is {address}; host and port, such as 192.0.2.10:6379, would be right")
+    last_attempt = time.monotonic() + _SECONDS_TO_ANSWER
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        except OSError as error:
+            if time.monotonic() > last_attempt:
+                raise ResourceError(_why_silent(address, error)) from None
+            time.sleep(0.5)
+        else:
+            return
+
+
+def _address_given() -> str:
+    """Of the Ray to join, as Ray looks for it; empty if there is none."""
+    return os.environ.get(CLUSTER) or find_bootstrap_address(None) or ""
+
+
+def _why_silent(address: str, error: OSError) -> str:
+    said = f"no Ray answers at {address} ({error.strerror})"
+    if os.environ.get(CLUSTER):
+        return f"{said}, where {CLUSTER} says there is one; start it, or unset {CLUSTER} to do without"
+    return f"{said}, where one was started with `ray start`; `ray stop` lets jobs do without"
 
 
 def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:

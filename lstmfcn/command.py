@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from lstmfcn.errors import LSTMFCNError, MissingError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.storage import Location, location
+from lstmfcn.storage import Location, location, reason
 
 CLUSTER = "RAY_ADDRESS"
 """The variable by which a cluster is given, as it is to a job that was submitted to one."""
@@ -84,7 +84,9 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
         return 2, f"{error}{_on_which_node()}"
     except LSTMFCNError as error:
         return 2, str(error)
-    except (TrainingError, OSError) as error:
+    except OSError as error:
+        return (1, str(error)) if error.filename is None else (2, f"{error.filename}: {reason(error)}")
+    except TrainingError as error:
         return 1, str(error)
     except KeyboardInterrupt:
         return 130, "interrupted"

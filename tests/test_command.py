@@ -68,7 +68,7 @@ def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureF
     [
         (["--fail", "data"], 2, "x.csv is empty"),
         (["--fail", "training"], 1, "the loss is no number"),
-        (["--fail", "disk"], 1, "[Errno 28] No space left on device: 'x.csv'"),
+        (["--fail", "disk"], 2, "x.csv: No space left on device"),
         (["--fail", "interrupt"], 130, "interrupted"),
         (["--fail", "terminate"], 130, "interrupted"),
         (
