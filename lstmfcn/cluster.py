@@ -33,6 +33,7 @@ _SECONDS_TO_ANSWER = 10.0
 """For a Ray that is being started again."""
 _RAY_CLIENT = "ray://"
 _SIGN_OF_OTHER_VERSIONS = "Version mismatch"
+_SIGN_OF_NO_ENTRY = "Failed to connect to Ray cluster"
 
 
 class _Kind(BaseModel):
@@ -63,17 +64,9 @@ def connection() -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    _refuse_silence()
-    try:
+    refuse_silence()
+    with _in_words():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except AuthenticationError as error:
-        raise ResourceError(f"Ray's token: {error.message}") from None
-    except RuntimeError as error:
-        if not str(error).startswith(_SIGN_OF_OTHER_VERSIONS):
-            raise
-        raise ResourceError(
-            f"the Ray at {_address_given()} has another version than this; {' '.join(str(error).split())}"
-        ) from None
     end_on_sigterm()
     try:
         yield
@@ -81,7 +74,29 @@ def connection() -> Iterator[None]:
         ray.shutdown()
 
 
-def _refuse_silence() -> None:
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What keeps Ray from starting or from being joined, as ResourceError."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ResourceError(f"{error.message}; `ray get-auth-token --generate` makes one") from None
+    except ConnectionError as error:
+        if not str(error).startswith(_SIGN_OF_NO_ENTRY):
+            raise
+        raise ResourceError(
+            f"the Ray at {_address_given()} doesn't let this job in; RAY_AUTH_MODE=token and Ray's own token,"
+            " in ~/.ray/auth_token or RAY_AUTH_TOKEN, would be right"
+        ) from None
+    except RuntimeError as error:
+        if not str(error).startswith(_SIGN_OF_OTHER_VERSIONS):
+            raise
+        raise ResourceError(
+            f"the Ray at {_address_given()} is none for this job: {' '.join(str(error).split())}"
+        ) from None
+
+
+def refuse_silence() -> None:
     """Raise ResourceError when no Ray answers where one should be: Ray itself would ask for minutes."""
     address = _address_given()
     if address in ("", "local", "auto"):
@@ -89,7 +104,7 @@ def _refuse_silence() -> None:
     if "://" in address and not address.startswith(_RAY_CLIENT):
         raise ResourceError(
             f"{CLUSTER} is {address}; the address of Ray's head, such as 192.0.2.10:6379, would be right"
-            f" (where jobs are submitted to is RAY_API_SERVER_ADDRESS)"
+            " (where jobs are submitted to is RAY_API_SERVER_ADDRESS)"
         )
     host, _, port = address.removeprefix(_RAY_CLIENT).rpartition(":")
     if not host or not port.isdecimal():

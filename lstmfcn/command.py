@@ -84,13 +84,17 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
         return 2, f"{error}{_on_which_node()}"
     except LSTMFCNError as error:
         return 2, str(error)
-    except OSError as error:
-        return (1, str(error)) if error.filename is None else (2, f"{error.filename}: {reason(error)}")
-    except TrainingError as error:
-        return 1, str(error)
+    except (TrainingError, OSError) as error:
+        return _failure(error)
     except KeyboardInterrupt:
         return 130, "interrupted"
     return 0, ""
+
+
+def _failure(error: Exception) -> tuple[int, str]:
+    if isinstance(error, OSError) and error.filename is not None:  # of a disk
+        return 2, f"{error.filename}: {reason(error)}"
+    return 1, str(error)
 
 
 def end_on_sigterm() -> None:
