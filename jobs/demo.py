@@ -59,12 +59,12 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
     sweep = ("--training", output / "train.csv", "--output", output / "sweep", *force)
     _job("tune", *sweep, "--search-space", space, "--recipe", "fast", "--num-trials", "12")
     best = output / "sweep" / "best"
-    test, unlabelled = output / "test.csv", output / "unlabelled.csv"
+    test, data = output / "test.csv", output / "data.csv"
     _job("evaluate", "--checkpoint", best, "--data", test, "--output", output / "evaluation", *force)
-    _job("transform", "--checkpoint", best, "--input", unlabelled, "--output", output / "predictions", *force)
-    batch = storage.read_bytes(output / "predictions" / "unlabelled.csv.out")
+    _job("transform", "--checkpoint", best, "--input", data, "--output", output / "predictions", *force)
+    batch = storage.read_bytes(output / "predictions" / "data.csv.out")
     with _endpoint(best) as url:
-        online = _post(f"{url}/invocations", unlabelled)
+        online = _post(f"{url}/invocations", data)
     if online != batch:
         raise TrainingError(f"the endpoint's answers differ from {output / 'predictions'}")
     evaluation: dict[str, Any] = json.loads(storage.read_bytes(output / "evaluation" / "evaluation.json"))
@@ -88,7 +88,7 @@ def _write_data(output: Path) -> None:
     train_series, test_series, train_labels, test_labels = load_gunpoint(return_X_y=True)
     storage.write_bytes(output / "train.csv", _as_csv(train_labels, train_series))
     storage.write_bytes(output / "test.csv", _as_csv(test_labels, test_series))
-    storage.write_bytes(output / "unlabelled.csv", _as_csv(test_series))
+    storage.write_bytes(output / "data.csv", _as_csv(test_series))
     storage.write_bytes(output / "search-space.yaml", SEARCH_SPACE.encode())
 
 

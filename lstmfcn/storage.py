@@ -37,6 +37,8 @@ _READ_AT_ONCE = 16
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
 _PROBE_BYTES = 4096
+_SUBMITTED = "working_dir_files"
+"""Where Ray keeps the folders that came with submitted jobs, until nothing runs in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,9 +358,14 @@ def remove_if_empty(folder: Location) -> None:
 
 
 def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
-    """Raise OutputError if the output folder can't be written or, unless it may be overwritten,
-    already holds something of these names.
+    """Raise OutputError if the output folder can't be written, would be lost or, unless it may be
+    overwritten, already holds something of these names.
     """
+    if isinstance(output, Path) and not output.is_absolute() and _SUBMITTED in Path.cwd().parts:
+        raise OutputError(
+            f"--output {output} would be lost with the copy of a folder that a submitted job runs in;"
+            " an absolute path, of a folder that all nodes share, would be right"
+        )
     try:
         is_file = output.is_file()
         if not is_file:

@@ -297,6 +297,18 @@ def test_a_disk_that_is_full_names_the_file_and_leaves_no_half_of_it(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_output_in_the_copy_that_a_submitted_job_runs_in_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+
+    with pytest.raises(OutputError, match=r"^--output sweep would be lost .* an absolute path"):
+        storage.check_output(Path("sweep"), overwrite=True)
+    storage.check_output(tmp_path / "sweep", overwrite=True)
+
+
 def test_checking_an_output_folder_makes_nothing(tmp_path: Path) -> None:
     storage.check_output(tmp_path / "new" / "deep", "*", overwrite=False)
 
