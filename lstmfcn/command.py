@@ -22,6 +22,10 @@ CLUSTER = "RAY_ADDRESS"
 NODE = "LSTMFCN_NODE"
 """The variable that names a cluster's node to a job that was sent there."""
 
+_SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "out of memory")
+"""In what PyTorch says of a machine's and a GPU's."""
+_OUT_OF_MEMORY = "there is not enough memory; a smaller batch_size or network, or more memory, would be right"
+
 HyperparameterFlags: TypeAlias = Annotated[
     Hyperparameters, Parameter(name="*", group=Group("Hyperparameters", sort_key=1))
 ]
@@ -84,7 +88,7 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
         return 2, f"{error}{_on_which_node()}"
     except LSTMFCNError as error:
         return 2, str(error)
-    except (TrainingError, OSError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         return _failure(error)
     except KeyboardInterrupt:
         return 130, "interrupted"
@@ -92,9 +96,17 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
 
 
 def _failure(error: Exception) -> tuple[int, str]:
-    if isinstance(error, OSError) and error.filename is not None:  # of a disk
-        return 2, f"{error.filename}: {reason(error)}"
-    return 1, str(error)
+    """Raises again what is a bug."""
+    match error:
+        case OSError(filename=str(path)):
+            return 2, f"{path}: {reason(error)}"
+        case OSError() | TrainingError():
+            return 1, str(error)
+        case MemoryError():
+            return 1, _OUT_OF_MEMORY
+        case _ if any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY):
+            return 1, _OUT_OF_MEMORY
+    raise error
 
 
 def end_on_sigterm() -> None:
