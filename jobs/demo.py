@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,6 @@ from lstmfcn import storage
 from lstmfcn.command import run
 from lstmfcn.errors import TrainingError
 
-PORT = 8765
 PUBLISHED_ACCURACY = 1.0
 """LSTM-FCN on GunPoint (Karim et al., table 1, doi 10.1109/ACCESS.2017.2779939)."""
 
@@ -107,8 +107,9 @@ def _job(name: str, *flags: object) -> None:
 
 @contextmanager
 def _endpoint(checkpoint: Path) -> Iterator[str]:
-    url = f"http://127.0.0.1:{PORT}"
-    command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", PORT)
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
     with subprocess.Popen(command) as process:  # noqa: S603 (our own endpoint)
         try:
             _wait_until_ready(url, process)
@@ -116,6 +117,13 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
