@@ -12,18 +12,22 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 import ray
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private.services import find_bootstrap_address
 from ray._private.state import state
 from ray.exceptions import AuthenticationError
 
 from lstmfcn.command import CLUSTER, end_on_sigterm
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
-from lstmfcn.errors import ResourceError, shown
+from lstmfcn.errors import ResourceError, TrainingError, shown
+
+_log = logging.getLogger(__name__)
 
 NODES = "LSTMFCN_NODES"
 """Environment variable of a cluster that grows: the nodes that it may have at most, as JSON, for Ray's
@@ -31,8 +35,12 @@ autoscaler keeps to itself what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}]
 
 _SECONDS_TO_ANSWER = 10.0
 """For a Ray that is being started again."""
+_SECONDS_BETWEEN_LOOKS = 20.0
+_MANY_LOSSES = 5
+"""Of processes, before something is said."""
 _RAY_CLIENT = "ray://"
 _SIGN_OF_OTHER_VERSIONS = "Version mismatch"
+_SIGNS_OF_A_SLOW_START = ("The current node timed out during startup", "Timed out waiting for file")
 _SIGN_OF_NO_ENTRY = "Failed to connect to Ray cluster"
 
 
@@ -76,7 +84,7 @@ def connection() -> Iterator[None]:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """What keeps Ray from starting or from being joined, as ResourceError."""
+    """What keeps Ray from starting or from being joined, as ResourceError or TrainingError."""
     try:
         yield
     except AuthenticationError as error:
@@ -88,12 +96,16 @@ def _in_words() -> Iterator[None]:
             f"the Ray at {_address_given()} doesn't let this job in; RAY_AUTH_MODE=token and Ray's own token,"
             " in ~/.ray/auth_token or RAY_AUTH_TOKEN, would be right"
         ) from None
-    except RuntimeError as error:
-        if not str(error).startswith(_SIGN_OF_OTHER_VERSIONS):
-            raise
-        raise ResourceError(
-            f"the Ray at {_address_given()} is none for this job: {' '.join(str(error).split())}"
-        ) from None
+    except Exception as error:
+        said = " ".join(str(error).split())
+        if said.startswith(_SIGN_OF_OTHER_VERSIONS):
+            raise ResourceError(f"the Ray at {_address_given()} is none for this job: {said}") from None
+        if said.startswith(_SIGNS_OF_A_SLOW_START):
+            folder: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+            raise TrainingError(
+                f"Ray did not start in time; it needs room in {folder}, memory, and CPUs that aren't busy"
+            ) from None
+        raise
 
 
 def refuse_silence() -> None:
@@ -162,6 +174,40 @@ def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
         f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
         f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
     )
+
+
+@contextmanager
+def telling_losses(what: str, class_name: str) -> Iterator[None]:
+    """While the block runs, say when this job's actors of a class lose their processes again and again: Ray
+    itself starts them for ever, though there may never be enough memory.
+    """
+    ended = Event()
+
+    def watch() -> None:
+        told = 0
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            if (lost := _num_losses(class_name)) >= told + _MANY_LOSSES:
+                told = lost
+                _log.warning(
+                    "%s lost their processes %d times and were started again; fewer at once, or more memory"
+                    " for them, would help",
+                    what,
+                    lost,
+                )
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _num_losses(class_name: str) -> int:
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    actors: list[dict[str, Any]] = list(state.actor_table(None, job).values())
+    return sum(actor["NumRestarts"] for actor in actors if class_name in actor["ActorClassName"])
 
 
 def num_fitting(num_cpus: float, num_gpus: float) -> int:
