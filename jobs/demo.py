@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,6 @@ from lstmfcn import storage
 from lstmfcn.command import run
 from lstmfcn.errors import TrainingError
 
-PORT = 8765
 PUBLISHED_ACCURACY = 1.0
 """LSTM-FCN on GunPoint (Karim et al., table 1, doi 10.1109/ACCESS.2017.2779939)."""
 
@@ -59,12 +59,12 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
     sweep = ("--training", output / "train.csv", "--output", output / "sweep", *force)
     _job("tune", *sweep, "--search-space", space, "--recipe", "fast", "--num-trials", "12")
     best = output / "sweep" / "best"
-    test, unlabelled = output / "test.csv", output / "unlabelled.csv"
+    test, data = output / "test.csv", output / "data.csv"
     _job("evaluate", "--checkpoint", best, "--data", test, "--output", output / "evaluation", *force)
-    _job("transform", "--checkpoint", best, "--input", unlabelled, "--output", output / "predictions", *force)
-    batch = storage.read_bytes(output / "predictions" / "unlabelled.csv.out")
+    _job("transform", "--checkpoint", best, "--input", data, "--output", output / "predictions", *force)
+    batch = storage.read_bytes(output / "predictions" / "data.csv.out")
     with _endpoint(best) as url:
-        online = _post(f"{url}/invocations", unlabelled)
+        online = _post(f"{url}/invocations", data)
     if online != batch:
         raise TrainingError(f"the endpoint's answers differ from {output / 'predictions'}")
     evaluation: dict[str, Any] = json.loads(storage.read_bytes(output / "evaluation" / "evaluation.json"))
@@ -88,7 +88,7 @@ def _write_data(output: Path) -> None:
     train_series, test_series, train_labels, test_labels = load_gunpoint(return_X_y=True)
     storage.write_bytes(output / "train.csv", _as_csv(train_labels, train_series))
     storage.write_bytes(output / "test.csv", _as_csv(test_labels, test_series))
-    storage.write_bytes(output / "unlabelled.csv", _as_csv(test_series))
+    storage.write_bytes(output / "data.csv", _as_csv(test_series))
     storage.write_bytes(output / "search-space.yaml", SEARCH_SPACE.encode())
 
 
@@ -107,8 +107,9 @@ def _job(name: str, *flags: object) -> None:
 
 @contextmanager
 def _endpoint(checkpoint: Path) -> Iterator[str]:
-    url = f"http://127.0.0.1:{PORT}"
-    command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", PORT)
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
     with subprocess.Popen(command) as process:  # noqa: S603 (our own endpoint)
         try:
             _wait_until_ready(url, process)
@@ -116,6 +117,13 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -15,12 +15,16 @@ from pydantic import ValidationError
 
 from lstmfcn.errors import LSTMFCNError, MissingError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.storage import Location, location
+from lstmfcn.storage import Location, location, reason
 
 CLUSTER = "RAY_ADDRESS"
 """The variable by which a cluster is given, as it is to a job that was submitted to one."""
 NODE = "LSTMFCN_NODE"
 """The variable that names a cluster's node to a job that was sent there."""
+
+_SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "out of memory")
+"""In what PyTorch says of a machine's and a GPU's."""
+_OUT_OF_MEMORY = "there is not enough memory; a smaller batch_size or network, or more memory, would be right"
 
 HyperparameterFlags: TypeAlias = Annotated[
     Hyperparameters, Parameter(name="*", group=Group("Hyperparameters", sort_key=1))
@@ -84,11 +88,25 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
         return 2, f"{error}{_on_which_node()}"
     except LSTMFCNError as error:
         return 2, str(error)
-    except (TrainingError, OSError) as error:
-        return 1, str(error)
+    except (RuntimeError, OSError, MemoryError) as error:
+        return _failure(error)
     except KeyboardInterrupt:
         return 130, "interrupted"
     return 0, ""
+
+
+def _failure(error: Exception) -> tuple[int, str]:
+    """Raises again what is a bug."""
+    match error:
+        case OSError(filename=str(path)):
+            return 2, f"{path}: {reason(error)}"
+        case OSError() | TrainingError():
+            return 1, str(error)
+        case MemoryError():
+            return 1, _OUT_OF_MEMORY
+        case _ if any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY):
+            return 1, _OUT_OF_MEMORY
+    raise error
 
 
 def end_on_sigterm() -> None:

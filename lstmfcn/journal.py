@@ -156,11 +156,14 @@ class Journal:
 
     def take_over(self) -> None:
         """Own the work folder; another transform that still runs ends when it sees that."""
-        self._owner = uuid4().hex
-        storage.write_bytes(self._work_folder / _OWNER, self._owner.encode())
+        owner = uuid4().hex
+        storage.write_bytes(self._work_folder / _OWNER, owner.encode())
+        self._owner = owner
 
     def refuse_another_run(self) -> None:
-        """Raise OutputError if another transform has taken the work folder over since."""
+        """Raise OutputError if another transform has taken the work folder over since this one owned it."""
+        if not self._owner:
+            return
         path = self._work_folder / _OWNER
         if not path.exists() or storage.read_bytes(path) != self._owner.encode():
             raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")

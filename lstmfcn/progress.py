@@ -90,8 +90,9 @@ class Progress:
 
     def _counted(self) -> str:
         seconds = max(self._clock() - self._started, 1e-9)
-        done = f"{self._before + self._done:,.0f} of {self._total:,.0f} {self._unit}"
-        shown = [f"{done}, {_rate(self._done / seconds)}"]
+        digits = 0 if self._total >= 10 or float(self._total).is_integer() else 2
+        done = f"{self._before + self._done:,.{digits}f} of {self._total:,.{digits}f} {self._unit}"
+        shown = [f"{done}, {_rate(self._done / seconds)}" if self._done else done]
         shown += [
             f"{number:,} {unit}, {number / seconds:,.0f}/s" for unit, number in list(self._counts.items())
         ]

@@ -129,7 +129,8 @@ def predict_range(task: Task, report: Report, blocks: Iterable[Block], predictor
         else:
             _commit(task, report, blocks, predictor, task.journal)
     except OSError as error:
-        report.error = f"--output can't be written: {storage.reason(error)}"
+        assert task.journal is not None
+        report.error = f"--output {task.journal.output} can't be written: {storage.reason(error)}"
     report.ended = time.time()
 
 

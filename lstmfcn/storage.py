@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, TypeAlias, cast
 from uuid import uuid4
 
@@ -36,6 +36,9 @@ _READ_AT_ONCE = 16
 """Files, since a request to object storage takes its time."""
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
+_PROBE_BYTES = 4096
+_SUBMITTED = "working_dir_files"
+"""Where Ray keeps the folders that came with submitted jobs, until nothing runs in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +281,17 @@ def atomic_file(path: Location) -> Iterator[PendingFile]:
 
 
 def write_bytes(path: Location, content: bytes) -> None:
-    """Write a whole file at once: afterwards it holds all of `content`, or what it held before."""
-    with atomic_file(path) as file:
-        file.write(content)
+    """Write a whole file at once: afterwards it holds all of `content`, or what it held before.
+
+    An OSError of a disk names the file.
+    """
+    try:
+        with atomic_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
@@ -347,9 +358,14 @@ def remove_if_empty(folder: Location) -> None:
 
 
 def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
-    """Raise OutputError if the output folder can't be written or, unless it may be overwritten,
-    already holds something of these names.
+    """Raise OutputError if the output folder can't be written, would be lost or, unless it may be
+    overwritten, already holds something of these names.
     """
+    if isinstance(output, Path) and not output.is_absolute() and _SUBMITTED in Path.cwd().parts:
+        raise OutputError(
+            f"--output {output} would be lost with the copy of a folder that a submitted job runs in;"
+            " an absolute path, of a folder that all nodes share, would be right"
+        )
     try:
         is_file = output.is_file()
         if not is_file:
@@ -375,5 +391,5 @@ def _try_to_write(folder: Location) -> None:
         probe.remove()
     else:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-        with TemporaryDirectory(dir=nearest):
-            pass
+        with TemporaryFile(dir=nearest) as probe_file:
+            probe_file.write(bytes(_PROBE_BYTES))  # an empty file has room on a full disk

@@ -218,10 +218,11 @@ def _run(
         num_cpus=num_cpus,
         num_gpus=options.gpus_per_predictor,
     )
-    for row in reports.iter_rows():
-        for report in json.loads(row["reports"]):
-            report["faults"] = [tuple(fault) for fault in report["faults"]]
-            yield Report(**report)
+    with cluster.telling_losses("predictors", _RangePredictor.__name__):
+        for row in reports.iter_rows():
+            for report in json.loads(row["reports"]):
+                report["faults"] = [tuple(fault) for fault in report["faults"]]
+                yield Report(**report)
 
 
 _Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Task, dict[str, str]]]"

@@ -65,7 +65,7 @@ def serve_checkpoint(
         if serve.status().proxies:
             raise ResourceError(
                 "Ray Serve already runs on this Ray; deploy with `serve deploy` and serve_app/config.yaml,"
-                " or start without RAY_ADDRESS on a machine of your own"
+                " or give this one a Ray of its own by RAY_ADDRESS=local"
             )
         refuse_unsatisfiable(
             "a replica", settings.cpus_per_replica, settings.gpus_per_replica, settings.replicas

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+import torch
 
 from lstmfcn import command
 from lstmfcn.command import Count, HyperparameterFlags, LocationFlag
@@ -33,12 +34,18 @@ def job(
             raise TrainingError("the loss is no number")
         case "disk":
             raise OSError(28, "No space left on device", "x.csv")
+        case "memory":
+            raise MemoryError("Unable to allocate 1.00 TiB")
+        case "memory of a network":
+            torch.empty(1 << 50)
         case "interrupt":
             raise KeyboardInterrupt
         case "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
         case "bug":
             raise ZeroDivisionError
+        case "other bug":
+            raise NotImplementedError  # a RuntimeError
     print(number, hyperparameters.kernel_size_1, place)
 
 
@@ -68,7 +75,15 @@ def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureF
     [
         (["--fail", "data"], 2, "x.csv is empty"),
         (["--fail", "training"], 1, "the loss is no number"),
-        (["--fail", "disk"], 1, "[Errno 28] No space left on device: 'x.csv'"),
+        (["--fail", "disk"], 2, "x.csv: No space left on device"),
+        *(
+            (
+                ["--fail", what],
+                1,
+                "there is not enough memory; a smaller batch_size or network, or more memory, would be right",
+            )
+            for what in ("memory", "memory of a network")
+        ),
         (["--fail", "interrupt"], 130, "interrupted"),
         (["--fail", "terminate"], 130, "interrupted"),
         (
@@ -114,9 +129,10 @@ def test_a_uri_that_can_not_be_used_is_refused(
     assert "hidden" not in told
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        command.run(job, "python -m jobs.job", ["--fail", "bug"])
+@pytest.mark.parametrize(("bug", "error"), [("bug", ZeroDivisionError), ("other bug", NotImplementedError)])
+def test_a_bug_keeps_its_traceback(bug: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        command.run(job, "python -m jobs.job", ["--fail", bug])
 
 
 def test_help_names_every_hyperparameter_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,15 @@ def test_nothing_begun_is_nothing_to_resume(tmp_path: Path) -> None:
         Journal(tmp_path).resume(PLAN)
 
 
+def test_who_could_not_begin_was_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    journal = Journal(tmp_path / "file")
+
+    with pytest.raises(OSError, match="file"):
+        journal.take_over()
+    journal.refuse_another_run()
+
+
 def test_parts_are_joined_in_order_and_rejects_get_the_files_rows(journal: Journal) -> None:
     first, second = Part(0, 0, 2, 0), Part(0, 1, 3, 1)
     commit(journal, second, b"c\nERROR\ne\n", b"2,is blank,\n")

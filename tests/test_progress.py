@@ -25,7 +25,7 @@ def test_without_a_terminal_lines_are_printed_though_nothing_gets_done(
     printed = capsys.readouterr().out.splitlines()
     time.sleep(0.05)
 
-    assert set(printed) == {"predicted: 0 of 100 MB, 0.0/s, time left unknown"}
+    assert set(printed) == {"predicted: 0 of 100 MB, time left unknown"}
     assert capsys.readouterr().out == ""
 
 
@@ -35,7 +35,12 @@ def test_work_too_small_to_count_breaks_nothing() -> None:
         seconds[0] = 11.0
         progress.advance(work=0.0)
 
-        assert str(progress) == "predicted: 0 of 0 MB, 0.0/s, time left unknown"
+        assert str(progress) == "predicted: 0 of 0 MB, time left unknown"
+
+
+def test_a_small_total_is_told_in_fractions() -> None:
+    with Progress("predicted", 0.5, "MB") as progress:
+        assert str(progress) == "predicted: 0.00 of 0.50 MB, time left unknown"
 
 
 def test_a_given_line_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import _dir_travel
 
 from lstmfcn.hyperparameters import markdown_table
 from tests.samples import make_dataset, write_csv
@@ -46,6 +48,23 @@ def test_every_make_target_of_the_readme_exists() -> None:
 
     assert targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets - {"and"})
+
+
+def test_code_and_yaml_files_travel_with_a_submitted_job_and_no_data(tmp_path: Path) -> None:
+    for name in (".rayignore", "jobs/tune.py", "space.yaml", "train.csv", "sweep/best/checkpoint.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / ".rayignore").read_bytes())
+    travelling: list[str] = []
+
+    _dir_travel(
+        tmp_path,
+        [],
+        lambda path: travelling.append(str(path.relative_to(tmp_path))),
+        include_gitignore=True,
+        logger=logging.getLogger("silent"),
+    )
+
+    assert sorted(travelling) == [".", "jobs", "jobs/tune.py", "space.yaml"]
 
 
 def test_every_path_that_the_readme_links_exists() -> None:

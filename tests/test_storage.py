@@ -1,5 +1,7 @@
 import gzip
+import resource
 import time
+from collections.abc import Iterator
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,41 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path, overwrite: bool) ->
 def test_an_output_that_cannot_be_written_is_refused(output: str) -> None:
     with pytest.raises(OutputError, match=f"^--output {output} can't be written: "):
         storage.check_output(storage.location(output), overwrite=True)
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file can grow, as on a full disk."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_an_output_on_a_full_disk_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=f"^--output {tmp_path}/new can't be written: File too large$"):
+        storage.check_output(tmp_path / "new", overwrite=True)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_disk_that_is_full_names_the_file_and_leaves_no_half_of_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a.json'"):
+        storage.write_bytes(tmp_path / "a.json", b"{}")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_in_the_copy_that_a_submitted_job_runs_in_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+
+    with pytest.raises(OutputError, match=r"^--output sweep would be lost .* an absolute path"):
+        storage.check_output(Path("sweep"), overwrite=True)
+    storage.check_output(tmp_path / "sweep", overwrite=True)
 
 
 def test_checking_an_output_folder_makes_nothing(tmp_path: Path) -> None:

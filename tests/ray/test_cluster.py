@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 import ray
 import torch
@@ -72,6 +76,85 @@ def test_what_is_no_list_of_nodes_is_refused_in_words(text: str, monkeypatch: py
 
     assert str(refused.value) == (
         f'LSTMFCN_NODES is {text!r}; [{{"CPU": 8, "GPU": 1, "nodes": 4}}] would be right'
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        (
+            "127.0.0.1:1",
+            "no Ray answers at 127.0.0.1:1 (Connection refused), where RAY_ADDRESS says there is one;"
+            " start it, or unset RAY_ADDRESS to do without",
+        ),
+        (
+            "http://127.0.0.1:8265",
+            "RAY_ADDRESS is http://127.0.0.1:8265; the address of Ray's head, such as 192.0.2.10:6379, would"
+            " be right (where jobs are submitted to is RAY_API_SERVER_ADDRESS)",
+        ),
+        ("head", "RAY_ADDRESS is head; host and port, such as 192.0.2.10:6379, would be right"),
+    ],
+)
+def test_an_address_without_a_ray_is_refused_in_words(
+    address: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lstmfcn_cluster, "_SECONDS_TO_ANSWER", 0.1)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+
+    with pytest.raises(ResourceError) as refused:
+        lstmfcn_cluster.refuse_silence()
+
+    assert str(refused.value) == sentence
+
+
+def test_a_ray_that_ended_without_ray_stop_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lstmfcn_cluster, "_SECONDS_TO_ANSWER", 0.1)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+
+    with pytest.raises(
+        ResourceError, match=r"127.0.0.1:1 .*, where one was started with `ray start`; `ray stop` lets"
+    ):
+        lstmfcn_cluster.refuse_silence()
+
+
+@pytest.mark.parametrize("address", ["", "local", "auto"])
+def test_without_an_address_ray_looks_for_itself(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+
+    lstmfcn_cluster.refuse_silence()
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)
+class Weary:
+    """Its process dies as long as it is told to."""
+
+    def work(self, folder: Path) -> None:
+        if len(list(folder.iterdir())) < 3:
+            (folder / str(os.getpid())).touch()
+            os._exit(1)
+
+
+def test_processes_that_die_again_and_again_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lstmfcn_cluster, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(lstmfcn_cluster, "_MANY_LOSSES", 2)
+
+    with lstmfcn_cluster.telling_losses("predictors", "Weary"):
+        ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
+        time.sleep(0.2)
+
+    assert caplog.messages[0] == (
+        "predictors lost their processes 2 times and were started again; fewer at once, or more memory for"
+        " them, would help"
     )
 
 

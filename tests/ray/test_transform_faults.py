@@ -241,7 +241,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_an_output(
 
     told = [line for line in capfd.readouterr().err.splitlines() if "core_worker" not in line]
     assert told == [
-        "--output can't be written: No space left on device; --resume goes on when that is mended"
+        f"--output {output} can't be written: No space left on device; --resume goes on when that is mended"
     ]
     assert [file.name for file in output.iterdir()] == [".transform"]
 
