@@ -3,8 +3,9 @@
 - reference: a fixed learning rate, as the reference algorithm.
 - paper: the paper's published code, github.com/titu1994/LSTM-FCN at 0f258c7: the learning rate falls when the
   training loss no longer does, and the epoch with the lowest one is kept.
-- fast: fewer epochs the more series there are, in small batches, by Muon under one cycle of the learning rate
-  with decoupled weight decay; the last epoch is kept where there is no validation data.
+- fast: fewer epochs the more series there are, in small batches, under one cycle of the learning rate with
+  decoupled weight decay, by Muon from a hundred series on; the last epoch is kept where there is no
+  validation data.
 
 benchmarks/RESULTS.md says how the fast one was found, and what did not help.
 """
@@ -28,6 +29,8 @@ _PLATEAU_LOWEST = 1e-4
 
 _EPOCHS_OF_ONE = 3400
 """That fast would train a single series; of n, by the square root of n fewer."""
+
+_FEWEST_FOR_MUON = 100
 
 _WARM_UP = 0.3
 """Share of the training in which the learning rate rises; as in "Super-Convergence" (Smith and Topin, arXiv
@@ -65,14 +68,13 @@ class Recipe:
             case "fast":
                 return Objective.usual(has_validation) if has_validation else None
 
-    @property
-    def orthogonalises(self) -> bool:
-        """Whether the optimiser is Muon, and Adam otherwise."""
-        return self.name == "fast"
+    def moves_kernels_by_muon(self, num_cases: int) -> bool:
+        """With so many training series; otherwise Adam moves all parameters."""
+        return self.name == "fast" and num_cases >= _FEWEST_FOR_MUON
 
     @property
     def weight_decay(self) -> float:
-        """Muon's, decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101)."""
+        """Decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101)."""
         return 0.01 if self.name == "fast" else 0.0
 
     @property

@@ -134,13 +134,13 @@ class Trainer:
         self._network: nn.Module = self._model
         if len(devices) > 1:
             self._network = nn.DataParallel(self._model, device_ids=list(devices))
+        decay = self._recipe.weight_decay
         self._optimiser: Adam | Muon
-        if self._recipe.orthogonalises:
+        if self._recipe.moves_kernels_by_muon(len(train)):
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            decay = self._recipe.weight_decay
             self._optimiser = Muon(self._model.parameters(), hyperparameters.lr, decay, dtype)
         else:
-            self._optimiser = Adam(self._model.parameters(), hyperparameters.lr)
+            self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, decay)
         self._train_set = _on_device(train, self._device)
         self._class_weights = None if class_weight == "none" else _balanced(train).to(self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import Recipe, RecipeName
-from lstmfcn.training import fit
+from lstmfcn.training import Trainer, TrainingData, fit
 from tests.samples import TINY, make_dataset
 
 
@@ -69,6 +69,26 @@ def test_the_fast_rate_is_one_cycle() -> None:
 @pytest.mark.parametrize(("num_cases", "epochs"), [(25, 680), (400, 170), (10_000, 34), (10**9, 1)])
 def test_the_fast_recipe_trains_fewer_epochs_the_more_series_there_are(num_cases: int, epochs: int) -> None:
     assert Recipe("fast").completed(Hyperparameters(), num_cases).epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_cases", "by_muon"),
+    [("fast", 99, False), ("fast", 100, True), ("paper", 500, False), ("reference", 500, False)],
+)
+def test_only_the_fast_recipe_moves_kernels_by_muon_and_not_with_few_series(
+    recipe: RecipeName, num_cases: int, by_muon: bool
+) -> None:
+    assert Recipe(recipe).moves_kernels_by_muon(num_cases) == by_muon
+
+
+def test_a_training_of_many_series_moves_kernels_by_muon() -> None:
+    def moments(num_cases: int) -> set[str]:
+        trainer = Trainer(TrainingData.scaled(make_dataset(num_cases), None, "series"), TINY, recipe="fast")
+        trainer.step()
+        return set(trainer.state().moments[0])
+
+    assert moments(100) == {"mean"}
+    assert moments(99) == {"step", "mean", "square"}
 
 
 def test_the_fast_recipes_batch_normalisation_forgets_the_untrained_network_sooner() -> None:
