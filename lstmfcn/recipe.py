@@ -4,7 +4,7 @@
 - paper: the paper's published code, github.com/titu1994/LSTM-FCN at 0f258c7: the learning rate falls when the
   training loss no longer does, and the epoch with the lowest one is kept.
 - fast: fewer epochs the more series there are, in small batches, under one cycle of the learning rate with
-  decoupled weight decay, by Muon from a hundred series on; the last epoch is kept where there is no
+  decoupled weight decay, by Muon for hundreds of series; the last epoch is kept where there is no
   validation data.
 
 benchmarks/RESULTS.md says how the fast one was found, and what did not help.
@@ -31,6 +31,8 @@ _EPOCHS_OF_ONE = 3400
 """That fast would train a single series; of n, by the square root of n fewer."""
 
 _FEWEST_FOR_MUON = 100
+_MANY = 1000
+"""From so many series on, batches are larger."""
 
 _WARM_UP = 0.3
 """Share of the training in which the learning rate rises; as in "Super-Convergence" (Smith and Topin, arXiv
@@ -50,7 +52,7 @@ class Recipe:
         if self.name != "fast":
             return {}
         epochs = max(1, round(_EPOCHS_OF_ONE / math.sqrt(num_cases)))
-        return {"lr": 0.002, "batch_size": 16 if num_cases < 1000 else 64, "epochs": epochs}
+        return {"lr": 0.002, "batch_size": 16 if num_cases < _MANY else 64, "epochs": epochs}
 
     def completed(self, hyperparameters: Hyperparameters, num_cases: int) -> Hyperparameters:
         """What was given, and what it chooses for the rest."""
@@ -70,7 +72,7 @@ class Recipe:
 
     def moves_kernels_by_muon(self, num_cases: int) -> bool:
         """With so many training series; otherwise Adam moves all parameters."""
-        return self.name == "fast" and num_cases >= _FEWEST_FOR_MUON
+        return self.name == "fast" and _FEWEST_FOR_MUON <= num_cases < _MANY
 
     @property
     def weight_decay(self) -> float:

@@ -73,15 +73,22 @@ def test_the_fast_recipe_trains_fewer_epochs_the_more_series_there_are(num_cases
 
 @pytest.mark.parametrize(
     ("recipe", "num_cases", "by_muon"),
-    [("fast", 99, False), ("fast", 100, True), ("paper", 500, False), ("reference", 500, False)],
+    [
+        ("fast", 99, False),
+        ("fast", 100, True),
+        ("fast", 999, True),
+        ("fast", 1000, False),
+        ("paper", 500, False),
+        ("reference", 500, False),
+    ],
 )
-def test_only_the_fast_recipe_moves_kernels_by_muon_and_not_with_few_series(
+def test_only_the_fast_recipe_moves_kernels_by_muon_and_only_with_hundreds_of_series(
     recipe: RecipeName, num_cases: int, by_muon: bool
 ) -> None:
     assert Recipe(recipe).moves_kernels_by_muon(num_cases) == by_muon
 
 
-def test_a_training_of_many_series_moves_kernels_by_muon() -> None:
+def test_a_training_of_hundreds_of_series_moves_kernels_by_muon() -> None:
     def moments(num_cases: int) -> set[str]:
         trainer = Trainer(TrainingData.scaled(make_dataset(num_cases), None, "series"), TINY, recipe="fast")
         trainer.step()

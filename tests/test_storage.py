@@ -1,7 +1,7 @@
 import gzip
-import resource
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -274,26 +274,30 @@ def test_an_output_that_cannot_be_written_is_refused(output: str) -> None:
         storage.check_output(storage.location(output), overwrite=True)
 
 
-@pytest.fixture
-def no_room() -> Iterator[None]:
-    """No file can grow, as on a full disk."""
-    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def without_room(call: str) -> str:
+    """What is raised in a process none of whose files can grow, as on a full disk."""
+    program = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from lstmfcn import storage\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))\n"
+        f"{call}\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=False)
+    return ended.stderr.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("no_room")
 def test_an_output_on_a_full_disk_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=f"^--output {tmp_path}/new can't be written: File too large$"):
-        storage.check_output(tmp_path / "new", overwrite=True)
+    raised = without_room(f"storage.check_output(Path({str(tmp_path / 'new')!r}), overwrite=True)")
+
+    assert raised == f"lstmfcn.errors.OutputError: --output {tmp_path}/new can't be written: File too large"
 
 
-@pytest.mark.usefixtures("no_room")
 def test_a_disk_that_is_full_names_the_file_and_leaves_no_half_of_it(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a.json'"):
-        storage.write_bytes(tmp_path / "a.json", b"{}")
+    raised = without_room(f"storage.write_bytes(Path({str(tmp_path / 'a.json')!r}), b'[1]')")
 
+    assert raised == f"OSError: [Errno 27] File too large: '{tmp_path}/a.json'"
     assert list(tmp_path.iterdir()) == []
 
 
