@@ -7,10 +7,8 @@ three serve at once and are measured in turn, several times; figures are medians
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +27,7 @@ import numpy as np
 
 from benchmarks.predictor import NETWORKS, make_checkpoint
 from lstmfcn.hyperparameters import Hyperparameters
+from serve_app.ingress import free_port
 
 LENGTH = 100
 SERVERS = ("bare", "serve", "ours")
@@ -94,15 +93,13 @@ def main(*, seconds: int = 3, repeats: int = 3) -> None:
 @contextmanager
 def _serving(server: str, checkpoint: Path) -> Iterator[str]:
     """A server as a process, and the address that answers."""
-    port = str(_free_port())
+    port = str(free_port(8080))
     command = [sys.executable, "-m"]
     if server == "ours":
         command += ["serve_app", "--checkpoint", str(checkpoint), "--port", port]
     else:
         command += ["benchmarks.plain_servers", server, str(checkpoint), port]
-    environment = {**os.environ, "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port())}
-    environment["RAY_SERVE_HAPROXY_STATS_PORT"] = str(_free_port())
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}/invocations"
         try:
             _wait(process, url)
@@ -121,12 +118,6 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
             pass
         time.sleep(0.5)
     sys.exit(f"{process.args!r} ended with status {process.returncode}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _script(folder: Path, rows: int) -> Path:

