@@ -204,6 +204,12 @@ def telling_losses(what: str, class_name: str) -> Iterator[None]:
         watcher.join()
 
 
+def num_restarts() -> int:
+    """How often this actor's process was lost and started again."""
+    actor_id = ray.get_runtime_context().get_actor_id()
+    return int(state.actor_table(actor_id)["NumRestarts"])
+
+
 def _num_losses(class_name: str) -> int:
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     actors: list[dict[str, Any]] = list(state.actor_table(None, job).values())

@@ -88,11 +88,13 @@ class Outcomes:
             self._num_left[part.file] -= 1
 
     def done_ranges(self) -> set[int]:
-        """Indices of the ranges that an earlier run has done."""
+        """Indices of the ranges of which it is known what became of them."""
         return {
             number
             for number, one in enumerate(self._task.ranges)
-            if one.file in self.concluded or one.part in self._parts[one.file]
+            if one.file in self.concluded
+            or one.part in self._parts[one.file]
+            or one.part in self._reports.get(one.file, ())
         }
 
     def done_bytes(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.exceptions import ActorUnschedulableError, RayActorError
 
 from lstmfcn import cluster, storage
 from lstmfcn.devices import Precision
@@ -47,6 +48,11 @@ from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix
 from lstmfcn.storage import Location
 from lstmfcn.versions import difference, versions
+
+_MOST_RESTARTS = 20
+"""Of one predictor's process."""
+_MOST_FAILURES = 3
+"""Of Ray Data, one after the other, without a range that got done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +133,7 @@ def transform(
     if resume:
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
     rates = Rates()
-    for report in _run(checkpoint, task, groups, precision, num_predictors, options):
+    for report in _run_to_the_end(checkpoint, task, outcomes, precision, num_predictors, options):
         if report.error:
             raise _stopped(journal, report.error)
         rates.add(report)
@@ -189,6 +195,33 @@ def _plan(
     }
 
 
+def _run_to_the_end(
+    checkpoint: AnyCheckpoint,
+    task: Task,
+    outcomes: Outcomes,
+    precision: Precision,
+    num_predictors: int,
+    options: Options,
+) -> Iterator[Report]:
+    """The report on every range that isn't done, as they get done, if need be by a Ray Data begun again.
+
+    It gives up when a process of its own can't be started again: the one that knows where predictors are
+    belongs to the node of the first driver that this Ray had, and goes with it.
+    Raises OutputError when that happens again and again and nothing gets done in between.
+    """
+    num_failures = 0
+    while groups := group_ranges(task.ranges, num_predictors, leave_out=outcomes.done_ranges()):
+        try:
+            again = num_failures > 0
+            for report in _run(checkpoint, task, groups, precision, num_predictors, options, again=again):
+                num_failures = 0
+                yield report
+        except (RayActorError, ActorUnschedulableError) as error:
+            num_failures += 1
+            if num_failures == _MOST_FAILURES:
+                raise _stopped(task.journal, f"Ray Data ends: {str(error).splitlines()[0]}") from None
+
+
 def _run(
     checkpoint: AnyCheckpoint,
     task: Task,
@@ -196,10 +229,10 @@ def _run(
     precision: Precision,
     num_predictors: int,
     options: Options,
+    *,
+    again: bool,
 ) -> Iterator[Report]:
     """The report on every range of the groups, as they get done."""
-    if not groups:
-        return
     DataContext.get_current().enable_progress_bars = False
     shared: _Shared = ray.put((checkpoint, task, versions()))
     pool = ActorPoolStrategy(size=num_predictors)
@@ -212,7 +245,7 @@ def _run(
         num_cpus = 0  # else as many predictors as CPUs would leave none to read, for ever
     reports = rows.map_batches(
         _RangePredictor,
-        fn_constructor_args=(shared, precision),
+        fn_constructor_args=(shared, precision, again),
         batch_size=1,
         compute=pool,
         num_cpus=num_cpus,
@@ -264,15 +297,22 @@ class _Reader:
 class _RangePredictor:
     """An actor that predicts ranges, after it has read them if nobody else has."""
 
-    def __init__(self, shared: _Shared, precision: Precision) -> None:
+    def __init__(self, shared: _Shared, precision: Precision, again: bool) -> None:
         cluster.set_up_worker()
         checkpoint, self._task, of_driver = ray.get(shared)
+        num_restarts = cluster.num_restarts()
         self._refusal = difference(of_driver)
-        checks_only = self._task.journal is None
-        device = cluster.allotted_devices()[0]
-        self._predictor = None if checks_only else Predictor(checkpoint, device, precision)
+        if num_restarts > _MOST_RESTARTS:  # Ray itself starts it for ever
+            self._refusal = (
+                f"a predictor lost its process {num_restarts} times; fewer at once, or more memory for them,"
+                " would be right"
+            )
+        self._predictor = None
         self._committed: dict[tuple[int, int], Part] = {}
-        if self._task.journal is not None and ray.get_runtime_context().was_current_actor_reconstructed:
+        if self._task.journal is None or self._refusal:
+            return
+        self._predictor = Predictor(checkpoint, cluster.allotted_devices()[0], precision)
+        if again or num_restarts:
             # By the process whose place this one takes, which may not have said so before it died.
             self._committed = {(part.file, part.part): part for part in self._task.journal.parts()}
 

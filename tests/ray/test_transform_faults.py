@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from jobs.transform import transform as transform_job
@@ -71,6 +72,7 @@ def kill_one(name: str) -> bool:
         with suppress(psutil.NoSuchProcess):
             if name in process.name():
                 process.kill()
+                process.wait(timeout=30)
                 return True
     return False
 
@@ -88,6 +90,85 @@ def test_a_predictors_death_changes_no_byte_and_no_committed_range(
 
     assert killer.has_killed
     assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
+
+
+class TrackerKiller(Killer):
+    """Kills, for good, the process of Ray Data that knows where predictors are, as the loss of its node does:
+    that of the first driver that this Ray had.
+    """
+
+    def _kill(self) -> bool:
+        ray.kill(ray.get_actor("ActorLocationTracker", namespace="ActorLocationTracker"))
+        return True
+
+
+@needs_ray
+def test_the_death_of_ray_datas_own_process_changes_no_byte_and_no_committed_range(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_LARGEST_RANGE", 1 << 20)
+    path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
+    files, _ = find_inputs(path, None)
+    killer = TrackerKiller("", tmp_path / "output", after_ranges=2)
+
+    transform(trained, files, tmp_path / "output", Options(num_predictors=1), on_advance=killer)
+
+    assert killer.has_killed
+    assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
+
+
+@contextmanager
+def again_and_again(do: Callable[[], object]) -> Iterator[None]:
+    """While the block runs."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.01):
+            do()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        worker.join()
+
+
+@needs_ray
+def test_a_ray_data_that_always_fails_is_one_sentence(trained: Checkpoint, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "series.csv", make_dataset(10), labelled=False)
+    files, _ = find_inputs(path, None)
+
+    def kill_tracker() -> None:
+        with suppress(ValueError):  # there is none at the moment
+            ray.kill(ray.get_actor("ActorLocationTracker", namespace="ActorLocationTracker"))
+
+    with again_and_again(kill_tracker), pytest.raises(OutputError) as error:
+        transform(trained, files, tmp_path / "output", Options())
+
+    assert str(error.value).startswith("Ray Data ends: The actor ")
+    assert str(error.value).endswith("; --resume goes on when that is mended")
+
+
+@needs_ray
+@pytest.mark.long
+def test_a_predictor_that_always_dies_is_one_sentence(trained: Checkpoint, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
+    files, _ = find_inputs(path, None)
+    deaths: list[bool] = []
+
+    def kill_predictor() -> None:
+        if len(deaths) < 21 and kill_one("MapWorker"):
+            deaths.append(True)
+
+    with again_and_again(kill_predictor), pytest.raises(OutputError) as error:
+        transform(trained, files, tmp_path / "output", Options(num_predictors=1))
+
+    assert str(error.value) == (
+        "a predictor lost its process 21 times; fewer at once, or more memory for them, would be right;"
+        " --resume goes on when that is mended"
+    )
 
 
 @needs_ray
