@@ -146,8 +146,6 @@ class _Member:
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """(cases, num_values), of one case at least -> (cases, classes)."""
         at_once = self._network.series_at_once
-        if not self._network.needs_full_batches:
-            at_once = max(1, min(at_once, -(-len(series) // torch.get_num_threads())))
         chunks = [series[start : start + at_once] for start in range(0, len(series), at_once)]
         if self._device.type == "cpu":
             parts = each_on_one_thread(self._predict_chunk, chunks)

@@ -55,20 +55,23 @@ class Scaling(BaseModel):
         both.
         """
         values = series.astype(np.float64).reshape(len(series), channels, series.shape[1] // channels)
-        is_padding = np.isnan(values)
         if self.method == "training-set":
             values -= np.reshape(self.mean, (-1, 1))
             values /= np.reshape(self.deviation, (-1, 1)) + _EPSILON
             limits = np.finfo(np.float32)
             np.clip(values, limits.min, limits.max, out=values)
-        elif not is_padding[..., -1].any():
-            values = _normalised(values)
+            values[np.isnan(values)] = 0.0
+        elif not np.isnan(values[..., -1]).any():
+            _normalise(values)
         else:
+            is_padding = np.isnan(values)
             lengths = np.count_nonzero(~is_padding, axis=2)
             for length in np.unique(lengths):
                 alike = lengths == length
-                values[alike, :length] = _normalised(values[alike, :length])
-        values[is_padding] = 0.0
+                some = values[alike, :length]
+                _normalise(some)
+                values[alike, :length] = some
+            values[is_padding] = 0.0
         return values.astype(np.float32).reshape(series.shape)
 
 
@@ -77,9 +80,8 @@ def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
     return float(values.mean(dtype=np.float64)), float(values.astype(np.float64).std())
 
 
-def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., timepoints) both."""
-    values = values - values[..., :1]  # which makes a constant series exactly 0
+def _normalise(values: NDArray[np.float64]) -> None:
+    """In place: (..., timepoints)."""
+    values -= values[..., :1].copy()  # which makes a constant series exactly 0
     values -= values.mean(axis=-1, keepdims=True)
     values /= np.sqrt(np.square(values).mean(axis=-1, keepdims=True)) + _EPSILON
-    return values

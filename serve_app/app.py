@@ -122,7 +122,8 @@ class Endpoint:
             raise
         finally:
             seconds = time.perf_counter() - started
-            self._observer.request(request_id, request.method, path, status, reason, rows, seconds)
+            told = (request_id, request.method, path, status, reason, rows, seconds)
+            asyncio.get_running_loop().call_soon(self._observer.request, *told)  # once the answer is sent
         return response
 
     async def _answer(self, request: Request, path: str, request_id: str) -> tuple[Response, int, str]:
