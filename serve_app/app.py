@@ -122,8 +122,7 @@ class Endpoint:
             raise
         finally:
             seconds = time.perf_counter() - started
-            told = (request_id, request.method, path, status, reason, rows, seconds)
-            asyncio.get_running_loop().call_soon(self._observer.request, *told)  # once the answer is sent
+            self._observer.request(request_id, request.method, path, status, reason, rows, seconds)
         return response
 
     async def _answer(self, request: Request, path: str, request_id: str) -> tuple[Response, int, str]:

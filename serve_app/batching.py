@@ -114,9 +114,7 @@ class Batcher:
         self._waiting = [pending for pending in self._waiting if pending.num_left]
         if shares:
             waited = time.perf_counter() - min(pending.since for pending, _ in shares)
-            num_requests = len({id(pending) for pending, _ in shares})
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._on_pass, num_requests, self._rows_at_once - room, waited)
+            self._on_pass(len({id(pending) for pending, _ in shares}), self._rows_at_once - room, waited)
         return shares
 
 

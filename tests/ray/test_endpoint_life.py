@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
-import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,23 +13,18 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-import uvicorn
 from botocore.exceptions import ClientError
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lstmfcn import cluster
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.devices import CPU
 from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
 from lstmfcn.training import fit
 from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
-from serve_app import app
-from serve_app.access import VARIABLE, ApiKeys
-from serve_app.app import Endpoint, build_app
+from serve_app.access import VARIABLE
+from serve_app.app import build_app
 from serve_app.settings import Settings
+from tests.ray.replica import KEY, ROW, application, client_of, listening, make_endpoint, replica
 from tests.samples import (
     LENGTH,
     TINY,
@@ -44,72 +36,6 @@ from tests.samples import (
 )
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
-
-KEY = "0123456789abcdef"
-ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
-
-
-@pytest.fixture
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process, which is none of Ray's workers, has nothing allotted."""
-    monkeypatch.setattr(cluster, "set_up_worker", lambda: None)
-    monkeypatch.setattr(cluster, "allotted_devices", lambda: [CPU])
-
-
-def application(endpoint: Endpoint) -> ASGIApp:
-    """What Serve makes of it."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await endpoint(Request(scope, receive))
-        await response(scope, receive, send)
-
-    return app
-
-
-def make_endpoint(folder: Path, channels: int = 1, **settings: Any) -> Endpoint:
-    read = Settings(checkpoint=str(folder), **settings)
-    return Endpoint(read, ApiKeys.read(read.api_keys), LENGTH, channels)
-
-
-def client_of(endpoint: Endpoint, root_path: str = "") -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(application(endpoint), root_path=root_path)
-    return httpx.AsyncClient(transport=transport, base_url="http://replica")
-
-
-@contextlib.asynccontextmanager
-async def replica(folder: Path, **settings: Any) -> AsyncIterator[tuple[Endpoint, httpx.AsyncClient]]:
-    """A replica and a client that reaches it without a network."""
-    endpoint = make_endpoint(folder, **settings)
-    await endpoint.reconfigure({"checkpoint": str(folder)})
-    async with client_of(endpoint) as client:
-        yield endpoint, client
-
-
-@contextlib.asynccontextmanager
-async def listening(app: ASGIApp) -> AsyncIterator[str]:
-    """The address of an application on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await serving
-
-
-def slowed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let every pass through the network take so long."""
-    assert endpoint._model is not None
-    batcher = endpoint._model.batcher
-    predict: Callable[[Matrix], Any] = batcher._predict
-
-    def slow(series: Matrix) -> Any:
-        time.sleep(seconds)
-        return predict(series)
-
-    monkeypatch.setattr(batcher, "_predict", slow)
-    monkeypatch.setattr(batcher, "_rows_on_loop", 0)
 
 
 def test_with_keys_all_but_ping_asks_for_one(checkpoint_folder: Path, tmp_path: Path) -> None:
@@ -160,76 +86,6 @@ def test_the_readmes_hook_gives_boto3_a_key(checkpoint_folder: Path, monkeypatch
     )
 
 
-def test_too_many_rows_or_requests_are_refused_at_once(
-    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def ask() -> list[httpx.Response]:
-        async with replica(checkpoint_folder, max_rows=3, max_requests=2) as (endpoint, client):
-            slowed(endpoint, monkeypatch, seconds=0.3)
-            bodies = [ROW * 4, ROW, ROW, ROW]
-            return await asyncio.gather(*[client.post("/invocations", content=body) for body in bodies])
-
-    many, *others = asyncio.run(ask())
-
-    assert (many.status_code, many.text) == (413, "the body has 4 rows, more than 3; use jobs.transform\n")
-    assert sorted(answer.status_code for answer in others)[-1] == 503
-    (refused,) = [answer for answer in others if answer.status_code == 503]
-    assert refused.text == "2 requests are being answered; try again\n"
-    assert refused.headers["retry-after"] == "1"
-
-
-def test_more_rows_than_may_wait_are_refused_at_once(
-    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def ask() -> list[httpx.Response]:
-        async with replica(checkpoint_folder, max_waiting_rows=3) as (endpoint, client):
-            slowed(endpoint, monkeypatch, seconds=0.3)
-            first = asyncio.create_task(client.post("/invocations", content=ROW))
-            await asyncio.sleep(0.1)
-            later = [client.post("/invocations", content=ROW * 2) for _ in range(2)]
-            return [*await asyncio.gather(*later), await first]
-
-    waited, refused, first = asyncio.run(ask())
-
-    assert (first.status_code, waited.status_code, refused.status_code) == (200, 200, 503)
-    assert refused.text == "too many rows are waiting; try again\n"
-    assert refused.headers["retry-after"] == "1"
-
-
-def test_ping_answers_while_the_network_is_busy(
-    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def ask() -> tuple[bool, int]:
-        async with replica(checkpoint_folder) as (endpoint, client):
-            slowed(endpoint, monkeypatch, seconds=0.5)
-            busy = asyncio.create_task(client.post("/invocations", content=ROW))
-            await asyncio.sleep(0.1)
-            ping = await client.get("/ping")
-            was_busy = not busy.done()
-            await busy
-            return was_busy, ping.status_code
-
-    assert asyncio.run(ask()) == (True, 200)
-
-
-def test_more_bodies_than_may_arrive_at_once_are_refused(checkpoint_folder: Path) -> None:
-    async def slow_body() -> AsyncIterator[bytes]:
-        await asyncio.sleep(0.3)
-        yield ROW.encode()
-
-    async def ask() -> list[httpx.Response]:
-        async with replica(checkpoint_folder, max_requests=2) as (_, client):
-            one, other = (asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "ab")
-            await asyncio.sleep(0.1)
-            third = await client.post("/invocations", content=slow_body())
-            return [third, await one, await other]
-
-    refused, *answered = asyncio.run(ask())
-
-    assert [answer.status_code for answer in answered] == [200, 200]
-    assert (refused.status_code, refused.text) == (503, "2 requests are sending their bodies; try again\n")
-
-
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
@@ -255,29 +111,6 @@ def test_a_fault_of_its_own_is_a_500_in_the_callers_form(
 
     assert (failed.status_code, next_one.status_code) == (500, 200)
     assert failed.text.startswith(shown)
-
-
-def test_what_takes_too_long_is_given_up_with_a_sentence(
-    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def slow_body() -> AsyncIterator[bytes]:
-        yield b"1,"
-        await asyncio.sleep(1)
-
-    async def ask() -> tuple[httpx.Response, httpx.Response]:
-        async with replica(checkpoint_folder, body_seconds=0.1, timeout_seconds=0.1) as (endpoint, client):
-            late = await client.post("/invocations", content=slow_body())
-            slowed(endpoint, monkeypatch, seconds=0.5)
-            return late, await client.post("/invocations", content=ROW)
-
-    late, predicted_late = asyncio.run(ask())
-
-    assert (late.status_code, late.text) == (408, "the body did not arrive within 0.1 s\n")
-    assert late.headers["connection"] == "close"
-    assert (predicted_late.status_code, predicted_late.text) == (
-        504,
-        "the predictions were not done within 0.1 s\n",
-    )
 
 
 def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: Path, tmp_path: Path) -> None:
@@ -330,24 +163,6 @@ def test_rows_are_treated_as_the_checkpoint_has_it(
         b"".join([*lines[: int(named)], line]) for line in lines[int(named) :]
     ]
     assert model["treatment"] == {"missing": "interpolate", "length": length}
-
-
-def test_rows_that_a_treatment_would_lengthen_are_counted_before(
-    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace(trained, treatment=Treatment(length="resample")).save(tmp_path)
-    monkeypatch.setattr(app, "parse_series", None)
-
-    async def ask() -> httpx.Response:
-        async with replica(tmp_path, max_rows=3) as (_, client):
-            return await client.post("/invocations", content=b"1,2\n" * 4)
-
-    refused = asyncio.run(ask())
-
-    assert (refused.status_code, refused.text) == (
-        413,
-        "the body has 4 rows, more than 3; use jobs.transform\n",
-    )
 
 
 def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(

@@ -1,0 +1,129 @@
+"""How much and how long an endpoint's replica takes: rows, requests, bodies, seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.treatment import Treatment
+from serve_app import app
+from tests.ray.replica import ROW, replica, slowed
+
+pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
+
+
+def test_too_many_rows_or_requests_are_refused_at_once(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_rows=3, max_requests=2) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.3)
+            bodies = [ROW * 4, ROW, ROW, ROW]
+            return await asyncio.gather(*[client.post("/invocations", content=body) for body in bodies])
+
+    many, *others = asyncio.run(ask())
+
+    assert (many.status_code, many.text) == (413, "the body has 4 rows, more than 3; use jobs.transform\n")
+    assert sorted(answer.status_code for answer in others)[-1] == 503
+    (refused,) = [answer for answer in others if answer.status_code == 503]
+    assert refused.text == "2 requests are being answered; try again\n"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_more_rows_than_may_wait_are_refused_at_once(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_waiting_rows=3) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.3)
+            first = asyncio.create_task(client.post("/invocations", content=ROW))
+            await asyncio.sleep(0.1)
+            later = [client.post("/invocations", content=ROW * 2) for _ in range(2)]
+            return [*await asyncio.gather(*later), await first]
+
+    waited, refused, first = asyncio.run(ask())
+
+    assert (first.status_code, waited.status_code, refused.status_code) == (200, 200, 503)
+    assert refused.text == "too many rows are waiting; try again\n"
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_ping_answers_while_the_network_is_busy(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> tuple[bool, int]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.5)
+            busy = asyncio.create_task(client.post("/invocations", content=ROW))
+            await asyncio.sleep(0.1)
+            ping = await client.get("/ping")
+            was_busy = not busy.done()
+            await busy
+            return was_busy, ping.status_code
+
+    assert asyncio.run(ask()) == (True, 200)
+
+
+def test_more_bodies_than_may_arrive_at_once_are_refused(checkpoint_folder: Path) -> None:
+    async def slow_body() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.3)
+        yield ROW.encode()
+
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_requests=2) as (_, client):
+            one, other = (asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "ab")
+            await asyncio.sleep(0.1)
+            third = await client.post("/invocations", content=slow_body())
+            return [third, await one, await other]
+
+    refused, *answered = asyncio.run(ask())
+
+    assert [answer.status_code for answer in answered] == [200, 200]
+    assert (refused.status_code, refused.text) == (503, "2 requests are sending their bodies; try again\n")
+
+
+def test_what_takes_too_long_is_given_up_with_a_sentence(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b"1,"
+        await asyncio.sleep(1)
+
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        async with replica(checkpoint_folder, body_seconds=0.1, timeout_seconds=0.1) as (endpoint, client):
+            late = await client.post("/invocations", content=slow_body())
+            slowed(endpoint, monkeypatch, seconds=0.5)
+            return late, await client.post("/invocations", content=ROW)
+
+    late, predicted_late = asyncio.run(ask())
+
+    assert (late.status_code, late.text) == (408, "the body did not arrive within 0.1 s\n")
+    assert late.headers["connection"] == "close"
+    assert (predicted_late.status_code, predicted_late.text) == (
+        504,
+        "the predictions were not done within 0.1 s\n",
+    )
+
+
+def test_rows_that_a_treatment_would_lengthen_are_counted_before(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(trained, treatment=Treatment(length="resample")).save(tmp_path)
+    monkeypatch.setattr(app, "parse_series", None)
+
+    async def ask() -> httpx.Response:
+        async with replica(tmp_path, max_rows=3) as (_, client):
+            return await client.post("/invocations", content=b"1,2\n" * 4)
+
+    refused = asyncio.run(ask())
+
+    assert (refused.status_code, refused.text) == (
+        413,
+        "the body has 4 rows, more than 3; use jobs.transform\n",
+    )
