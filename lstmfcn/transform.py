@@ -217,9 +217,12 @@ def _run_to_the_end(
                 num_failures = 0
                 yield report
         except (RayActorError, ActorUnschedulableError) as error:
+            lines = str(error).splitlines()
+            if isinstance(error, RayActorError) and error.actor_init_failed:
+                raise _stopped(task.journal, f"a predictor can't start: {lines[-1]}") from None
             num_failures += 1
             if num_failures == _MOST_FAILURES:
-                raise _stopped(task.journal, f"Ray Data ends: {str(error).splitlines()[0]}") from None
+                raise _stopped(task.journal, f"Ray Data ends: {lines[0]}") from None
 
 
 def _run(
@@ -235,7 +238,7 @@ def _run(
     """The report on every range of the groups, as they get done."""
     DataContext.get_current().enable_progress_bars = False
     shared: _Shared = ray.put((checkpoint, task, versions()))
-    pool = ActorPoolStrategy(size=num_predictors)
+    pool = ActorPoolStrategy(size=min(num_predictors, len(groups)))
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
     )

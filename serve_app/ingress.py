@@ -42,7 +42,8 @@ _HAPROXY = {
     # A request to a replica that has died goes to another: predictions may be asked for twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",
-    # A line to another process for each request, by which Ray counts them; without it the replicas do.
+    # A line to another process for each request, by which Ray counts them; without it the replicas do,
+    # of those that reach one.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
     _METRICS_PORT: "9101",

@@ -69,6 +69,14 @@ def test_a_fault_that_several_ranges_find_is_told_once() -> None:
     assert outcomes.concluded[0].faults == ["a.csv has become shorter while it was read"]
 
 
+def test_a_range_with_a_fault_is_done_though_it_has_no_predictions() -> None:
+    outcomes = Outcomes(task(), None)
+
+    outcomes.add(report(0, (1, " is blank")))
+
+    assert outcomes.done_ranges() == {0}
+
+
 def test_marked_rows_leave_a_file_sound_up_to_a_number() -> None:
     for most, sound in ((None, True), (2, True), (1, False)):
         outcomes = Outcomes(task("mark"), most)

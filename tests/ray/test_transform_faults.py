@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,10 +22,12 @@ from ray.cluster_utils import Cluster
 
 from jobs.transform import transform as transform_job
 from lstmfcn import ranges, storage
+from lstmfcn import transform as transform_module
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import OutputError
 from lstmfcn.journal import Journal
 from lstmfcn.predictor import Predictor
+from lstmfcn.range_prediction import Report
 from lstmfcn.ranges import find_inputs
 from lstmfcn.transform import Advance, Options, transform
 from lstmfcn.versions import versions
@@ -110,10 +113,19 @@ def test_the_death_of_ray_datas_own_process_changes_no_byte_and_no_committed_ran
     path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
     files, _ = find_inputs(path, None)
     killer = TrackerKiller("", tmp_path / "output", after_ranges=2)
+    begun: list[bool] = []
+    run = transform_module._run
 
-    transform(trained, files, tmp_path / "output", Options(num_predictors=1), on_advance=killer)
+    def counted(*arguments: Any, again: bool) -> Iterator[Report]:
+        begun.append(again)
+        return run(*arguments, again=again)
 
-    assert killer.has_killed
+    monkeypatch.setattr(transform_module, "_run", counted)
+
+    summary = transform(trained, files, tmp_path / "output", Options(num_predictors=1), on_advance=killer)
+
+    assert begun == [False, True]
+    assert summary.num_rows == 200_000
     assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
 
 
