@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.air.execution._internal.tracked_actor import TrackedActor
+from ray.exceptions import RayActorError
 from ray.tune import tune as tune_loop
 from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TuneController
@@ -126,16 +128,29 @@ def _sigint_handler_kept() -> Iterator[None]:
 
 
 class _Controller(TuneController):
-    """Tune's, which would end a process that is being started for a trial as soon as another is free, then
-    start one for the next trial, end that too, and so on: short trials would never run in parallel.
-    """
+    """Tune's, with two mends."""
 
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
+        """Tune's own would end a process that is being started for a trial as soon as another is free, then
+        start one for the next trial, end that too, and so on: short trials would never run in parallel.
+        """
         if trial not in self._resetting_trials:
             own = self._trial_to_actor.get(trial)
             if own is not None and self._actor_manager.is_actor_started(own):
                 return False
         return super()._maybe_reuse_cached_actor(trial)
+
+    def _actor_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
+        """Tune's own takes a process that is lost while it is set to its next trial for two failures of the
+        trial, the second of one that isn't running: it would not be tried again.
+        """
+        self._resetting_trials.discard(self._actor_to_trial[tracked_actor])
+        super()._actor_failed(tracked_actor, exception)
+
+    def _trial_task_failure(self, trial: TuneTrial, exception: Exception) -> None:
+        is_told_already = trial.status == TuneTrial.PENDING and isinstance(exception, RayActorError)
+        if not is_told_already:
+            super()._trial_task_failure(trial, exception)
 
 
 class _Drawer(Searcher):

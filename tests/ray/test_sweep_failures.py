@@ -74,6 +74,29 @@ def test_a_failed_trial_is_tried_again_then_listed_with_its_last_reason(
     assert Checkpoint.load(tmp_path / "best").hyperparameters == ranked[0].hyperparameters
 
 
+class Fleeting(TrialProcess):
+    """The first process that is set to another trial dies of it."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        mark = Path(str(self._trials.folder(new_config["number"]))).parent / "reset"
+        if not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return super().reset_config(new_config)
+
+
+def test_a_trial_whose_process_dies_before_it_begins_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "TrialProcess", Fleeting)
+    plan = Plan(num_trials=6, max_failures=1, scheduler="none")
+
+    ranked = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=2), plan, tmp_path)
+
+    assert [trial.status for trial in ranked] == 6 * ["completed"]
+    assert sum(trial.failures for trial in ranked) == 1
+
+
 class Dying(TrialProcess):
     """Each trial's process dies once, after two reports."""
 
