@@ -64,8 +64,9 @@ def test_every_pod_is_one_by_kubernetes_own_schema(name: str) -> None:
         check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, **group.template})
 
 
-def test_what_is_shared_passes_kubernetes_own_schema() -> None:
-    for document in documents("shared"):
+@pytest.mark.parametrize("name", ["shared", "files"])
+def test_what_is_not_rays_passes_kubernetes_own_schema(name: str) -> None:
+    for document in documents(name):
         check(document)
 
 
