@@ -19,7 +19,8 @@ RUN pip install --no-cache-dir -c /source/constraints.txt \
     && rm -rf /source
 
 # What `ray start` is to have on every node: the endpoint's variables, as of `python -m serve_app.ingress`;
-# `ray job stop` as a Ctrl-C, with a minute to act on it.
+# `ray job stop` as a Ctrl-C, with a minute to act on it; a minute without network before a connection is given up
+# by one side, of which the other might hear nothing for seven.
 ENV RAY_SERVE_ENABLE_HA_PROXY=1 \
     RAY_SERVE_THROUGHPUT_OPTIMIZED=1 \
     RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=5 \
@@ -34,6 +35,7 @@ ENV RAY_SERVE_ENABLE_HA_PROXY=1 \
     RAY_SERVE_HAPROXY_BINARY_PATH=/usr/local/bin/lstmfcn-haproxy \
     RAY_JOB_STOP_SIGNAL=SIGINT \
     RAY_JOB_STOP_WAIT_TIME_S=60 \
+    RAY_grpc_keepalive_timeout_ms=60000 \
     RAY_USAGE_STATS_ENABLED=0
 
 USER 1000

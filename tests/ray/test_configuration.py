@@ -103,6 +103,7 @@ def test_ray_starts_with_the_endpoints_variables_the_token_and_clean_stops(
         "RAY_AUTH_MODE": "token",
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "RAY_grpc_keepalive_timeout_ms": "60000",
     }
     assert environment.items() >= expected.items()
 

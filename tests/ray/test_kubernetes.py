@@ -153,6 +153,7 @@ def test_the_image_has_the_tested_versions_no_privileges_and_the_launchers_varia
         ingress.BINARY: f"/usr/local/bin/{ingress.COMMAND}",
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "RAY_grpc_keepalive_timeout_ms": "60000",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 

@@ -210,6 +210,7 @@ class Hosts:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
+            "RAY_grpc_keepalive_timeout_ms": "60000",
             # Anyone may use the object storage, which is on the client.
             "AWS_ENDPOINT_URL": f"http://{_address(CLIENT)}:{STORE_PORT}",
             "AWS_ACCESS_KEY_ID": "anyone",
