@@ -99,7 +99,7 @@ def transform(
     `resume` nothing is predicted again: what has ended is the summary of before.
 
     Raises ResourceError when a predictor fits no node, OutputError when the output can't be written or holds
-    other work than what is to be resumed.
+    other work than what is to be resumed, or when predictors can't be kept alive.
     """
     called = time.time()
     cluster.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)

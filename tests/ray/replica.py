@@ -19,9 +19,7 @@ from lstmfcn.series import Matrix
 from serve_app.access import ApiKeys
 from serve_app.app import Endpoint
 from serve_app.settings import Settings
-from tests.samples import (
-    LENGTH,
-)
+from tests.samples import LENGTH
 
 KEY = "0123456789abcdef"
 ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"

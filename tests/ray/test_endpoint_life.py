@@ -1,4 +1,4 @@
-"""An endpoint's replica without Serve around it: keys, limits, other checkpoints."""
+"""An endpoint's replica without Serve around it: keys, faults, other checkpoints, its log."""
 
 from __future__ import annotations
 
