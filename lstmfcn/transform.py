@@ -133,7 +133,7 @@ def transform(
     if resume:
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
     rates = Rates()
-    for report in _run_to_the_end(checkpoint, task, outcomes, precision, num_predictors, options):
+    for report in _run_to_the_end(checkpoint, task, outcomes, groups, precision, num_predictors, options):
         if report.error:
             raise _stopped(journal, report.error)
         rates.add(report)
@@ -199,23 +199,25 @@ def _run_to_the_end(
     checkpoint: AnyCheckpoint,
     task: Task,
     outcomes: Outcomes,
+    groups: list[list[int]],
     precision: Precision,
     num_predictors: int,
     options: Options,
 ) -> Iterator[Report]:
-    """The report on every range that isn't done, as they get done, if need be by a Ray Data begun again.
+    """The report on every range of the groups, as they get done, if need be by a Ray Data begun again.
 
     It gives up when a process of its own can't be started again: the one that knows where predictors are
     belongs to the node of the first driver that this Ray had, and goes with it.
     Raises OutputError when that happens again and again and nothing gets done in between.
     """
     num_failures = 0
-    while groups := group_ranges(task.ranges, num_predictors, leave_out=outcomes.done_ranges()):
+    while groups:
         try:
             again = num_failures > 0
             for report in _run(checkpoint, task, groups, precision, num_predictors, options, again=again):
                 num_failures = 0
                 yield report
+            return
         except (RayActorError, ActorUnschedulableError) as error:
             lines = str(error).splitlines()
             if isinstance(error, RayActorError) and error.actor_init_failed:
@@ -223,6 +225,7 @@ def _run_to_the_end(
             num_failures += 1
             if num_failures == _MOST_FAILURES:
                 raise _stopped(task.journal, f"Ray Data ends: {lines[0]}") from None
+        groups = group_ranges(task.ranges, num_predictors, leave_out=outcomes.done_ranges())
 
 
 def _run(
