@@ -4,7 +4,8 @@ A feature map (batch, channels, length) is held as (4 phases, channels, columns)
 in phase p, column t of that series' columns. After its last step come columns of zeros, as far as a kernel
 reaches, so that a shift in time is a shift of all columns at once. Four neighbouring outputs, one of each
 phase, are then what Winograd's filtering computes together; kernels that it doesn't suit are one matrix
-product a phase, over windows of rows that need no copy.
+product a phase, over windows of rows that need no copy. What a convolution reads besides the four phases, neighbouring
+steps of the columns, lies before and after them, and is copied from them.
 
 A series gets the same bits in whatever batch and at whatever place in it, because every matrix product sees
 it as columns of its own. As measured with MKL that takes two things: rows of whole blocks of 16 floats
@@ -13,7 +14,6 @@ it as columns of its own. As measured with MKL that takes two things: rows of wh
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,13 +49,18 @@ class PolyphaseBlock:
 
     def __init__(self, layers: list[Layer], length: int) -> None:
         """For series of `length` steps in each channel."""
-        self._convolutions = [(_convolution(layer.kernel, layer.bias), layer.weigh) for layer in layers]
+        convolutions = [_convolution(layer.kernel, layer.bias) for layer in layers]
+        self._first = convolutions[0].reach
+        followings = [*(convolution.reach for convolution in convolutions[1:]), _Reach(0, 0)]
+        weighs = [layer.weigh for layer in layers]
+        self._layers = list(zip(convolutions, weighs, followings, strict=True))
+        """Each with what the next one reads of its features."""
         self._channels, self._length = layers[0].kernel.shape[1], length
         self._tiles = -(-length // _PHASES)
         reach = max(layer.kernel.shape[2] // 2 for layer in layers)
         self._width = self._tiles - (-reach // _PHASES)
         self._fewest_columns = max(-(-_FEWEST_MULTIPLICATIONS // layer.kernel.numel()) for layer in layers)
-        most_rows = max(convolution.most_rows for convolution, _ in self._convolutions)
+        most_rows = max(convolution.most_rows for convolution in convolutions)
         self._few = _FEW_VALUES // (most_rows * self._width)
         self._known_gathers: dict[int, list[Any]] = {}
         self.series_at_once = winograd.series_at_once(most_rows * self._width * 4)
@@ -64,7 +69,7 @@ class PolyphaseBlock:
         """(batch, channels * length) -> (batch, last filters)."""
         batch = len(series)
         features = self._of_few(series) if batch <= self._few else self._of_many(series)
-        return self._means(features.clamp_min_(0.0), batch)
+        return self._means(features, batch)
 
     def _means(self, features: Tensor, batch: int) -> Tensor:
         """Over time, of features without padding: (4, filters, columns) -> (batch, filters)."""
@@ -72,23 +77,26 @@ class PolyphaseBlock:
         return total.view(-1, batch, self._width).sum(2).t() / self._length
 
     def _of_many(self, series: Tensor) -> Tensor:
-        """(batch, channels * length) -> the last convolution's (4, filters, columns)."""
+        """(batch, channels * length) -> the last layer's features, (4, filters, columns)."""
         batch = len(series)
-        features = self._phases(series)
-        floor = -math.inf
-        for convolution, weigh in self._convolutions:
-            features = convolution(features, floor)
+        windows = self._windows(series)
+        for convolution, weigh, following in self._layers:
+            following_windows = following.room(windows, convolution.num_filters)
+            features = following.phases(following_windows)
+            convolution.multiply(windows, out=features)
+            features.clamp_min_(0.0)
             self._clear_padding(features, batch)
-            floor = 0.0  # ReLU
             if weigh is not None:
-                self._weigh(features.clamp_min_(floor), weigh, batch)
-        return features
+                self._weigh(features, weigh, batch)
+            following.spread(following_windows)
+            windows = following_windows
+        return windows
 
     def _of_few(self, series: Tensor) -> Tensor:
         """The same bits, where calling PyTorch so often would take longer than computing."""
         *gathers, is_padding = self._gathers(len(series))
         features = series
-        for (convolution, weigh), (index, is_empty) in zip(self._convolutions, gathers, strict=True):
+        for (convolution, weigh, _), (index, is_empty) in zip(self._layers, gathers, strict=True):
             windows = features.reshape(-1).index_select(0, index).view(is_empty.shape)
             features = convolution.multiply(windows.masked_fill_(is_empty, 0)).clamp_min_(0.0)
             if weigh is not None:
@@ -110,28 +118,32 @@ class PolyphaseBlock:
             return self._known_gathers[batch]
         gathers: list[Any] = []
         values = self._channels * self._length
-        features = self._phases(torch.arange(1, batch * values + 1).view(batch, values))
-        for convolution, _ in self._convolutions:
-            windows = convolution.windows(features, 0)
+        windows = self._windows(torch.arange(1, batch * values + 1).view(batch, values))
+        for convolution, _, following in self._layers:
             gathers.append(((windows - 1).clamp_min_(0).flatten(), windows == 0))
-            shape = (_PHASES, convolution.num_filters, features.shape[2])
-            features = torch.arange(1, math.prod(shape) + 1).view(shape)
+            windows = following.room(windows, convolution.num_filters)
+            features = following.phases(windows)
+            torch.arange(1, features.numel() + 1, out=features.view(-1))
             self._clear_padding(features, batch)
-        gathers.append(features[:, :1] == 0)
+            following.spread(windows)
+        gathers.append(windows[:, :1] == 0)
         self._known_gathers[batch] = gathers
         return gathers
 
-    def _phases(self, series: Tensor) -> Tensor:
-        """(batch, channels * length) -> (4, channels, columns)."""
+    def _windows(self, series: Tensor) -> Tensor:
+        """(batch, channels * length) -> what the first convolution reads, (rows, channels, columns)."""
         batch = len(series)
         used = batch * self._width
         columns = max(used, self._fewest_columns)
-        phases = series.new_zeros(_PHASES, self._channels, columns + -columns % _BLOCK)
+        windows = self._first.room(series.new_empty(0, 0, columns + -columns % _BLOCK), self._channels)
+        phases = self._first.phases(windows)
+        phases[:, :, used:] = 0
         by_channel = series.reshape(batch, self._channels, self._length)
         padded = functional.pad(by_channel, (0, self._width * _PHASES - self._length))
         steps = padded.view(batch, self._channels, self._width, _PHASES).permute(3, 1, 0, 2)
         phases[:, :, :used].view(_PHASES, self._channels, batch, self._width).copy_(steps)
-        return phases
+        self._first.spread(windows)
+        return windows
 
     def _clear_padding(self, features: Tensor, batch: int) -> None:
         """Zeros where no series has a step."""
@@ -150,46 +162,59 @@ def _convolution(kernel: Tensor, bias: Tensor) -> _Convolution:
     return chosen(kernel, bias)
 
 
+class _Reach:
+    """What a convolution that keeps the length reads of features: windows of (rows, channels, columns), of
+    which row r of a column is the step r - before, counted from the first one in the column. The rows from
+    `before` on are the four phases themselves.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        """Steps `before` the first and `after` the last of four outputs."""
+        self._before, self.rows = before, before + _PHASES + after
+        shifts = range(-before // _PHASES, (_PHASES + after - 1) // _PHASES + 1)
+        self._copied = [self._copies(shift) for shift in shifts if shift != 0]
+
+    def _copies(self, shift: int) -> tuple[slice, slice, int]:
+        """Rows that are copies, those that they are copied from, and by how many columns they are ahead."""
+        first = max(0, _PHASES * shift + self._before)
+        end = min(self.rows, _PHASES * (shift + 1) + self._before)
+        return slice(first, end), slice(first - _PHASES * shift, end - _PHASES * shift), shift
+
+    def room(self, like: Tensor, channels: int) -> Tensor:
+        """For windows of as many columns."""
+        return like.new_empty(self.rows, channels, like.shape[2])
+
+    def phases(self, windows: Tensor) -> Tensor:
+        """The features in windows: (4, channels, columns)."""
+        return windows[self._before : self._before + _PHASES]
+
+    def spread(self, windows: Tensor) -> None:
+        """Copy the features to the other rows."""
+        flat = windows.view(self.rows, -1)  # after each channel's last series come zeros
+        for targets, sources, shift in self._copied:
+            target, source = flat[targets], flat[sources]
+            if shift < 0:
+                target[:, :-shift] = 0
+                target[:, -shift:] = source[:, :shift]
+            else:
+                target[:, -shift:] = 0
+                target[:, :-shift] = source[:, shift:]
+
+
 class _Convolution(ABC):
     """One convolution that keeps the length."""
 
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
         filters, channels, taps = kernel.shape
         self.num_filters = filters
-        self._rows = _PHASES + taps - 1
-        """Neighbouring steps that four outputs are made from."""
-        self._before = (taps - 1) // 2
-        """Of these, the steps before the first output."""
+        self.reach = _Reach((taps - 1) // 2, taps // 2)
         self._bias = bias[:, None].clone()
-        self.most_rows = self._rows * max(channels, filters)
+        self.most_rows = self.reach.rows * max(channels, filters)
         """Rows of the largest matrix."""
 
-    def __call__(self, features: Tensor, floor: float) -> Tensor:
-        """(4, channels, columns), of which less than `floor` counts as it -> (4, filters, columns)."""
-        return self.multiply(self.windows(features, floor))
-
     @abstractmethod
-    def multiply(self, windows: Tensor) -> Tensor:
+    def multiply(self, windows: Tensor, out: Tensor | None = None) -> Tensor:
         """(rows, channels, columns) -> (4, filters, columns)."""
-
-    def windows(self, features: Tensor, floor: float) -> Tensor:
-        """Row r of a column is the step r - before, counted from the first one in the column."""
-        _, channels, columns = features.shape
-        windows = features.new_empty(self._rows, channels * columns)
-        features = features.view(_PHASES, channels * columns)
-        for shift in range(-self._before // _PHASES, (self._rows - 1 - self._before) // _PHASES + 1):
-            first = max(0, _PHASES * shift + self._before)
-            end = min(self._rows, _PHASES * (shift + 1) + self._before)
-            phase = first - self._before - _PHASES * shift
-            source, target = features[phase : phase + end - first], windows[first:end]
-            if shift < 0:
-                target[:, :-shift] = 0
-                source, target = source[:, :shift], target[:, -shift:]
-            elif shift > 0:
-                target[:, -shift:] = 0
-                source, target = source[:, shift:], target[:, :-shift]
-            torch.clamp_min(source, floor, out=target)
-        return windows.view(self._rows, channels, columns)
 
 
 class _WinogradConvolution(_Convolution):
@@ -199,14 +224,15 @@ class _WinogradConvolution(_Convolution):
         self._transforms = winograd.transforms(taps)
         by_tap = kernel.permute(2, 0, 1).reshape(taps, -1).double()
         transformed = (self._transforms.kernel.double() @ by_tap).to(kernel.dtype)
-        self._kernel = transformed.view(self._rows, filters, channels)
+        self._kernel = transformed.view(-1, filters, channels)
 
-    def multiply(self, windows: Tensor) -> Tensor:
+    def multiply(self, windows: Tensor, out: Tensor | None = None) -> Tensor:
         rows, channels, columns = windows.shape
         values = self._transforms.input @ windows.view(rows, -1)
         products = torch.bmm(self._kernel, values.view(rows, channels, columns))
         products[BIAS_POINT] += self._bias
-        return (self._transforms.output @ products.view(rows, -1)).view(_PHASES, -1, columns)
+        flat = None if out is None else out.view(_PHASES, -1)
+        return torch.mm(self._transforms.output, products.view(rows, -1), out=flat).view(_PHASES, -1, columns)
 
 
 class _DirectConvolution(_Convolution):
@@ -215,10 +241,10 @@ class _DirectConvolution(_Convolution):
         matrix = kernel.transpose(1, 2).flatten(1)  # (filters, taps * channels)
         self._kernel = matrix.contiguous().expand(_PHASES, -1, -1)
 
-    def multiply(self, windows: Tensor) -> Tensor:
+    def multiply(self, windows: Tensor, out: Tensor | None = None) -> Tensor:
         _, channels, columns = windows.shape
         inputs = self._kernel.shape[2]
         of_phases = windows.as_strided(
             (_PHASES, inputs, columns), (channels * columns, columns, 1), windows.storage_offset()
         )
-        return torch.baddbmm(self._bias, self._kernel, of_phases)
+        return torch.baddbmm(self._bias, self._kernel, of_phases, out=out)

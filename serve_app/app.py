@@ -87,7 +87,7 @@ class Endpoint:
 
     def __del__(self) -> None:
         """Serve calls it when the replica stops."""
-        self._observer.write_log()
+        self._observer.tell()
 
     def _load(self, path: str) -> Model:
         checkpoint = load_checkpoint(location(path))
@@ -164,10 +164,8 @@ class Endpoint:
         """Lines of predictions, and how many."""
         columns = contract.asked_columns(request.scope["query_string"], request.headers) or self._columns
         self._answering.refuse_if_full()  # before it sends its body
-        async with self._arriving.entered():
-            body = await self._body(request)
-        async with self._answering.entered():
-            return await self._predict(body, columns)
+        body = await self._arriving.result(self._body, request)
+        return await self._answering.result(self._predict, body, columns)
 
     async def _body(self, request: Request) -> bytes:
         most = self._settings.max_body_bytes

@@ -57,11 +57,11 @@ class Batcher:
         rows_at_once: int,
         rows_on_loop: int,
         most_rows: int,
-        on_pass: Callable[[int, int, float], None] = lambda requests, rows, waited: None,
+        on_pass: Callable[[int, float], None] = lambda rows, waited: None,
     ) -> None:
         """`rows_at_once` of a pass; `rows_on_loop` of one that is predicted on the event loop, where a thread
-        would cost more; `most_rows` that may wait. `on_pass` is told of every pass: its requests, its rows,
-        and how many seconds one of them has waited at most.
+        would cost more; `most_rows` that may wait. `on_pass` is told of every pass: its rows, and how
+        many seconds one of them has waited at most.
         """
         self._predict = predict
         self._rows_at_once, self._rows_on_loop, self._most_rows = rows_at_once, rows_on_loop, most_rows
@@ -114,7 +114,7 @@ class Batcher:
         self._waiting = [pending for pending in self._waiting if pending.num_left]
         if shares:
             waited = time.perf_counter() - min(pending.since for pending, _ in shares)
-            self._on_pass(len({id(pending) for pending, _ in shares}), self._rows_at_once - room, waited)
+            self._on_pass(self._rows_at_once - room, waited)
         return shares
 
 

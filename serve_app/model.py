@@ -26,7 +26,7 @@ class Model:
         checkpoint: AnyCheckpoint,
         predictor: Predictor,
         most_waiting_rows: int,
-        on_pass: Callable[[int, int, float], None],
+        on_pass: Callable[[int, float], None],
     ) -> None:
         self._checkpoint = checkpoint
         self._digest = checkpoint.digest()

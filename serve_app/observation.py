@@ -6,31 +6,34 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter as Counts
+from typing import Any
 
 from ray.serve.metrics import Counter, Histogram
 
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60]
 _ROWS = [1.0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000]
 
-_LOG_SECONDS = 1.0
+_SECONDS_BETWEEN_TELLING = 1.0
 
 _log = logging.getLogger("ray.serve")
 
 
 class Observer:
-    """Counts requests, rows and passes, and writes the access log."""
+    """Counts requests, rows and passes, and writes the access log.
+
+    Counts and lines are told together, once a second: one at a time takes Serve longer than a prediction.
+    """
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._answered: list[dict[str, Any]] = []
+        """Requests that are not told of yet."""
         self._requests = Counter("lstmfcn_requests", "Requests answered.", tag_keys=("status",))
         self._refused = Counter("lstmfcn_refused", "Requests refused, by reason.", tag_keys=("reason",))
         self._rows = Counter("lstmfcn_rows", "Rows predicted.")
         self._seconds = Histogram("lstmfcn_request_seconds", "From request to answer.", boundaries=_SECONDS)
         self._pass_rows = Histogram(
             "lstmfcn_pass_rows", "Rows that were predicted together.", boundaries=_ROWS
-        )
-        self._pass_requests = Histogram(
-            "lstmfcn_pass_requests", "Requests that were predicted together.", boundaries=_ROWS
         )
         self._waited = Histogram(
             "lstmfcn_queue_seconds", "That a row of a pass has waited for it, at most.", boundaries=_SECONDS
@@ -40,34 +43,36 @@ class Observer:
         self, request_id: str, method: str, path: str, status: int, reason: str, rows: int, seconds: float
     ) -> None:
         """A request was answered, or refused for a reason."""
-        self._requests.inc(tags={"status": str(status)})
-        if reason:
-            self._refused.inc(tags={"reason": reason})
         self._seconds.observe(seconds)
-        if rows:
+        self._answered.append(
+            {
+                "time": round(time.time(), 3),
+                "request_id": request_id,
+                "method": method,
+                "path": path,
+                "status": status,
+                "reason": reason,
+                "rows": rows,
+                "ms": round(1000 * seconds, 2),
+            }
+        )
+        if len(self._answered) == 1:
+            asyncio.get_running_loop().call_later(_SECONDS_BETWEEN_TELLING, self.tell)
+
+    def tell(self) -> None:
+        """Count the requests since the last time, and write their lines of the access log."""
+        if not self._answered:
+            return
+        for status, count in Counts(str(one["status"]) for one in self._answered).items():
+            self._requests.inc(count, tags={"status": status})
+        for reason, count in Counts(one["reason"] for one in self._answered if one["reason"]).items():
+            self._refused.inc(count, tags={"reason": reason})
+        if rows := sum(one["rows"] for one in self._answered):
             self._rows.inc(rows)
-        line = {
-            "time": round(time.time(), 3),
-            "request_id": request_id,
-            "method": method,
-            "path": path,
-            "status": status,
-            "reason": reason,
-            "rows": rows,
-            "ms": round(1000 * seconds, 2),
-        }
-        self._lines.append(json.dumps(line))
-        if len(self._lines) == 1:
-            asyncio.get_running_loop().call_later(_LOG_SECONDS, self.write_log)
+        _log.info("requests\n%s", "\n".join(map(json.dumps, self._answered)))
+        self._answered = []
 
-    def write_log(self) -> None:
-        """Write the access log's lines, together, for each record takes Serve longer than a prediction."""
-        if self._lines:
-            _log.info("requests\n%s", "\n".join(self._lines))
-            self._lines = []
-
-    def a_pass(self, requests: int, rows: int, waited: float) -> None:
+    def a_pass(self, rows: int, waited: float) -> None:
         """The rows of some requests go through the network together."""
-        self._pass_requests.observe(requests)
         self._pass_rows.observe(rows)
         self._waited.observe(waited)

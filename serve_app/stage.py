@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
 
 from serve_app import contract
 from serve_app.contract import RequestError
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
 
 class Stage:
-    """`async with stage.entered():` does what belongs to it."""
+    """What is awaited through it belongs to it."""
 
     def __init__(self, doing: str, most: int, seconds: float, late: RequestError) -> None:
         """At most so many requests at once, each for so many seconds; one that takes longer gets `late`."""
@@ -25,14 +28,18 @@ class Stage:
             sentence = f"{self._num_inside} requests are {self._doing}; try again"
             raise contract.overloaded(sentence, "too many requests")
 
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
-        """Raises RequestError at once if the stage is full, and when the block takes too long."""
+    async def result(
+        self,
+        function: Callable[_Arguments, Awaitable[_Result]],
+        *arguments: _Arguments.args,
+        **keywords: _Arguments.kwargs,
+    ) -> _Result:
+        """Of a function. Raises RequestError at once if the stage is full, and when it takes too long."""
         self.refuse_if_full()
         self._num_inside += 1
         try:
             async with asyncio.timeout(self._seconds):
-                yield
+                return await function(*arguments, **keywords)
         except TimeoutError:
             raise dataclasses.replace(self._late) from None  # one object would collect all tracebacks
         finally:

@@ -288,7 +288,7 @@ def test_every_request_is_in_the_access_log_without_its_body_and_its_key(
             assert endpoint._model is not None
             monkeypatch.setattr(endpoint._model.batcher, "_predict", None)  # for a fault's traceback
             await client.post("/invocations", content=ROW, headers={"X-Api-Key": KEY, "X-Request-Id": "4"})
-            endpoint._observer.write_log()
+            endpoint._observer.tell()
 
     monkeypatch.setenv(VARIABLE, KEY)
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
