@@ -2,10 +2,10 @@
 
 A feature map (batch, channels, length) is held as (4 phases, channels, columns): step 4 t + p of a series is
 in phase p, column t of that series' columns. After its last step come columns of zeros, as far as a kernel
-reaches, so that a shift in time is a shift of all columns at once. Four neighbouring outputs, one of each
-phase, are then what Winograd's filtering computes together; kernels that it doesn't suit are one matrix
-product a phase, over windows of rows that need no copy. What a convolution reads besides the four phases, neighbouring
-steps of the columns, lies before and after them, and is copied from them.
+reaches, so that a shift in time is a shift of all columns at once. Before and after the phases lies what a
+convolution reads of neighbouring columns, copied from them. Four neighbouring outputs, one of each phase, are
+then what Winograd's filtering computes together; kernels that it doesn't suit are one matrix product a phase,
+over windows of rows that need no copy.
 
 A series gets the same bits in whatever batch and at whatever place in it, because every matrix product sees
 it as columns of its own. As measured with MKL that takes two things: rows of whole blocks of 16 floats
