@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from ray import tune
 from sklearn.metrics import log_loss
 
-from lstmfcn.cluster import connection, set_up_worker
+from lstmfcn.cluster import allotted_devices, connection, set_up_worker
 from lstmfcn.dataset import read_labelled, read_training
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
@@ -50,6 +50,7 @@ class Job:
     cells: int
     recipe: RecipeName
     precision: TrainingPrecision
+    gpus: float
 
     @property
     def seconds(self) -> Path:
@@ -67,7 +68,9 @@ class Result:
     together: float
     """Of the mean of all seeds' probabilities."""
     seconds: float
-    """Of a processor, that the training of all seeds took: other work beside it doesn't count."""
+    """Of a processor, that the training of all seeds took: other work beside it doesn't count. Of a GPU, or
+    of their shares of it.
+    """
 
     @property
     def accuracy(self) -> float:
@@ -83,6 +86,7 @@ def main(
     recipe: RecipeName = "fast",
     seeds: int = 3,
     precision: TrainingPrecision = "fp32",
+    gpus: float = 0,
 ) -> None:
     """Print a table, then a line of JSON; write accuracy.csv and accuracy.png beside the networks.
 
@@ -93,6 +97,7 @@ def main(
         recipe: How the networks are trained.
         seeds: Networks for each set.
         precision: Of the training step.
+        gpus: For each network, also a share of one, such as 0.125; otherwise a CPU trains it.
     """
     names = sets.split(",") if sets else _names(data)
     kept = (output / f"{recipe}-{precision}").resolve()
@@ -104,6 +109,7 @@ def main(
             cells,
             recipe,
             precision,
+            gpus,
         )
         for name in names
         for seed in range(seeds)
@@ -142,7 +148,7 @@ def _train(jobs: Sequence[Job]) -> None:
     largest_first = sorted(jobs, key=lambda job: -job.training.stat().st_size)
     with connection():
         tune.Tuner(
-            tune.with_resources(_train_one, {"cpu": 1}),
+            tune.with_resources(_train_one, {"cpu": 1, "gpu": jobs[0].gpus}),
             param_space={"job": tune.grid_search(largest_first)},
             run_config=tune.RunConfig(verbose=0),
         ).fit()
@@ -153,13 +159,19 @@ def _train_one(config: dict[str, Job]) -> None:
     set_up_worker()
     job, best = config["job"], None
     training = read_training(job.training)
-    started = time.process_time()
-    hyperparameters = Hyperparameters(hidden_size=job.cells)
-    for epoch in fit(
-        training, None, hyperparameters, recipe=job.recipe, seed=job.seed, precision=job.precision
-    ):
+    clock = time.perf_counter if job.gpus else time.process_time
+    started = clock()
+    epochs = fit(
+        training,
+        hyperparameters=Hyperparameters(hidden_size=job.cells),
+        recipe=job.recipe,
+        seed=job.seed,
+        devices=allotted_devices(),
+        precision=job.precision,
+    )
+    for epoch in epochs:
         best = epoch.checkpoint or best
-    seconds = time.process_time() - started
+    seconds = (clock() - started) * (job.gpus or 1)
     assert best is not None
     best.save(job.output)
     job.seconds.write_text(f"{seconds:.3f}")
@@ -185,8 +197,6 @@ def _result(data: Path, kept: Path, seeds: int, sizes: Sequence[int]) -> Result:
 def _chosen(training: Path, candidates: Sequence[Path]) -> Predictor:
     """The network with the lowest loss on the training series."""
     predictors = [Predictor.load(folder) for folder in candidates]
-    if len(predictors) == 1:
-        return predictors[0]
     train = read_labelled(training, predictors[0].classes, predictors[0].length)
     positions = range(len(train.classes))
     return min(
