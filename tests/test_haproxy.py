@@ -64,3 +64,12 @@ def test_a_configuration_in_which_a_line_is_not_found_is_refused(configuration: 
     assert sentence.endswith(
         ", so it can't be made stricter; RAY_SERVE_ENABLE_HA_PROXY=0 does without HAProxy"
     )
+
+
+def test_nothing_is_sent_to_a_log_and_no_head_of_an_answer_goes_alone(configuration: str) -> None:
+    slow = ["local0 info", "option http-no-delay"]
+    assert all(line in configuration for line in slow)
+
+    changed = guarded(configuration, header_seconds=10, connections=2000)
+
+    assert not any(line in changed for line in slow)
