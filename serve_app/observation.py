@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections import Counter as Counts
-from typing import Any
 
 from ray.serve.metrics import Counter, Histogram
 
@@ -26,8 +25,10 @@ class Observer:
     """
 
     def __init__(self) -> None:
-        self._answered: list[dict[str, Any]] = []
-        """Requests that are not told of yet."""
+        self._lines: list[str] = []
+        self._by_status: Counts[str] = Counts()
+        self._by_reason: Counts[str] = Counts()
+        self._num_rows = 0
         self._requests = Counter("lstmfcn_requests", "Requests answered.", tag_keys=("status",))
         self._refused = Counter("lstmfcn_refused", "Requests refused, by reason.", tag_keys=("reason",))
         self._rows = Counter("lstmfcn_rows", "Rows predicted.")
@@ -44,33 +45,36 @@ class Observer:
     ) -> None:
         """A request was answered, or refused for a reason."""
         self._seconds.observe(seconds)
-        self._answered.append(
-            {
-                "time": round(time.time(), 3),
-                "request_id": request_id,
-                "method": method,
-                "path": path,
-                "status": status,
-                "reason": reason,
-                "rows": rows,
-                "ms": round(1000 * seconds, 2),
-            }
-        )
-        if len(self._answered) == 1:
+        self._by_status[str(status)] += 1
+        if reason:
+            self._by_reason[reason] += 1
+        self._num_rows += rows
+        line = {
+            "time": round(time.time(), 3),
+            "request_id": request_id,
+            "method": method,
+            "path": path,
+            "status": status,
+            "reason": reason,
+            "rows": rows,
+            "ms": round(1000 * seconds, 2),
+        }
+        self._lines.append(json.dumps(line))
+        if len(self._lines) == 1:
             asyncio.get_running_loop().call_later(_SECONDS_BETWEEN_TELLING, self.tell)
 
     def tell(self) -> None:
-        """Count the requests since the last time, and write their lines of the access log."""
-        if not self._answered:
+        """Tell of the requests since the last time."""
+        if not self._lines:
             return
-        for status, count in Counts(str(one["status"]) for one in self._answered).items():
+        for status, count in self._by_status.items():
             self._requests.inc(count, tags={"status": status})
-        for reason, count in Counts(one["reason"] for one in self._answered if one["reason"]).items():
+        for reason, count in self._by_reason.items():
             self._refused.inc(count, tags={"reason": reason})
-        if rows := sum(one["rows"] for one in self._answered):
-            self._rows.inc(rows)
-        _log.info("requests\n%s", "\n".join(map(json.dumps, self._answered)))
-        self._answered = []
+        if self._num_rows:
+            self._rows.inc(self._num_rows)
+        _log.info("requests\n%s", "\n".join(self._lines))
+        self._lines, self._by_status, self._by_reason, self._num_rows = [], Counts(), Counts(), 0
 
     def a_pass(self, rows: int, waited: float) -> None:
         """The rows of some requests go through the network together."""
