@@ -68,8 +68,8 @@ class Result:
     together: float
     """Of the mean of all seeds' probabilities."""
     seconds: float
-    """Of a processor, that the training of all seeds took: other work beside it doesn't count. Of a GPU, or
-    of their shares of it.
+    """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
+    time that passed, times the share of a GPU.
     """
 
     @property
@@ -100,7 +100,7 @@ def main(
         gpus: For each network, also a share of one, such as 0.125; otherwise a CPU trains it.
     """
     names = sets.split(",") if sets else _names(data)
-    kept = (output / f"{recipe}-{precision}").resolve()
+    kept = (output / f"{recipe}-{precision}{'-gpu' if gpus else ''}").resolve()
     jobs = [
         Job(
             data.resolve() / name / "train.csv",

@@ -164,8 +164,8 @@ class Endpoint:
         """Lines of predictions, and how many."""
         columns = contract.asked_columns(request.scope["query_string"], request.headers) or self._columns
         self._answering.refuse_if_full()  # before it sends its body
-        body = await self._arriving.result(self._body, request)
-        return await self._answering.result(self._predict, body, columns)
+        body = await self._arriving.run(self._body, request)
+        return await self._answering.run(self._predict, body, columns)
 
     async def _body(self, request: Request) -> bytes:
         most = self._settings.max_body_bytes

@@ -45,6 +45,8 @@ _HAPROXY = {
     # A line to another process for each request, by which Ray counts them; without it the replicas do,
     # of those that reach one.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # An answer's head waits for the body, which follows at once, and is not a packet of its own.
+    "RAY_SERVE_HAPROXY_TCP_NODELAY": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
     _METRICS_PORT: "9101",
     _STATS_PORT: "8404",
@@ -113,7 +115,7 @@ def open_ports() -> str:
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         return ""
     metrics, stats = os.environ[_METRICS_PORT], os.environ[_STATS_PORT]
-    ports = f"HAProxy shows metrics on port {metrics} and statistics on {stats}"
+    ports = f"HAProxy shows metrics on port {metrics}, at /metrics, and statistics on {stats}, at /stats"
     if os.environ.get(BINARY, "").endswith(COMMAND):
         return f"{ports}, to this machine only"
     return f"{ports}, on all addresses of this machine: keep a firewall before them"

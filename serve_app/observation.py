@@ -21,7 +21,8 @@ _log = logging.getLogger("ray.serve")
 class Observer:
     """Counts requests, rows and passes, and writes the access log.
 
-    Counts and lines are told together, once a second: one at a time takes Serve longer than a prediction.
+    Counts and lines of requests are told together, once a second: one at a time takes Serve longer than a
+    prediction.
     """
 
     def __init__(self) -> None:
@@ -65,16 +66,18 @@ class Observer:
 
     def tell(self) -> None:
         """Tell of the requests since the last time."""
-        if not self._lines:
-            return
-        for status, count in self._by_status.items():
+        lines, self._lines = self._lines, []
+        by_status, self._by_status = self._by_status, Counts()
+        by_reason, self._by_reason = self._by_reason, Counts()
+        num_rows, self._num_rows = self._num_rows, 0
+        for status, count in by_status.items():
             self._requests.inc(count, tags={"status": status})
-        for reason, count in self._by_reason.items():
+        for reason, count in by_reason.items():
             self._refused.inc(count, tags={"reason": reason})
-        if self._num_rows:
-            self._rows.inc(self._num_rows)
-        _log.info("requests\n%s", "\n".join(self._lines))
-        self._lines, self._by_status, self._by_reason, self._num_rows = [], Counts(), Counts(), 0
+        if num_rows:
+            self._rows.inc(num_rows)
+        if lines:
+            _log.info("requests\n%s", "\n".join(lines))
 
     def a_pass(self, rows: int, waited: float) -> None:
         """The rows of some requests go through the network together."""

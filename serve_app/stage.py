@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 
 class Stage:
-    """What is awaited through it belongs to it."""
+    """Runs what belongs to it."""
 
     def __init__(self, doing: str, most: int, seconds: float, late: RequestError) -> None:
         """At most so many requests at once, each for so many seconds; one that takes longer gets `late`."""
@@ -28,13 +28,15 @@ class Stage:
             sentence = f"{self._num_inside} requests are {self._doing}; try again"
             raise contract.overloaded(sentence, "too many requests")
 
-    async def result(
+    async def run(
         self,
         function: Callable[_Arguments, Awaitable[_Result]],
         *arguments: _Arguments.args,
         **keywords: _Arguments.kwargs,
     ) -> _Result:
-        """Of a function. Raises RequestError at once if the stage is full, and when it takes too long."""
+        """Await a function within the limits: raises RequestError at once if the stage is full, and when the
+        function takes too long.
+        """
         self.refuse_if_full()
         self._num_inside += 1
         try:

@@ -352,7 +352,7 @@ def test_it_describes_what_it_serves(endpoint: httpx.Client, trained: Checkpoint
 def test_eight_clients_at_once_get_the_transforms_bytes(
     rows_at_once: int, endpoint: httpx.Client, checkpoint_folder: Path, tmp_path: Path
 ) -> None:
-    series = make_dataset(600, seed=5)
+    series = make_dataset(2400, seed=5)
     lines = write_csv(tmp_path / "a.csv", series, labelled=False).read_bytes().splitlines(keepends=True)
     bodies = [b"".join(lines[start : start + rows_at_once]) for start in range(0, len(lines), rows_at_once)]
 
