@@ -115,7 +115,7 @@ def open_ports() -> str:
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         return ""
     metrics, stats = os.environ[_METRICS_PORT], os.environ[_STATS_PORT]
-    ports = f"HAProxy shows metrics on port {metrics}, at /metrics, and statistics on {stats}, at /stats"
+    ports = f"HAProxy shows metrics on port {metrics} (/metrics) and statistics on {stats} (/stats)"
     if os.environ.get(BINARY, "").endswith(COMMAND):
         return f"{ports}, to this machine only"
     return f"{ports}, on all addresses of this machine: keep a firewall before them"

@@ -39,7 +39,10 @@ def test_a_port_that_another_endpoint_has_becomes_the_next_free_one(other_endpoi
     chosen = int(os.environ[METRICS])
     assert chosen > other_endpoint
     socket.create_server(("127.0.0.1", chosen)).close()
-    assert f"metrics on port {chosen} and statistics on {os.environ[STATS]}" in ingress.open_ports()
+    assert (
+        f"metrics on port {chosen} (/metrics) and statistics on {os.environ[STATS]} (/stats)"
+        in ingress.open_ports()
+    )
 
 
 def test_a_port_that_the_environment_names_stays(
