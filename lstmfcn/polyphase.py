@@ -81,7 +81,7 @@ class PolyphaseBlock:
         batch = len(series)
         windows = self._windows(series)
         for convolution, weigh, following in self._layers:
-            following_windows = following.room(windows, convolution.num_filters)
+            following_windows = following.room(windows, convolution.num_filters, windows.shape[2])
             features = following.phases(following_windows)
             convolution.multiply(windows, out=features)
             features.clamp_min_(0.0)
@@ -121,7 +121,7 @@ class PolyphaseBlock:
         windows = self._windows(torch.arange(1, batch * values + 1).view(batch, values))
         for convolution, _, following in self._layers:
             gathers.append(((windows - 1).clamp_min_(0).flatten(), windows == 0))
-            windows = following.room(windows, convolution.num_filters)
+            windows = following.room(windows, convolution.num_filters, windows.shape[2])
             features = following.phases(windows)
             torch.arange(1, features.numel() + 1, out=features.view(-1))
             self._clear_padding(features, batch)
@@ -135,7 +135,7 @@ class PolyphaseBlock:
         batch = len(series)
         used = batch * self._width
         columns = max(used, self._fewest_columns)
-        windows = self._first.room(series.new_empty(0, 0, columns + -columns % _BLOCK), self._channels)
+        windows = self._first.room(series, self._channels, columns + -columns % _BLOCK)
         phases = self._first.phases(windows)
         phases[:, :, used:] = 0
         by_channel = series.reshape(batch, self._channels, self._length)
@@ -180,9 +180,9 @@ class _Reach:
         end = min(self.rows, _PHASES * (shift + 1) + self._before)
         return slice(first, end), slice(first - _PHASES * shift, end - _PHASES * shift), shift
 
-    def room(self, like: Tensor, channels: int) -> Tensor:
-        """For windows of as many columns."""
-        return like.new_empty(self.rows, channels, like.shape[2])
+    def room(self, like: Tensor, channels: int, columns: int) -> Tensor:
+        """For windows of numbers of the same type."""
+        return like.new_empty(self.rows, channels, columns)
 
     def phases(self, windows: Tensor) -> Tensor:
         """The features in windows: (4, channels, columns)."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from serve_app import contract
 from serve_app.contract import RequestError
 
-_Arguments = ParamSpec("_Arguments")
+_Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
 
 
@@ -29,10 +29,7 @@ class Stage:
             raise contract.overloaded(sentence, "too many requests")
 
     async def run(
-        self,
-        function: Callable[_Arguments, Awaitable[_Result]],
-        *arguments: _Arguments.args,
-        **keywords: _Arguments.kwargs,
+        self, function: Callable[[*_Arguments], Awaitable[_Result]], *arguments: *_Arguments
     ) -> _Result:
         """Await a function within the limits: raises RequestError at once if the stage is full, and when the
         function takes too long.
@@ -41,7 +38,7 @@ class Stage:
         self._num_inside += 1
         try:
             async with asyncio.timeout(self._seconds):
-                return await function(*arguments, **keywords)
+                return await function(*arguments)
         except TimeoutError:
             raise dataclasses.replace(self._late) from None  # one object would collect all tracebacks
         finally:
