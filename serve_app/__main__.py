@@ -57,6 +57,7 @@ def serve_checkpoint(
     """
     os.environ[ingress.HEADER_SECONDS] = str(header_seconds)
     os.environ[ingress.CONNECTIONS] = str(max_connections)
+    os.environ[ingress.WAIT_SECONDS] = str(settings.max_wait_seconds)
     keys = ApiKeys.read(settings.api_keys)
     checkpoint = load_checkpoint(location(settings.checkpoint))
     app = application(settings, keys, checkpoint)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import lstmfcn
@@ -28,7 +28,7 @@ from lstmfcn.storage import location
 from lstmfcn.treatment import Treatment
 from serve_app import contract
 from serve_app.access import ApiKeys
-from serve_app.batching import QueueFullError
+from serve_app.bodies import Bodies
 from serve_app.contract import RequestError, Route
 from serve_app.model import Model
 from serve_app.observation import Observer
@@ -63,6 +63,7 @@ class Endpoint:
         late = RequestError(
             408, f"the body did not arrive within {body_seconds:g} s", {"Connection": "close"}
         )
+        self._bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes)
         self._arriving = Stage("sending their bodies", most, body_seconds, late)
         late = RequestError(504, f"the predictions were not done within {seconds:g} s")
         self._answering = Stage("being answered", most, seconds, late)
@@ -103,7 +104,7 @@ class Endpoint:
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
         predictor = Predictor(checkpoint, device, precision)
-        return Model(checkpoint, predictor, self._settings.max_waiting_rows, self._observer.a_pass)
+        return Model(checkpoint, predictor, self._settings.max_wait_seconds, self._observer.a_pass)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -163,33 +164,30 @@ class Endpoint:
     async def _invoke(self, request: Request) -> tuple[bytes, int]:
         """Lines of predictions, and how many."""
         columns = contract.asked_columns(request.scope["query_string"], request.headers) or self._columns
-        self._answering.refuse_if_full()  # before it sends its body
-        body = await self._arriving.run(self._body, request)
-        return await self._answering.run(self._predict, body, columns)
-
-    async def _body(self, request: Request) -> bytes:
-        most = self._settings.max_body_bytes
-        chunks = []
-        size = 0
-        try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most:
-                    raise contract.too_large(most)
-                chunks.append(chunk)
-        except ClientDisconnect:
-            raise RequestError(400, "the body ended before its Content-Length") from None
-        return b"".join(chunks)
-
-    async def _predict(self, body: bytes, columns: tuple[PredictionColumn, ...] | None) -> tuple[bytes, int]:
         model = self._model  # the same to the end, whatever is loaded meanwhile
         assert model is not None
-        series = await self._parse(body, model.predictor.treatment)
+        # Refused, if it must be, before it sends its body.
+        self._answering.refuse_if_full()
+        model.backlog.before(contract.declared_bytes(request.headers))
+        body = await self._arriving.run(self._bodies.read, request)
         try:
-            probabilities = await model.batcher.probabilities(series)
-        except QueueFullError:
-            raise contract.overloaded("too many rows are waiting; try again", "too many rows") from None
-        answer = partial(model.predictor.answer, probabilities, columns, with_header=has_header(body))
+            with model.backlog.place(len(body)):
+                return await self._answering.run(self._predict, model, body, columns)
+        finally:
+            self._bodies.release(len(body))
+
+    async def _predict(
+        self, model: Model, body: bytes, columns: tuple[PredictionColumn, ...] | None
+    ) -> tuple[bytes, int]:
+        with_header = has_header(body)
+        # Before they are parsed, since a treatment may make short ones as long as the network's.
+        num_rows = body.count(b"\n") + (not body.endswith(b"\n")) - with_header
+        most = self._settings.max_rows
+        if num_rows > most:
+            raise RequestError(413, f"the body has {num_rows} rows, more than {most}; use jobs.transform")
+        series = await self._parse(body, model.predictor.treatment)
+        probabilities = await model.batcher.probabilities(series)
+        answer = partial(model.predictor.answer, probabilities, columns, with_header=with_header)
         lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
         return lines, len(series)
 
@@ -199,21 +197,12 @@ class Endpoint:
         if len(body) <= _BYTES_ON_LOOP:
             series = parse_plain(body, length=num_values, channels=self._channels)
         if series is None:
-            # Before they are parsed, since a treatment may make short ones as long as the network's.
-            self._refuse_too_many(body.count(b"\n") - has_header(body))
             parse = partial(parse_series, source="body", length=num_values, treatment=treatment)
             try:
                 series = await asyncio.to_thread(parse, body)
             except DataError as error:
                 raise RequestError(400, str(error)) from None
-        self._refuse_too_many(len(series))
         return series
-
-    def _refuse_too_many(self, num_rows: int) -> None:
-        most = self._settings.max_rows
-        if num_rows > most:
-            sentence = f"the body has {num_rows} rows, more than {most}; use jobs.transform"
-            raise RequestError(413, sentence)
 
 
 def build_app(settings: Settings) -> serve.Application:

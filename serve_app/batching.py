@@ -18,10 +18,6 @@ Probabilities: TypeAlias = NDArray[np.float32]
 """(cases, classes)"""
 
 
-class QueueFullError(Exception):
-    """There are more rows waiting than may."""
-
-
 @dataclass(slots=True, eq=False)
 class _Pending:
     series: Matrix
@@ -56,15 +52,14 @@ class Batcher:
         *,
         rows_at_once: int,
         rows_on_loop: int,
-        most_rows: int,
         on_pass: Callable[[int, float], None] = lambda rows, waited: None,
     ) -> None:
         """`rows_at_once` of a pass; `rows_on_loop` of one that is predicted on the event loop, where a thread
-        would cost more; `most_rows` that may wait. `on_pass` is told of every pass: its rows, and how
-        many seconds one of them has waited at most.
+        would cost more. `on_pass` is told of every pass: its rows, and how many seconds one of them has
+        waited at most.
         """
         self._predict = predict
-        self._rows_at_once, self._rows_on_loop, self._most_rows = rows_at_once, rows_on_loop, most_rows
+        self._rows_at_once, self._rows_on_loop = rows_at_once, rows_on_loop
         self._on_pass = on_pass
         self._turn = max(1, rows_at_once // 8)
         self._waiting: list[_Pending] = []
@@ -72,10 +67,7 @@ class Batcher:
         self._working: asyncio.Task[None] | None = None
 
     async def probabilities(self, series: Matrix) -> Probabilities:
-        """Raises QueueFullError at once when too many rows wait."""
-        num_waiting = sum(pending.num_left for pending in self._waiting)
-        if num_waiting and num_waiting + len(series) > self._most_rows:
-            raise QueueFullError
+        """Of each class: (cases, classes)."""
         pending = _Pending(series, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         if self._working is None:

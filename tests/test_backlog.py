@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+
+from serve_app import backlog
+from serve_app.backlog import Backlog
+from serve_app.contract import RequestError
+
+
+class Clock:
+    """Of which the tests are the hands."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(backlog, "time", clock)
+    return clock
+
+
+def make_backlog() -> Backlog:
+    """In which 100 bytes are a second's work, and two seconds may be waited for."""
+    return Backlog(most_seconds=2, seconds_per_byte=0.01)
+
+
+@contextmanager
+def requests(waiting: Backlog, *sizes: int) -> Iterator[None]:
+    with ExitStack() as places:
+        for size in sizes:
+            places.enter_context(waiting.place(size))
+        yield
+
+
+def test_a_request_waits_for_those_that_are_not_longer() -> None:
+    waiting = make_backlog()
+
+    with requests(waiting, 10, 20, 30):
+        assert [waiting.before(size) for size in (9, 10, 20, 29, 30, 1000)] == [0, 10, 30, 30, 60, 60]
+    assert waiting.before(1000) == 0
+
+
+def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
+    waiting = make_backlog()
+
+    with requests(waiting, *[20] * 11):
+        with pytest.raises(RequestError) as refused, waiting.place(20):
+            pass
+        assert waiting.before(19) == 0
+    assert waiting.before(20) == 0
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    assert refused.value.sentence == "requests that take 2.2 s are waiting; try again"
+
+
+def test_eight_requests_never_keep_one_like_them_from_waiting() -> None:
+    waiting = make_backlog()
+
+    with requests(waiting, *[1000] * 8):
+        assert waiting.before(1000) == 8000
+        with waiting.place(1000), pytest.raises(RequestError, match=r"requests that take 90.0 s"):
+            waiting.before(1000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sentence"),
+    [
+        (20, "requests that take 3.6 s are waiting; try again"),
+        (1000, "requests that take 14.4 s are waiting; try again"),
+    ],
+)
+def test_what_requests_take_is_learnt_within_bounds(clock: Clock, seconds: float, sentence: str) -> None:
+    waiting = make_backlog()
+    for _ in range(100):
+        with waiting.place(1000):
+            clock.now += seconds
+
+    with requests(waiting, *[20] * 9), pytest.raises(RequestError) as refused:
+        waiting.before(20)
+
+    assert refused.value.sentence == sentence
+
+
+def test_requests_that_are_small_or_fail_teach_nothing(clock: Clock) -> None:
+    waiting = make_backlog()
+    for _ in range(100):
+        with waiting.place(4):
+            clock.now += 1000
+        with suppress(RequestError), waiting.place(1000):
+            clock.now += 1000
+            raise RequestError(400, "it is refused")
+
+    with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
+        waiting.before(20)
