@@ -152,7 +152,7 @@ class Endpoint:
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
             megabytes = self._settings.max_body_bytes >> 20
-            return JSONResponse({"MaxConcurrentTransforms": 8, "MaxPayloadInMB": max(1, megabytes)})
+            return JSONResponse({"MaxConcurrentTransforms": 4, "MaxPayloadInMB": max(1, megabytes)})
         assert self._model is not None
         described = self._model.described()
         if self._refused:

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 
 from serve_app import contract
 
-_REQUESTS_LIKE_IT = 8
-"""For which a large request may always wait: what GET /execution-parameters promises."""
+_REQUESTS_LIKE_IT = 3
+"""For which a large one may always wait: with itself as many as GET /execution-parameters says."""
 _SECONDS_THAT_TELL = 0.05
 """Of work in the backlog; less says more about a request's other costs."""
 _WEIGHT = 0.2
-_FURTHEST = 8
-"""From the first estimate of the seconds of a byte to another one, as a factor."""
+"""Of the latest request in what requests take."""
 
 
 class Backlog:
@@ -25,7 +24,7 @@ class Backlog:
         what they take.
         """
         self._most_seconds = most_seconds
-        self._first_estimate = self._seconds_per_byte = seconds_per_byte
+        self._seconds_per_byte = seconds_per_byte
         self._requests: list[int] = []
 
     def before(self, num_bytes: int) -> int:
@@ -53,7 +52,5 @@ class Backlog:
 
     def _learn(self, num_bytes: int, seconds: float) -> None:
         """That so many bytes took so long, with all that went on beside."""
-        first = self._first_estimate
-        if num_bytes * first >= _SECONDS_THAT_TELL:
-            seen = min(max(seconds / num_bytes, first / _FURTHEST), first * _FURTHEST)
-            self._seconds_per_byte += _WEIGHT * (seen - self._seconds_per_byte)
+        if num_bytes * self._seconds_per_byte >= _SECONDS_THAT_TELL:
+            self._seconds_per_byte += _WEIGHT * (seconds / num_bytes - self._seconds_per_byte)

@@ -32,6 +32,9 @@ _ACTIONS: dict[str, Action] = {
 }
 _PLATFORM_PATH = re.compile(r"(?:/[^/]+)*/endpoints/[^/]+/invocations")
 _MEDIA_RANGES = {"text/csv", "text/*", "*/*"}
+_WIDE_CHARSET = re.compile(r"utf[-_]?(16|32)|ucs[-_]?[24]")
+"""In which a digit isn't the byte that it is in UTF-8 and most others."""
+_CURLS_OWN_TYPE = "application/x-www-form-urlencoded"
 OVERLOADED_RETRY_SECONDS = 1
 
 
@@ -67,19 +70,17 @@ def route(path: str) -> Route:
     if _PLATFORM_PATH.fullmatch(path):
         return Route("invoke", is_platform=True)
     served = "GET /ping, GET /model, POST /invocations and POST /endpoints/<name>/invocations"
-    raise RequestError(404, f"there is no {path}; there are {served}")
+    raise RequestError(404, f"there is no {path!r}; there are {served}")
 
 
 def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
     """Raise RequestError unless the request's method, type, size and what it accepts will do."""
-    if method != route.method:
+    if method != route.method and (method, route.method) != ("HEAD", "GET"):
         sentence = f"the path takes {route.method}, not {method}"
         raise RequestError(405, sentence, {"Allow": route.method})
     if route.action != "invoke":
         return
-    media_type = headers.get("content-type", "text/csv").partition(";")[0].strip().lower()
-    if media_type not in ("", "text/csv"):
-        raise RequestError(415, f"Content-Type is {media_type}; this endpoint takes text/csv")
+    _check_content_type(headers.get("content-type", "text/csv").lower())
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise RequestError(415, f"Content-Encoding is {encoding}; this endpoint takes plain text/csv")
@@ -94,6 +95,17 @@ def declared_bytes(headers: Headers) -> int:
     """Of the body, as far as its request says so, else 0."""
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
+
+
+def _check_content_type(content_type: str) -> None:
+    media_type, *parameters = (part.strip() for part in content_type.split(";"))
+    if media_type not in ("", "text/csv"):
+        hint = " (curl -H 'Content-Type: text/csv')" if media_type == _CURLS_OWN_TYPE else ""
+        raise RequestError(415, f"Content-Type is {media_type}; this endpoint takes text/csv{hint}")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and _WIDE_CHARSET.match(value.strip(' "')):
+            raise RequestError(415, f"Content-Type says {parameter}; this endpoint takes UTF-8")
 
 
 def _accepts_csv(accepted: str) -> bool:

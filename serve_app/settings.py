@@ -43,7 +43,7 @@ class Settings(BaseModel):
         1,
         gt=0,
         description="For shorter requests in a replica, or a quarter of it in HAProxy; a request that would"
-        " wait longer is refused, unless eight like it take that long",
+        " wait longer is refused, unless three like it take that long",
     )
     max_held_bytes: int = Field(
         256 * 1024 * 1024,

