@@ -22,9 +22,10 @@ import psutil
 import pytest
 
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
 from tests.ray.test_endpoint import CSV, ROW
-from tests.samples import TINY, make_dataset
+from tests.samples import LENGTH, TINY, make_dataset
 from tests.servers import free_port
 
 pytestmark = pytest.mark.long
@@ -267,6 +268,38 @@ def test_prometheus_reads_its_metrics(checkpoint_folder: Path) -> None:
     assert total("request_seconds_count") == 3
     assert 0 < total("request_seconds_sum") < 3
     assert 0 < total("queue_seconds_sum") < 1
+
+
+def test_without_haproxy_it_answers_the_same(checkpoint_folder: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with (
+        tempfile.TemporaryDirectory() as ray_folder,
+        subprocess.Popen(
+            command,
+            env={**os.environ, "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_TMPDIR": ray_folder},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as launcher,
+    ):
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline().startswith("serving")
+        answers = [httpx.post(f"{url}/invocations", content=body, headers=CSV) for body in (ROW, LARGE)]
+        refused = httpx.post(f"{url}/invocations", content="1,2", headers=CSV)
+        ping = httpx.get(f"{url}/ping")
+        launcher.terminate()
+        assert launcher.wait(timeout=60) == 0
+
+    predictor = Predictor.load(checkpoint_folder)
+    assert [answer.content for answer in answers] == [
+        predictor.predict_csv(body.encode(), source="body") for body in (ROW, LARGE)
+    ]
+    assert (ping.status_code, ping.content) == (200, b"")
+    assert (refused.status_code, refused.text) == (
+        400,
+        f"body: row 1 has 2 columns where {LENGTH} are expected\n",
+    )
 
 
 def test_sigterm_ends_the_launcher_with_the_last_request_answered_and_logged(checkpoint_folder: Path) -> None:
