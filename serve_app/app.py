@@ -28,6 +28,7 @@ from lstmfcn.storage import location
 from lstmfcn.treatment import Treatment
 from serve_app import contract
 from serve_app.access import ApiKeys
+from serve_app.backlog import REQUESTS_AT_ONCE
 from serve_app.bodies import Bodies
 from serve_app.contract import RequestError, Route
 from serve_app.model import Model
@@ -152,7 +153,9 @@ class Endpoint:
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
             megabytes = self._settings.max_body_bytes >> 20
-            return JSONResponse({"MaxConcurrentTransforms": 4, "MaxPayloadInMB": max(1, megabytes)})
+            return JSONResponse(
+                {"MaxConcurrentTransforms": REQUESTS_AT_ONCE, "MaxPayloadInMB": max(1, megabytes)}
+            )
         assert self._model is not None
         described = self._model.described()
         if self._refused:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 from serve_app import contract
 
-_REQUESTS_LIKE_IT = 3
-"""For which a large one may always wait: with itself as many as GET /execution-parameters says."""
+REQUESTS_AT_ONCE = 4
+"""Of any size, the last of which may always wait for the others."""
+OVERTAKEN_FOR = 4
+"""Times what a request takes itself: so long after it others that are shorter still go before it."""
 _SECONDS_THAT_TELL = 0.05
 """Of work in the backlog; less says more about a request's other costs."""
 _WEIGHT = 0.2
@@ -17,7 +19,7 @@ _WEIGHT = 0.2
 
 
 class Backlog:
-    """Requests by the bytes of their bodies; shorter ones come first."""
+    """Requests by the bytes of their bodies; a short one goes before a long one that came a bit earlier."""
 
     def __init__(self, most_seconds: float, seconds_per_byte: float) -> None:
         """`most_seconds` that a request may have to wait; `seconds_per_byte` at first, until requests show
@@ -25,15 +27,17 @@ class Backlog:
         """
         self._most_seconds = most_seconds
         self._seconds_per_byte = seconds_per_byte
-        self._requests: list[int] = []
+        self._turns: list[tuple[float, int]] = []
+        """When each request should be answered at the latest, and its bytes."""
 
     def before(self, num_bytes: int) -> int:
         """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
         they are few beside its own.
         """
-        before = sum(other for other in self._requests if other <= num_bytes)
+        due = self._turn(num_bytes)[0]
+        before = sum(other for other_due, other in self._turns if other_due <= due)
         seconds = before * self._seconds_per_byte
-        if seconds > self._most_seconds and before > _REQUESTS_LIKE_IT * num_bytes:
+        if seconds > self._most_seconds and before > (REQUESTS_AT_ONCE - 1) * num_bytes:
             sentence = f"requests that take {seconds:.1f} s are waiting; try again"
             raise contract.overloaded(sentence, "too long a wait")
         return before
@@ -43,12 +47,16 @@ class Backlog:
         """For a request from its body to its answer. Raises RequestError as `before` does."""
         before = self.before(num_bytes)
         started = time.perf_counter()
-        self._requests.append(num_bytes)
+        turn = self._turn(num_bytes)
+        self._turns.append(turn)
         try:
             yield
         finally:
-            self._requests.remove(num_bytes)
+            self._turns.remove(turn)
         self._learn(before + num_bytes, time.perf_counter() - started)
+
+    def _turn(self, num_bytes: int) -> tuple[float, int]:
+        return time.perf_counter() + OVERTAKEN_FOR * num_bytes * self._seconds_per_byte, num_bytes
 
     def _learn(self, num_bytes: int, seconds: float) -> None:
         """That so many bytes took so long, with all that went on beside."""

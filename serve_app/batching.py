@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn.series import Matrix
+from serve_app.backlog import OVERTAKEN_FOR
 
 Probabilities: TypeAlias = NDArray[np.float32]
 """(cases, classes)"""
@@ -41,9 +42,9 @@ class _Pending:
 class Batcher:
     """Predicts the series of concurrent requests in passes of bounded size.
 
-    Those that come at once, or during a pass, share the next ones: first those with the fewest rows left, so
-    that a large one doesn't keep the small ones waiting; but an eighth of every pass is for the one that came
-    first, so that the small ones don't keep it waiting either.
+    Those that come at once, or during a pass, share the next ones: first those that are due first, as in the
+    backlog, so that a large one doesn't keep the small ones waiting; but an eighth of every pass is for the
+    one that came first, so that the small ones don't keep it waiting either.
     """
 
     def __init__(
@@ -52,16 +53,18 @@ class Batcher:
         *,
         rows_at_once: int,
         rows_on_loop: int,
+        seconds_per_row: float,
         on_pass: Callable[[int, float], None] = lambda rows, waited: None,
     ) -> None:
         """`rows_at_once` of a pass; `rows_on_loop` of one that is predicted on the event loop, where a thread
-        would cost more. `on_pass` is told of every pass: its rows, and how many seconds one of them has
-        waited at most.
+        would cost more; `seconds_per_row` that one takes. `on_pass` is told of every pass: its rows, and how
+        many seconds one of them has waited at most.
         """
         self._predict = predict
         self._rows_at_once, self._rows_on_loop = rows_at_once, rows_on_loop
         self._on_pass = on_pass
         self._turn = max(1, rows_at_once // 8)
+        self._seconds_per_row = seconds_per_row
         self._waiting: list[_Pending] = []
         self._thread = ThreadPoolExecutor(1, "predict")
         self._working: asyncio.Task[None] | None = None
@@ -99,7 +102,7 @@ class Batcher:
             oldest = self._waiting[0]
             shares.append((oldest, oldest.take(min(room, self._turn))))
             room -= len(shares[0][1])
-        for pending in sorted(self._waiting, key=lambda pending: pending.num_left):
+        for pending in sorted(self._waiting, key=self._due):
             if pending.num_left and room:
                 shares.append((pending, pending.take(room)))
                 room -= len(shares[-1][1])
@@ -108,6 +111,9 @@ class Batcher:
             waited = time.perf_counter() - min(pending.since for pending, _ in shares)
             self._on_pass(self._rows_at_once - room, waited)
         return shares
+
+    def _due(self, pending: _Pending) -> float:
+        return pending.since + OVERTAKEN_FOR * len(pending.series) * self._seconds_per_row
 
 
 def _distribute(predicted: Probabilities, shares: list[tuple[_Pending, Matrix]]) -> None:

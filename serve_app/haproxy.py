@@ -22,7 +22,7 @@ _SERVES_OWN = (
 )
 
 _LARGE = 16_384
-"""Bytes of a body that HAProxy doesn't read as a whole before it sends it on."""
+"""Bytes of a body, more than HAProxy's buffer holds."""
 _LARGE_AT_ONCE = 16
 """That a replica receives and answers: with more it would be busy receiving."""
 _SHARE_IN_QUEUE = 1 / 4
@@ -52,7 +52,7 @@ def guarded(configuration: str, header_seconds: int, connections: int, wait_seco
     timeout http-request {header_seconds}s
     timeout queue {queue_ms}ms""",
         r"^(    timeout connect) .*": rf"\1 {_CONNECT_TIME}",
-        r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica can answer; try again')}",
+        r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica is free; try again')}",
         r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(    stats socket .*) mode 666": r"\1 mode 600",
@@ -87,11 +87,11 @@ def _with_queues(configuration: str) -> str:
         large = f"    acl is_large req.hdr_val(content-length) gt {_LARGE}\n"
         chunked = "    acl is_large req.hdr(transfer-encoding) -m found\n"
         use = f"    use_backend {name} if "
-        use_large = f"{large}{chunked}    use_backend {name}-large if is_{name} is_large\n"
+        use_large = f"{large}{chunked}    use_backend large-{name} if is_{name} is_large\n"
         configuration = configuration.replace(use, use_large + use)
         configuration = configuration.replace(
             f"\nbackend {name}\n",
-            f"\nbackend {name}-large\n    http-reuse always\n{''.join(servers)}backend {name}\n",
+            f"\nbackend large-{name}\n    http-reuse always\n{''.join(servers)}backend {name}\n",
         )
     return configuration
 

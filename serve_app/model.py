@@ -41,6 +41,7 @@ class Model:
             predictor.probabilities,
             rows_at_once=max(batch, int(_PASS_SECONDS / seconds)),
             rows_on_loop=int(_ON_LOOP_SECONDS / seconds) if is_quick else 0,
+            seconds_per_row=seconds,
             on_pass=on_pass,
         )
 

@@ -42,8 +42,9 @@ class Settings(BaseModel):
     max_wait_seconds: float = Field(
         1,
         gt=0,
-        description="For shorter requests in a replica, or a quarter of it in HAProxy; a request that would"
-        " wait longer is refused, unless three like it take that long",
+        le=3600,
+        description="That a request may have to wait for others; one that would wait longer is refused,"
+        " unless no more than three of its size are before it",
     )
     max_held_bytes: int = Field(
         256 * 1024 * 1024,
@@ -63,6 +64,14 @@ class Settings(BaseModel):
         None,
         description="File with an API key a line; without it they come from LSTMFCN_API_KEYS, if it is set",
     )
+
+    @model_validator(mode="after")
+    def _room_for_a_body(self) -> Settings:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max-held-bytes is {self.max_held_bytes}; a single body may have {self.max_body_bytes}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> Settings:

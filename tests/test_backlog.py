@@ -48,6 +48,17 @@ def test_a_request_waits_for_those_that_are_not_longer() -> None:
     assert waiting.before(1000) == 0
 
 
+def test_a_longer_one_is_overtaken_for_four_times_as_long_as_it_takes(clock: Clock) -> None:
+    waiting = make_backlog()
+
+    with requests(waiting, 30):
+        assert waiting.before(10) == 0
+        clock.now = 0.79
+        assert waiting.before(10) == 0
+        clock.now = 0.81
+        assert waiting.before(10) == 30
+
+
 def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
     waiting = make_backlog()
 

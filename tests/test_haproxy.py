@@ -74,14 +74,14 @@ def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path)
         """
     acl is_large req.hdr_val(content-length) gt 16384
     acl is_large req.hdr(transfer-encoding) -m found
-    use_backend app-large if is_app is_large
+    use_backend large-app if is_app is_large
     use_backend app if is_app
 """
         in changed
     )
     assert (
         """
-backend app-large
+backend large-app
     http-reuse always
     server one 127.0.0.1:30000 track app/one maxconn 16
     server two 127.0.0.1:30001 track app/two maxconn 16

@@ -66,7 +66,10 @@ def test_bodies_that_are_too_large_together_are_refused(checkpoint_folder: Path)
         await asyncio.sleep(0.3)
 
     async def ask() -> list[httpx.Response]:
-        async with replica(checkpoint_folder, max_held_bytes=2 * len(ROW)) as (_, client):
+        async with replica(checkpoint_folder, max_body_bytes=2 * len(ROW), max_held_bytes=2 * len(ROW)) as (
+            _,
+            client,
+        ):
             first = [asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "ab"]
             await asyncio.sleep(0.1)
             refused = await client.post("/invocations", content=ROW)
@@ -179,11 +182,11 @@ class SlowBody(io.BytesIO):
             0,
         ),
         (
-            {"max_held_bytes": 1},
-            ROW,
+            {"max_body_bytes": len(ROW), "max_held_bytes": len(ROW)},
+            "held",
             503,
             "ServiceUnavailable",
-            "bodies of more than 1 bytes have arrived",
+            f"bodies of more than {len(ROW)} bytes have arrived",
             1,
         ),
         ({}, ROW, 504, "InternalFailure", "the predictions were not done within 0.2 s", 1),
@@ -215,6 +218,10 @@ def test_boto3_raises_what_is_late_overloaded_or_at_fault_as_the_exception_that_
         limits = {"body_seconds": 0.2, "timeout_seconds": 0.2, **settings}
         async with replica(checkpoint_folder, **limits) as (endpoint, _):
             slowed(endpoint, monkeypatch, seconds=0.5)
+            if body == "busy":
+                endpoint._answering._num_inside = 1
+            if body == "held":
+                endpoint._bodies.release(-len(ROW))
             if body == "fail":
                 monkeypatch.setattr(endpoint, "_parse", None)
             async with listening(application(endpoint)) as url:

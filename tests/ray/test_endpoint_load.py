@@ -31,7 +31,7 @@ from tests.servers import free_port
 pytestmark = pytest.mark.long
 
 LARGE = ROW * 2000
-"""More than HAProxy reads before it sends it on."""
+"""More than HAProxy's buffer holds."""
 
 
 class Deployment:
