@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -133,14 +134,14 @@ def load(url: str, clients: int, body: str = ROW) -> Iterator[Load]:
             one.result()
 
 
-def ask_at_rate(url: str, body: str, per_second: float, seconds: float) -> Answers:
-    """However long the answers take."""
+def ask_at_rate(url: str, bodies: Sequence[str], per_second: float, seconds: float) -> Answers:
+    """One body after the other, however long the answers take."""
     answers = Answers()
     count = int(per_second * seconds)
     limits = httpx.Limits(max_connections=None)
     with httpx.Client(timeout=70, limits=limits) as client, ThreadPoolExecutor(count) as pool:
         started = time.monotonic()
-        for number in range(count):
+        for number, body in zip(range(count), itertools.cycle(bodies), strict=False):
             time.sleep(max(0, started + number / per_second - time.monotonic()))
             pool.submit(answers.ask, client, url, body)
     assert len(answers.statuses) + len(answers.failed_at) - len(answers.refused_seconds) == count
@@ -214,14 +215,15 @@ def test_overload_is_refused_at_once_and_leaves_nothing_behind(tmp_path: Path) -
         with load(deployment.url, clients=4, body=LARGE) as usual:
             time.sleep(5)
         capacity = len(usual.answers.statuses) / 5
-        overloaded = ask_at_rate(deployment.url, LARGE, per_second=4 * capacity, seconds=10)
+        bodies = [ROW * rows for rows in (1800, 2200, 20, 1900, 2100)]
+        overloaded = ask_at_rate(deployment.url, bodies, per_second=5 * capacity, seconds=10)
         with load(deployment.url, clients=4, body=LARGE) as afterwards:
             time.sleep(5)
     finally:
         deployment.end()
 
     assert set(overloaded.statuses) == {200, 503}
-    assert len(overloaded.statuses) == int(4 * capacity * 10)
+    assert len(overloaded.statuses) == int(5 * capacity * 10)
     assert statistics.quantiles(overloaded.seconds, n=100)[98] < 2
     assert statistics.median(overloaded.refused_seconds) < 0.3
     assert set(afterwards.answers.statuses) == {200}
