@@ -1,7 +1,7 @@
 """The endpoint beside plain servers, under wrk (which must be installed): `python -m benchmarks.endpoint`.
 
 Starlette on uvicorn and Ray Serve as it comes run the same handler: numpy.loadtxt and the plain module. All
-three serve at once and are measured in turn, several times; figures are medians. Takes about 12 minutes.
+three serve at once and are measured in turn, several times; figures are medians. Takes some 10 minutes.
 """
 
 from __future__ import annotations

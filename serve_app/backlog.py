@@ -10,12 +10,19 @@ from serve_app import contract
 
 REQUESTS_AT_ONCE = 4
 """Of any size, the last of which may always wait for the others."""
-OVERTAKEN_FOR = 4
+_OVERTAKEN_FOR = 4
 """Times what a request takes itself: so long after it others that are shorter still go before it."""
 _SECONDS_THAT_TELL = 0.05
 """Of work in the backlog; less says more about a request's other costs."""
 _WEIGHT = 0.2
 """Of the latest request in what requests take."""
+
+
+def due(since: float, seconds: float) -> float:
+    """When a request should be answered that came at a time and takes so many seconds: who is due first goes
+    first.
+    """
+    return since + _OVERTAKEN_FOR * seconds
 
 
 class Backlog:
@@ -34,8 +41,8 @@ class Backlog:
         """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
         they are few beside its own.
         """
-        due = self._turn(num_bytes)[0]
-        before = sum(other for other_due, other in self._turns if other_due <= due)
+        latest, _ = self._turn(num_bytes)
+        before = sum(other for other_due, other in self._turns if other_due <= latest)
         seconds = before * self._seconds_per_byte
         if seconds > self._most_seconds and before > (REQUESTS_AT_ONCE - 1) * num_bytes:
             sentence = f"requests that take {seconds:.1f} s are waiting; try again"
@@ -56,7 +63,7 @@ class Backlog:
         self._learn(before + num_bytes, time.perf_counter() - started)
 
     def _turn(self, num_bytes: int) -> tuple[float, int]:
-        return time.perf_counter() + OVERTAKEN_FOR * num_bytes * self._seconds_per_byte, num_bytes
+        return due(time.perf_counter(), num_bytes * self._seconds_per_byte), num_bytes
 
     def _learn(self, num_bytes: int, seconds: float) -> None:
         """That so many bytes took so long, with all that went on beside."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn.series import Matrix
-from serve_app.backlog import OVERTAKEN_FOR
+from serve_app.backlog import due
 
 Probabilities: TypeAlias = NDArray[np.float32]
 """(cases, classes)"""
@@ -113,7 +113,7 @@ class Batcher:
         return shares
 
     def _due(self, pending: _Pending) -> float:
-        return pending.since + OVERTAKEN_FOR * len(pending.series) * self._seconds_per_row
+        return due(pending.since, len(pending.series) * self._seconds_per_row)
 
 
 def _distribute(predicted: Probabilities, shares: list[tuple[_Pending, Matrix]]) -> None:

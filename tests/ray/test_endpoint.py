@@ -37,11 +37,11 @@ from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.mutations import BODIES, HEADERS, mutated
+from tests.ray.replica import ROW
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
 from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
-ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",

@@ -25,7 +25,8 @@ import pytest
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
-from tests.ray.test_endpoint import CSV, ROW
+from tests.ray.replica import ROW
+from tests.ray.test_endpoint import CSV
 from tests.samples import LENGTH, TINY, make_dataset
 from tests.servers import free_port
 
