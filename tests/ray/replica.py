@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 import uvicorn
+from botocore.config import Config
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -65,6 +67,18 @@ async def listening(app: ASGIApp) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     await serving
+
+
+def boto3_client(url: str, **config: Any) -> Any:
+    """Anyone's, for an endpoint at an address."""
+    return boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="anyone",
+        aws_secret_access_key="anything",
+        config=Config(**config),
+    )
 
 
 def slowed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:

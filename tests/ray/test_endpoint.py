@@ -20,14 +20,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-import boto3
 import httpx
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from botocore import UNSIGNED
-from botocore.config import Config
 from hypothesis import given
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
@@ -37,11 +35,12 @@ from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.mutations import BODIES, HEADERS, mutated
-from tests.ray.replica import ROW
+from tests.ray.replica import ROW, boto3_client
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
 from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
+NOT_SIGNED = {"signature_version": UNSIGNED}
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -211,27 +210,19 @@ def test_a_wrong_request_is_told_what_would_be_right(
     assert (response.status_code, response.text) == (status, sentence + "\n")
 
 
-def boto3_client(endpoint: httpx.Client, *, signed: bool, prefix: str = "") -> Any:
-    unsigned = Config(signature_version=UNSIGNED)
-    return boto3.client(
-        "sagemaker-runtime",
-        endpoint_url=f"{endpoint.base_url}{prefix}",
-        region_name="us-east-1",
-        aws_access_key_id="anyone",
-        aws_secret_access_key="anything",
-        config=None if signed else unsigned,
-    )
-
-
-@pytest.mark.parametrize(("signed", "prefix"), [(True, ""), (False, ""), (True, "/behind/a/prefix")])
+@pytest.mark.parametrize(
+    ("config", "prefix"),
+    [({}, ""), (NOT_SIGNED, ""), ({}, "/behind/a/prefix")],
+    ids=["signed", "unsigned", "prefix"],
+)
 def test_boto3_invokes_it_by_another_endpoint_url(
-    signed: bool, prefix: str, endpoint: httpx.Client, checkpoint_folder: Path
+    config: dict[str, Any], prefix: str, endpoint: httpx.Client, checkpoint_folder: Path
 ) -> None:
     series = make_dataset(5, seed=3).series
     body = "".join(",".join(map(str, row)) + "\n" for row in series)
     predictor = Predictor.load(checkpoint_folder)
 
-    answer = boto3_client(endpoint, signed=signed, prefix=prefix).invoke_endpoint(
+    answer = boto3_client(f"{endpoint.base_url}{prefix}", **config).invoke_endpoint(
         EndpointName="any-name",
         ContentType="text/csv",
         Accept="text/csv",
@@ -254,7 +245,7 @@ def test_the_reference_products_call_with_a_header_and_its_reading_of_the_answer
     dataset = pd.DataFrame(series, columns=[f"x_{step}" for step in range(1, LENGTH + 1)])
     predictor = Predictor.load(checkpoint_folder)
 
-    response = boto3_client(endpoint, signed=True).invoke_endpoint(
+    response = boto3_client(str(endpoint.base_url)).invoke_endpoint(
         EndpointName="any-name", ContentType="text/csv", Body=dataset.to_csv(index=False)
     )
     predictions = pd.read_csv(io.StringIO(response["Body"].read().decode("utf-8")))
@@ -282,7 +273,7 @@ def test_a_body_with_a_header_gets_the_predictors_bytes(
 
 
 def test_boto3_raises_the_parsers_sentence_once(endpoint: httpx.Client) -> None:
-    client = boto3_client(endpoint, signed=True)
+    client = boto3_client(str(endpoint.base_url))
 
     with pytest.raises(client.exceptions.ModelError) as refused:
         client.invoke_endpoint(EndpointName="any-name", ContentType="text/csv", Body="1,abc\n")
@@ -312,7 +303,7 @@ def test_boto3_raises_the_parsers_sentence_once(endpoint: httpx.Client) -> None:
 def test_boto3_raises_validation_errors(
     changed: dict[str, Any], status: int, sentence: str, endpoint: httpx.Client
 ) -> None:
-    client = boto3_client(endpoint, signed=False)
+    client = boto3_client(str(endpoint.base_url), **NOT_SIGNED)
     request = {"EndpointName": "any-name", "ContentType": "text/csv", "Body": b"1,2\n", **changed}
 
     with pytest.raises(client.exceptions.ValidationError) as refused:
@@ -334,7 +325,7 @@ def test_the_sdks_serializer_and_deserializer_are_understood(
     rows = io.StringIO()
     csv.writer(rows, lineterminator="\n").writerows(series)
 
-    answer = boto3_client(endpoint, signed=True).invoke_endpoint(
+    answer = boto3_client(str(endpoint.base_url)).invoke_endpoint(
         EndpointName="any-name",
         ContentType="text/csv",
         Accept="text/csv",

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 from botocore.exceptions import ClientError
@@ -24,7 +23,16 @@ from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
 from serve_app.access import VARIABLE
 from serve_app.app import build_app
 from serve_app.settings import Settings
-from tests.ray.replica import KEY, ROW, application, client_of, listening, make_endpoint, replica
+from tests.ray.replica import (
+    KEY,
+    ROW,
+    application,
+    boto3_client,
+    client_of,
+    listening,
+    make_endpoint,
+    replica,
+)
 from tests.samples import (
     LENGTH,
     TINY,
@@ -62,13 +70,7 @@ def test_the_readmes_hook_gives_boto3_a_key(checkpoint_folder: Path, monkeypatch
     monkeypatch.setenv(VARIABLE, KEY)
 
     def ask(url: str) -> bytes:
-        client = boto3.client(
-            "sagemaker-runtime",
-            endpoint_url=url,
-            region_name="us-east-1",
-            aws_access_key_id="anyone",
-            aws_secret_access_key="anything",
-        )
+        client = boto3_client(url)
         request = {"EndpointName": "any", "ContentType": "text/csv", "Body": ROW}
         with pytest.raises(ClientError, match="an API key is needed") as refused:
             client.invoke_endpoint(**request)

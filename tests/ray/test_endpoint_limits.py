@@ -10,17 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.treatment import Treatment
 from serve_app import app
-from tests.ray.replica import ROW, application, listening, replica, slowed
+from tests.ray.replica import ROW, application, boto3_client, listening, replica, slowed
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
 
@@ -204,12 +202,7 @@ def test_boto3_raises_what_is_late_overloaded_or_at_fault_as_the_exception_that_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def ask(url: str) -> ClientError:
-        client = boto3.client(
-            "sagemaker-runtime",
-            endpoint_url=url,
-            region_name="us-east-1",
-            config=Config(signature_version=UNSIGNED, retries={"total_max_attempts": 2}),
-        )
+        client = boto3_client(url, signature_version=UNSIGNED, retries={"total_max_attempts": 2})
         with pytest.raises(ClientError) as refused:
             client.invoke_endpoint(EndpointName="any", ContentType="text/csv", Body=body)
         return refused.value
