@@ -49,7 +49,7 @@ class InferenceNetwork:
         self._temperature, self._task = temperature, task
         lstms = [layer for layer in model.recurrent.layers if isinstance(layer, LSTM)]
         self._recur = _OneStep(lstms) if model.channels == 1 else _ManySteps(lstms, model.channels)
-        self._weight = _aligned(class_logits(task, model.linear.weight.T).T, 1)
+        self._weight = _aligned(1, class_logits(task, model.linear.weight.T).T)
         self._bias = class_logits(task, model.linear.bias.clone())
         layers = [_folded(layer) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
@@ -75,13 +75,14 @@ class InferenceNetwork:
     def logits(self, series: Tensor) -> Tensor:
         """Scaled series (batch, channels * length) -> logits (batch, classes)."""
         batch = len(series)
-        features = torch.cat([self._recur(series)[:batch], self._convolve(series)], dim=1)
-        return functional.linear(_aligned(features, _MATMUL_ROWS), self._weight, self._bias)[:batch]
+        features = _aligned(_MATMUL_ROWS, self._recur(series)[:batch], self._convolve(series))
+        return functional.linear(features, self._weight, self._bias)[:batch]
 
     @torch.inference_mode()
     def __call__(self, series: Tensor) -> Tensor:
         """Scaled series (batch, channels * length) -> probabilities (batch, classes)."""
-        return probabilities(self._task, self.logits(series) / self._temperature)
+        logits = self.logits(series)
+        return probabilities(self._task, logits if self._temperature == 1 else logits / self._temperature)
 
 
 class _OneStep:
@@ -94,7 +95,7 @@ class _OneStep:
         """(batch, length) -> (batch or more, hidden)."""
         hidden = series
         for layer in self._layers:
-            hidden = layer(_aligned(hidden, _MATMUL_ROWS))
+            hidden = layer(_aligned(_MATMUL_ROWS, hidden))
         return hidden
 
 
@@ -110,7 +111,7 @@ class _ManySteps:
     def __call__(self, series: Tensor) -> Tensor:
         """(batch, channels * length) -> (batch or more, hidden)."""
         by_channel = series.reshape(len(series) * self._channels, -1)
-        aligned = _aligned(by_channel, _MATMUL_ROWS * self._channels)
+        aligned = _aligned(_MATMUL_ROWS * self._channels, by_channel)
         steps = torch.unflatten(aligned, 0, (-1, self._channels))
         for layer in self._layers:
             steps = layer(steps)
@@ -133,20 +134,24 @@ def _filled_up(lstm: LSTM) -> LSTM:
 
 
 class _LSTMStep:
-    """One step of an LSTM layer from a state of zeros."""
+    """One step of an LSTM layer from a state of zeros.
+
+    The sigmoid of x is (tanh(x / 2) + 1) / 2. So there is one function for all gates, and unlike
+    torch.sigmoid it doesn't round a number by its place in memory.
+    """
 
     def __init__(self, lstm: LSTM) -> None:
         into, _, cell, out = lstm.gate_kernel().chunk(4)
         into_bias, _, cell_bias, out_bias = lstm.gate_bias().chunk(4)
-        self._kernel = _aligned(torch.cat([into, out, cell]), 3 * lstm.hidden_size)
-        self._bias = torch.cat([into_bias, out_bias, cell_bias])
-        self._size = lstm.hidden_size
+        self._kernel = _aligned(3 * lstm.hidden_size, torch.cat([into / 2, cell, out / 2]))
+        self._bias = torch.cat([into_bias / 2, cell_bias, out_bias / 2])
+        self._half = self._bias.new_tensor(0.5)
 
     def __call__(self, features: Tensor) -> Tensor:
         """(batch, features) -> (batch, hidden)."""
-        gates = functional.linear(features, self._kernel, self._bias)
-        into, out = gates[:, : 2 * self._size].sigmoid().chunk(2, dim=1)
-        return out * (into * gates[:, 2 * self._size :].tanh()).tanh()
+        into, cell, out = functional.linear(features, self._kernel, self._bias).tanh_().chunk(3, dim=1)
+        state = torch.addcmul(cell, into, cell).mul_(self._half).tanh_()
+        return torch.addcmul(state, out, state).mul_(self._half)
 
 
 class _ImageBlock:
@@ -180,13 +185,13 @@ class _Weights:
 
     def __init__(self, block: SqueezeExcite) -> None:
         # A product with a single row of weights would be none of matrices.
-        self._squeeze = _aligned(block.squeeze.weight, _MATMUL_COLUMNS)
-        self._excite = _aligned(block.excite.weight, _MATMUL_COLUMNS)
+        self._squeeze = _aligned(_MATMUL_COLUMNS, block.squeeze.weight)
+        self._excite = _aligned(_MATMUL_COLUMNS, block.excite.weight)
 
     def __call__(self, means: Tensor) -> Tensor:
         """(batch, filters) both."""
-        squeezed = functional.linear(_aligned(means, _MATMUL_ROWS), self._squeeze).relu_()
-        excited = functional.linear(_aligned(squeezed, _MATMUL_ROWS), self._excite)
+        squeezed = functional.linear(_aligned(_MATMUL_ROWS, means), self._squeeze).relu_()
+        excited = functional.linear(_aligned(_MATMUL_ROWS, squeezed), self._excite)
         # torch.sigmoid rounds a number by its place in memory, the tangent doesn't.
         batch, filters = means.shape
         return (excited[:batch, :filters] / 2).tanh() / 2 + 0.5
@@ -206,7 +211,16 @@ def _folded(layer: nn.Module) -> Layer:
     return Layer(convolution.weight * scale[:, None, None], bias, *weigh)
 
 
-def _aligned(matrix: Tensor, least_rows: int) -> Tensor:
-    """A copy in fresh memory, filled up with zeros to `least_rows` rows and whole blocks of columns."""
-    rows, columns = matrix.shape
-    return functional.pad(matrix, (0, -columns % _MATMUL_COLUMNS, 0, max(0, least_rows - rows)))
+def _aligned(least_rows: int, *matrices: Tensor) -> Tensor:
+    """Matrices side by side, copied to fresh memory that is filled up with zeros to `least_rows` rows and
+    whole blocks of columns.
+    """
+    rows = len(matrices[0])
+    columns = sum(matrix.shape[1] for matrix in matrices)
+    aligned = matrices[0].new_zeros(max(rows, least_rows), columns + -columns % _MATMUL_COLUMNS)
+    start = 0
+    for matrix in matrices:
+        end = start + matrix.shape[1]
+        aligned[:rows, start:end] = matrix
+        start = end
+    return aligned

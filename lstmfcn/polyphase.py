@@ -5,7 +5,8 @@ in phase p, column t of that series' columns. After its last step come columns o
 reaches, so that a shift in time is a shift of all columns at once. Before and after the phases lies what a
 convolution reads of neighbouring columns, copied from them. Four neighbouring outputs, one of each phase, are
 then what Winograd's filtering computes together; kernels that it doesn't suit are one matrix product a phase,
-over windows of rows that need no copy.
+over windows of rows that need no copy. The memory of a batch serves the next one of its size: most of its
+zeros stay, and its parts needn't be found again, which takes small networks longer than computing.
 
 A series gets the same bits in whatever batch and at whatever place in it, because every matrix product sees
 it as columns of its own. As measured with MKL that takes two things: rows of whole blocks of 16 floats
@@ -15,8 +16,8 @@ it as columns of its own. As measured with MKL that takes two things: rows of wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,8 +28,8 @@ from lstmfcn.winograd import BIAS_POINT
 
 _PHASES = winograd.OUTPUTS
 _BLOCK = 16
-_FEW_VALUES = 1 << 14
-"""In a convolution's windows: so many are gathered one by one in less time than by slices."""
+_KEPT = 2
+"""Times series_at_once: for so many series memory is kept, for the next batches of the same sizes."""
 _FEWEST_MULTIPLICATIONS = 400
 """A batched product with fewer than these in each matrix is computed by PyTorch's own loop."""
 
@@ -49,111 +50,47 @@ class PolyphaseBlock:
 
     def __init__(self, layers: list[Layer], length: int) -> None:
         """For series of `length` steps in each channel."""
-        convolutions = [_convolution(layer.kernel, layer.bias) for layer in layers]
-        self._first = convolutions[0].reach
-        followings = [*(convolution.reach for convolution in convolutions[1:]), _Reach(0, 0)]
-        weighs = [layer.weigh for layer in layers]
-        self._layers = list(zip(convolutions, weighs, followings, strict=True))
-        """Each with what the next one reads of its features."""
+        self._convolutions = [_convolution(layer.kernel, layer.bias) for layer in layers]
+        self._weighs = [layer.weigh for layer in layers]
         self._channels, self._length = layers[0].kernel.shape[1], length
-        self._tiles = -(-length // _PHASES)
         reach = max(layer.kernel.shape[2] // 2 for layer in layers)
-        self._width = self._tiles - (-reach // _PHASES)
+        self._width = -(-length // _PHASES) - (-reach // _PHASES)
         self._fewest_columns = max(-(-_FEWEST_MULTIPLICATIONS // layer.kernel.numel()) for layer in layers)
-        most_rows = max(convolution.most_rows for convolution in convolutions)
-        self._few = _FEW_VALUES // (most_rows * self._width)
-        self._known_gathers: dict[int, list[Any]] = {}
+        most_rows = max(convolution.most_rows for convolution in self._convolutions)
         self.series_at_once = winograd.series_at_once(most_rows * self._width * 4)
+        self._free_maps: dict[int, list[FeatureMap]] = {}
+        """By the size of the batch: in use they are taken out, so that threads don't share them."""
 
     def __call__(self, series: Tensor) -> Tensor:
         """(batch, channels * length) -> (batch, last filters)."""
         batch = len(series)
-        features = self._of_few(series) if batch <= self._few else self._of_many(series)
-        return self._means(features, batch)
-
-    def _means(self, features: Tensor, batch: int) -> Tensor:
-        """Over time, of features without padding: (4, filters, columns) -> (batch, filters)."""
-        total = features.sum(0)[:, : batch * self._width]
-        return total.view(-1, batch, self._width).sum(2).t() / self._length
-
-    def _of_many(self, series: Tensor) -> Tensor:
-        """(batch, channels * length) -> the last layer's features, (4, filters, columns)."""
-        batch = len(series)
-        windows = self._windows(series)
-        for convolution, weigh, following in self._layers:
-            following_windows = following.room(windows, convolution.num_filters, windows.shape[2])
-            features = following.phases(following_windows)
-            convolution.multiply(windows, out=features)
-            features.clamp_min_(0.0)
-            self._clear_padding(features, batch)
+        maps = self._free_maps.pop(batch, None) or self._maps(batch)
+        maps[0].fill(series)
+        for convolution, weigh, before, after in zip(
+            self._convolutions, self._weighs, maps[:-1], maps[1:], strict=True
+        ):
+            convolution.multiply(before.windows, out=after.phases)
+            after.phases.clamp_min_(0.0)
+            after.clear_padding()
             if weigh is not None:
-                self._weigh(features, weigh, batch)
-            following.spread(following_windows)
-            windows = following_windows
-        return windows
+                after.by_series *= weigh(after.means()).t().unsqueeze(2)
+            after.spread()
+        means = maps[-1].means()
+        if sum(tuple(self._free_maps)) + batch > _KEPT * self.series_at_once:
+            self._free_maps.clear()
+        self._free_maps[batch] = maps
+        return means
 
-    def _of_few(self, series: Tensor) -> Tensor:
-        """The same bits, where calling PyTorch so often would take longer than computing."""
-        *gathers, is_padding = self._gathers(len(series))
-        features = series
-        for (convolution, weigh, _), (index, is_empty) in zip(self._layers, gathers, strict=True):
-            windows = features.reshape(-1).index_select(0, index).view(is_empty.shape)
-            features = convolution.multiply(windows.masked_fill_(is_empty, 0)).clamp_min_(0.0)
-            if weigh is not None:
-                self._weigh(features.masked_fill_(is_padding, 0), weigh, len(series))
-        return features.masked_fill_(is_padding, 0)
-
-    def _weigh(self, features: Tensor, weigh: Callable[[Tensor], Tensor], batch: int) -> None:
-        """Multiply each filter by its weight, in place."""
-        weights = weigh(self._means(features, batch))
-        by_series = features[:, :, : batch * self._width].view(_PHASES, -1, batch, self._width)
-        by_series *= weights.t().unsqueeze(2)
-
-    def _gathers(self, batch: int) -> list[Any]:
-        """For each convolution where in the features before it each value of its windows is found, and which
-        are zero; at last, where features are padding, (4, 1, columns). Found by sending positions through
-        instead of values.
-        """
-        if batch in self._known_gathers:
-            return self._known_gathers[batch]
-        gathers: list[Any] = []
-        values = self._channels * self._length
-        windows = self._windows(torch.arange(1, batch * values + 1).view(batch, values))
-        for convolution, _, following in self._layers:
-            gathers.append(((windows - 1).clamp_min_(0).flatten(), windows == 0))
-            windows = following.room(windows, convolution.num_filters, windows.shape[2])
-            features = following.phases(windows)
-            torch.arange(1, features.numel() + 1, out=features.view(-1))
-            self._clear_padding(features, batch)
-            following.spread(windows)
-        gathers.append(windows[:, :1] == 0)
-        self._known_gathers[batch] = gathers
-        return gathers
-
-    def _windows(self, series: Tensor) -> Tensor:
-        """(batch, channels * length) -> what the first convolution reads, (rows, channels, columns)."""
-        batch = len(series)
-        used = batch * self._width
-        columns = max(used, self._fewest_columns)
-        windows = self._first.room(series, self._channels, columns + -columns % _BLOCK)
-        phases = self._first.phases(windows)
-        phases[:, :, used:] = 0
-        by_channel = series.reshape(batch, self._channels, self._length)
-        padded = functional.pad(by_channel, (0, self._width * _PHASES - self._length))
-        steps = padded.view(batch, self._channels, self._width, _PHASES).permute(3, 1, 0, 2)
-        phases[:, :, :used].view(_PHASES, self._channels, batch, self._width).copy_(steps)
-        self._first.spread(windows)
-        return windows
-
-    def _clear_padding(self, features: Tensor, batch: int) -> None:
-        """Zeros where no series has a step."""
-        used = batch * self._width
-        features[:, :, used:] = 0
-        by_series = features[:, :, :used].view(_PHASES, -1, batch, self._width)
-        by_series[..., self._tiles :] = 0
-        last_phases = self._length % _PHASES
-        if last_phases:
-            by_series[last_phases:, ..., self._tiles - 1] = 0
+    def _maps(self, batch: int) -> list[FeatureMap]:
+        """Of the series, and of what each convolution makes of them."""
+        columns = max(batch * self._width, self._fewest_columns)
+        columns += -columns % _BLOCK
+        channels = [self._channels, *(convolution.num_filters for convolution in self._convolutions)]
+        reaches = [*(convolution.reach for convolution in self._convolutions), _Reach(0, 0)]
+        return [
+            FeatureMap(reach, torch.zeros(reach.rows, num, columns), batch, self._width, self._length)
+            for reach, num in zip(reaches, channels, strict=True)
+        ]
 
 
 def _convolution(kernel: Tensor, bias: Tensor) -> _Convolution:
@@ -170,35 +107,68 @@ class _Reach:
 
     def __init__(self, before: int, after: int) -> None:
         """Steps `before` the first and `after` the last of four outputs."""
-        self._before, self.rows = before, before + _PHASES + after
-        shifts = range(-before // _PHASES, (_PHASES + after - 1) // _PHASES + 1)
-        self._copied = [self._copies(shift) for shift in shifts if shift != 0]
+        self.before, self.rows = before, before + _PHASES + after
+        self._shifts = [n for n in range(-before // _PHASES, (_PHASES + after - 1) // _PHASES + 1) if n]
 
-    def _copies(self, shift: int) -> tuple[slice, slice, int]:
-        """Rows that are copies, those that they are copied from, and by how many columns they are ahead."""
-        first = max(0, _PHASES * shift + self._before)
-        end = min(self.rows, _PHASES * (shift + 1) + self._before)
-        return slice(first, end), slice(first - _PHASES * shift, end - _PHASES * shift), shift
-
-    def room(self, like: Tensor, channels: int, columns: int) -> Tensor:
-        """For windows of numbers of the same type."""
-        return like.new_empty(self.rows, channels, columns)
-
-    def phases(self, windows: Tensor) -> Tensor:
-        """The features in windows: (4, channels, columns)."""
-        return windows[self._before : self._before + _PHASES]
-
-    def spread(self, windows: Tensor) -> None:
-        """Copy the features to the other rows."""
+    def copies(self, windows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The parts of windows that are copies, each with what it is a copy of, some columns ahead."""
         flat = windows.view(self.rows, -1)  # after each channel's last series come zeros
-        for targets, sources, shift in self._copied:
-            target, source = flat[targets], flat[sources]
+        for shift in self._shifts:
+            first = max(0, _PHASES * shift + self.before)
+            end = min(self.rows, _PHASES * (shift + 1) + self.before)
+            target, source = flat[first:end], flat[first - _PHASES * shift : end - _PHASES * shift]
             if shift < 0:
-                target[:, :-shift] = 0
-                target[:, -shift:] = source[:, :shift]
+                yield target[:, -shift:], source[:, :shift]
             else:
-                target[:, -shift:] = 0
-                target[:, :-shift] = source[:, shift:]
+                yield target[:, :-shift], source[:, shift:]
+
+
+class FeatureMap:
+    """The features of a batch, in memory that is used again for the next one, and the parts of it."""
+
+    def __init__(self, reach: _Reach, windows: Tensor, batch: int, width: int, length: int) -> None:
+        """`windows` of zeros, (rows, channels, columns), that the next convolution reads; a series has
+        `width` columns.
+        """
+        used, tiles, last_phases = batch * width, -(-length // _PHASES), length % _PHASES
+        self.windows = windows
+        self.phases = windows[reach.before : reach.before + _PHASES]
+        """(4, channels, columns)."""
+        self.by_series = self.phases[:, :, :used].view(_PHASES, -1, batch, width)
+        """The same: (4, channels, batch, columns of a series)."""
+        self._steps = self.by_series[..., :tiles].permute(2, 1, 3, 0)
+        padding = [self.phases[:, :, used:], self.by_series[..., tiles:]]
+        if last_phases:
+            padding.append(self.by_series[last_phases:, ..., tiles - 1])
+        self._padding = [part for part in padding if part.numel()]
+        self._copies = list(reach.copies(windows))
+        self._length = length
+        self._share = windows.new_tensor(1 / length)
+
+    def fill(self, series: Tensor) -> None:
+        """With (batch, channels * length)."""
+        batch, channels, tiles, _ = self._steps.shape
+        steps = series.reshape(batch, channels, self._length)
+        if missing := -self._length % _PHASES:
+            steps = functional.pad(steps, (0, missing))
+        self._steps.copy_(steps.view(batch, channels, tiles, _PHASES))
+        self.spread()
+
+    def clear_padding(self) -> None:
+        """Zeros where no series has a step."""
+        for part in self._padding:
+            part.zero_()
+
+    def spread(self) -> None:
+        """Copy the features to where windows have them again."""
+        for target, source in self._copies:
+            target.copy_(source)
+
+    def means(self) -> Tensor:
+        """Over time, of features without padding: (batch, channels)."""
+        _, channels, batch, width = self.by_series.shape
+        total = self.phases.sum(0)[:, : batch * width]
+        return total.view(channels, batch, width).sum(2).t() * self._share
 
 
 class _Convolution(ABC):
@@ -213,7 +183,7 @@ class _Convolution(ABC):
         """Rows of the largest matrix."""
 
     @abstractmethod
-    def multiply(self, windows: Tensor, out: Tensor | None = None) -> Tensor:
+    def multiply(self, windows: Tensor, out: Tensor) -> None:
         """(rows, channels, columns) -> (4, filters, columns)."""
 
 
@@ -226,13 +196,12 @@ class _WinogradConvolution(_Convolution):
         transformed = (self._transforms.kernel.double() @ by_tap).to(kernel.dtype)
         self._kernel = transformed.view(-1, filters, channels)
 
-    def multiply(self, windows: Tensor, out: Tensor | None = None) -> Tensor:
+    def multiply(self, windows: Tensor, out: Tensor) -> None:
         rows, channels, columns = windows.shape
         values = self._transforms.input @ windows.view(rows, -1)
         products = torch.bmm(self._kernel, values.view(rows, channels, columns))
         products[BIAS_POINT] += self._bias
-        flat = None if out is None else out.view(_PHASES, -1)
-        return torch.mm(self._transforms.output, products.view(rows, -1), out=flat).view(_PHASES, -1, columns)
+        torch.mm(self._transforms.output, products.view(rows, -1), out=out.view(_PHASES, -1))
 
 
 class _DirectConvolution(_Convolution):
@@ -241,10 +210,10 @@ class _DirectConvolution(_Convolution):
         matrix = kernel.transpose(1, 2).flatten(1)  # (filters, taps * channels)
         self._kernel = matrix.contiguous().expand(_PHASES, -1, -1)
 
-    def multiply(self, windows: Tensor, out: Tensor | None = None) -> Tensor:
+    def multiply(self, windows: Tensor, out: Tensor) -> None:
         _, channels, columns = windows.shape
         inputs = self._kernel.shape[2]
         of_phases = windows.as_strided(
             (_PHASES, inputs, columns), (channels * columns, columns, 1), windows.storage_offset()
         )
-        return torch.baddbmm(self._bias, self._kernel, of_phases, out=out)
+        torch.baddbmm(self._bias, self._kernel, of_phases, out=out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ class Scaling(BaseModel):
             limits = np.finfo(np.float32)
             np.clip(values, limits.min, limits.max, out=values)
             values[np.isnan(values)] = 0.0
-        elif not np.isnan(values[..., -1]).any():
+        elif not math.isnan(values[..., -1].sum()):
             _normalise(values)
         else:
             is_padding = np.isnan(values)
@@ -83,5 +84,12 @@ def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
 def _normalise(values: NDArray[np.float64]) -> None:
     """In place: (..., timepoints)."""
     values -= values[..., :1].copy()  # which makes a constant series exactly 0
-    values -= values.mean(axis=-1, keepdims=True)
-    values /= np.sqrt(np.square(values).mean(axis=-1, keepdims=True)) + _EPSILON
+    values -= _mean(values)
+    values /= np.sqrt(_mean(np.square(values))) + _EPSILON
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over time, as numpy's own, which takes longer for what it can do beside that."""
+    mean: NDArray[np.float64] = np.add.reduce(values, axis=-1, keepdims=True)
+    mean /= values.shape[-1]
+    return mean

@@ -124,7 +124,9 @@ class Endpoint:
             raise
         finally:
             seconds = time.perf_counter() - started
-            self._observer.request(request_id, request.method, path, status, reason, rows, seconds)
+            asyncio.get_running_loop().call_soon(  # once it is answered
+                self._observer.request, request_id, request.method, path, status, reason, rows, seconds
+            )
         return response
 
     async def _answer(self, request: Request, path: str, request_id: str) -> tuple[Response, int, str]:
@@ -182,30 +184,31 @@ class Endpoint:
     async def _predict(
         self, model: Model, body: bytes, columns: tuple[PredictionColumn, ...] | None
     ) -> tuple[bytes, int]:
-        with_header = has_header(body)
-        # Before they are parsed, since a treatment may make short ones as long as the network's.
-        num_rows = body.count(b"\n") + (not body.endswith(b"\n")) - with_header
-        most = self._settings.max_rows
-        if num_rows > most:
-            raise RequestError(413, f"the body has {num_rows} rows, more than {most}; use jobs.transform")
         series = await self._parse(body, model.predictor.treatment)
         probabilities = await model.batcher.probabilities(series)
-        answer = partial(model.predictor.answer, probabilities, columns, with_header=with_header)
+        answer = partial(model.predictor.answer, probabilities, columns, with_header=has_header(body))
         lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
         return lines, len(series)
 
     async def _parse(self, body: bytes, treatment: Treatment) -> Matrix:
         num_values = self._channels * self._length
-        series = None
         if len(body) <= _BYTES_ON_LOOP:
             series = parse_plain(body, length=num_values, channels=self._channels)
-        if series is None:
-            parse = partial(parse_series, source="body", length=num_values, treatment=treatment)
-            try:
-                series = await asyncio.to_thread(parse, body)
-            except DataError as error:
-                raise RequestError(400, str(error)) from None
-        return series
+            if series is not None:
+                self._refuse_more_rows(len(series))
+                return series
+        # Before they are parsed, since a treatment may make short ones as long as the network's.
+        self._refuse_more_rows(body.count(b"\n") + (not body.endswith(b"\n")) - has_header(body))
+        parse = partial(parse_series, source="body", length=num_values, treatment=treatment)
+        try:
+            return await asyncio.to_thread(parse, body)
+        except DataError as error:
+            raise RequestError(400, str(error)) from None
+
+    def _refuse_more_rows(self, num_rows: int) -> None:
+        most = self._settings.max_rows
+        if num_rows > most:
+            raise RequestError(413, f"the body has {num_rows} rows, more than {most}; use jobs.transform")
 
 
 def build_app(settings: Settings) -> serve.Application:

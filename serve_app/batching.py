@@ -81,7 +81,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             while shares := self._next_pass():
-                series = np.concatenate([rows for _, rows in shares])
+                parts = [rows for _, rows in shares]
+                series = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                waited = time.perf_counter() - min(pending.since for pending, _ in shares)
                 try:
                     if len(series) <= self._rows_on_loop:
                         predicted = self._predict(series)
@@ -90,6 +92,7 @@ class Batcher:
                     _distribute(predicted, shares)
                 except Exception as error:
                     _fail(shares, error)
+                loop.call_soon(self._on_pass, len(series), waited)  # after those that wait for it
         finally:
             self._working = None
 
@@ -107,9 +110,6 @@ class Batcher:
                 shares.append((pending, pending.take(room)))
                 room -= len(shares[-1][1])
         self._waiting = [pending for pending in self._waiting if pending.num_left]
-        if shares:
-            waited = time.perf_counter() - min(pending.since for pending, _ in shares)
-            self._on_pass(self._rows_at_once - room, waited)
         return shares
 
     def _due(self, pending: _Pending) -> float:
