@@ -29,6 +29,7 @@ HeaderSeconds = Annotated[Count, Parameter(env_var=ingress.HEADER_SECONDS)]
 Connections = Annotated[
     int, Parameter(validator=validators.Number(gte=1, lte=4000), env_var=ingress.CONNECTIONS)
 ]
+LargeAtOnce = Annotated[Count, Parameter(env_var=ingress.LARGE_AT_ONCE)]
 
 
 def serve_checkpoint(
@@ -38,6 +39,7 @@ def serve_checkpoint(
     port: Port = 8080,
     header_seconds: HeaderSeconds = ingress.LIMITS[ingress.HEADER_SECONDS],
     max_connections: Connections = ingress.LIMITS[ingress.CONNECTIONS],
+    max_large_at_once: LargeAtOnce = ingress.LIMITS[ingress.LARGE_AT_ONCE],
 ) -> None:
     """Serve a checkpoint over HTTP on this machine until Ctrl-C.
 
@@ -54,9 +56,12 @@ def serve_checkpoint(
         port: Port to listen on.
         header_seconds: For a request's headers to arrive, on Linux.
         max_connections: Open connections, beyond which requests are refused at once, on Linux.
+        max_large_at_once: Requests with bodies of more than 16 KB that come to a replica at once, on Linux;
+            others wait for their turn.
     """
     os.environ[ingress.HEADER_SECONDS] = str(header_seconds)
     os.environ[ingress.CONNECTIONS] = str(max_connections)
+    os.environ[ingress.LARGE_AT_ONCE] = str(max_large_at_once)
     os.environ[ingress.WAIT_SECONDS] = str(settings.max_wait_seconds)
     keys = ApiKeys.read(settings.api_keys)
     checkpoint = load_checkpoint(location(settings.checkpoint))

@@ -28,7 +28,7 @@ from lstmfcn.storage import location
 from lstmfcn.treatment import Treatment
 from serve_app import contract
 from serve_app.access import ApiKeys
-from serve_app.backlog import REQUESTS_AT_ONCE
+from serve_app.backlog import REQUESTS_AT_ONCE, Backlog
 from serve_app.bodies import Bodies
 from serve_app.contract import RequestError, Route
 from serve_app.model import Model
@@ -59,15 +59,10 @@ class Endpoint:
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
-        most, body_seconds, seconds = settings.max_requests, settings.body_seconds, settings.timeout_seconds
-        # It closes the connection, for the body that is left may be as slow.
-        late = RequestError(
-            408, f"the body did not arrive within {body_seconds:g} s", {"Connection": "close"}
-        )
-        self._bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes)
-        self._arriving = Stage("sending their bodies", most, body_seconds, late)
-        late = RequestError(504, f"the predictions were not done within {seconds:g} s")
-        self._answering = Stage("being answered", most, seconds, late)
+        self._bodies = Bodies(settings)
+        self._backlog = Backlog(settings.max_wait_seconds)
+        self._arriving = Stage("sending their bodies", settings.max_requests)
+        self._answering = Stage("being answered", settings.max_requests)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve another checkpoint from the next request on.
@@ -77,15 +72,19 @@ class Endpoint:
         """
         try:
             serving = Serving.model_validate(user_config)
-            self._model = await asyncio.to_thread(self._load, serving.checkpoint)
+            await self._change(serving.checkpoint)
             self._refused = ""
         except Exception as error:  # whatever it is, it must not end what serves
             if self._model is None:
-                self._model = await asyncio.to_thread(self._load, self._settings.checkpoint)
+                await self._change(self._settings.checkpoint)
             self._refused = str(error)
             logger.error(
                 "a new checkpoint is refused: %s", error, exc_info=not isinstance(error, LSTMFCNError)
             )
+
+    async def _change(self, checkpoint: str) -> None:
+        self._model = await asyncio.to_thread(self._load, checkpoint)
+        self._backlog.expect(self._model.seconds_per_byte)
 
     def __del__(self) -> None:
         """Serve calls it when the replica stops."""
@@ -105,7 +104,7 @@ class Endpoint:
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
         predictor = Predictor(checkpoint, device, precision)
-        return Model(checkpoint, predictor, self._settings.max_wait_seconds, self._observer.a_pass)
+        return Model(checkpoint, predictor, self._observer.a_pass)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -173,11 +172,16 @@ class Endpoint:
         assert model is not None
         # Refused, if it must be, before it sends its body.
         self._answering.refuse_if_full()
-        model.backlog.before(contract.declared_bytes(request.headers))
-        body = await self._arriving.run(self._bodies.read, request)
+        self._backlog.before(contract.declared_bytes(request.headers))
+        with self._arriving.place():
+            body = await self._bodies.read(request)
         try:
-            with model.backlog.place(len(body)):
-                return await self._answering.run(self._predict, model, body, columns)
+            with self._backlog.place(len(body)), self._answering.place():
+                async with asyncio.timeout(self._settings.timeout_seconds):
+                    return await self._predict(model, body, columns)
+        except TimeoutError:
+            seconds = self._settings.timeout_seconds
+            raise RequestError(504, f"the predictions were not done within {seconds:g} s") from None
         finally:
             self._bodies.release(len(body))
 

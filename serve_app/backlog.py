@@ -15,7 +15,7 @@ _OVERTAKEN_FOR = 4
 _SECONDS_THAT_TELL = 0.05
 """Of work in the backlog; less says more about a request's other costs."""
 _WEIGHT = 0.2
-"""Of the latest request in what requests take."""
+"""Of the latest requests in what requests take."""
 
 
 def due(since: float, seconds: float) -> float:
@@ -28,14 +28,19 @@ def due(since: float, seconds: float) -> float:
 class Backlog:
     """Requests by the bytes of their bodies; a short one goes before a long one that came a bit earlier."""
 
-    def __init__(self, most_seconds: float, seconds_per_byte: float) -> None:
-        """`most_seconds` that a request may have to wait; `seconds_per_byte` at first, until requests show
-        what they take.
-        """
+    def __init__(self, most_seconds: float) -> None:
+        """`most_seconds` that a request may have to wait."""
         self._most_seconds = most_seconds
-        self._seconds_per_byte = seconds_per_byte
+        self._seconds_per_byte = 0.0
         self._turns: list[tuple[float, int]] = []
         """When each request should be answered at the latest, and its bytes."""
+        self._since, self._num_done = 0.0, 0
+        """The bytes that were answered while there was always something to answer, since a time."""
+
+    def expect(self, seconds_per_byte: float) -> None:
+        """That requests take so long, until they show what they take."""
+        self._seconds_per_byte = seconds_per_byte
+        self._measure_from(time.perf_counter())
 
     def before(self, num_bytes: int) -> int:
         """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
@@ -52,20 +57,31 @@ class Backlog:
     @contextmanager
     def place(self, num_bytes: int) -> Iterator[None]:
         """For a request from its body to its answer. Raises RequestError as `before` does."""
-        before = self.before(num_bytes)
-        started = time.perf_counter()
+        self.before(num_bytes)
+        if not self._turns:
+            self._measure_from(time.perf_counter())
         turn = self._turn(num_bytes)
         self._turns.append(turn)
         try:
             yield
+        except BaseException:  # it may have cost a part of what it would have
+            self._measure_from(time.perf_counter())
+            raise
         finally:
             self._turns.remove(turn)
-        self._learn(before + num_bytes, time.perf_counter() - started)
+        self._learn(num_bytes)
 
     def _turn(self, num_bytes: int) -> tuple[float, int]:
         return due(time.perf_counter(), num_bytes * self._seconds_per_byte), num_bytes
 
-    def _learn(self, num_bytes: int, seconds: float) -> None:
-        """That so many bytes took so long, with all that went on beside."""
-        if num_bytes * self._seconds_per_byte >= _SECONDS_THAT_TELL:
-            self._seconds_per_byte += _WEIGHT * (seconds / num_bytes - self._seconds_per_byte)
+    def _measure_from(self, since: float) -> None:
+        self._since, self._num_done = since, 0
+
+    def _learn(self, num_bytes: int) -> None:
+        """That so many more bytes are answered."""
+        self._num_done += num_bytes
+        if self._num_done * self._seconds_per_byte >= _SECONDS_THAT_TELL:
+            now = time.perf_counter()
+            lately = (now - self._since) / self._num_done
+            self._seconds_per_byte += _WEIGHT * (lately - self._seconds_per_byte)
+            self._measure_from(now)

@@ -1,37 +1,44 @@
-"""The bodies of requests, limited each and together."""
+"""The bodies of requests, limited each and together, in bytes and in time."""
 
 from __future__ import annotations
+
+import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app import contract
 from serve_app.contract import RequestError
+from serve_app.settings import Settings
+
+_SECONDS_AT_ANY_RATE = 2.0
+"""After which a body must have come at the least rate: a lost packet may cost one."""
 
 
 class Bodies:
     """Those that a replica holds in memory."""
 
-    def __init__(self, most_bytes: int, most_held: int) -> None:
-        """Bytes of one body, and of all that are held at once."""
-        self._most_bytes, self._most_held = most_bytes, most_held
+    def __init__(self, settings: Settings) -> None:
+        self._most_bytes, self._most_held = settings.max_body_bytes, settings.max_held_bytes
+        self._seconds, self._least_rate = settings.body_seconds, settings.min_body_rate
         self._held = 0
 
     async def read(self, request: Request) -> bytes:
         """A body, which is held until it is released. Raises RequestError."""
-        chunks = []
+        chunks: list[bytes] = []
         size = 0
+        started = asyncio.get_running_loop().time()
         try:
-            async for chunk in request.stream():
-                chunks.append(chunk)
-                size += len(chunk)
-                self._held += len(chunk)
-                if size > self._most_bytes:
-                    raise contract.too_large(self._most_bytes)
-                if self._held > self._most_held:
-                    sentence = f"bodies of more than {self._most_held} bytes have arrived; try again"
-                    raise contract.overloaded(sentence, "too many bytes")
+            async with asyncio.timeout_at(started + self._seconds_for(size)) as limit:
+                async for chunk in request.stream():
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    self._held += len(chunk)
+                    self._refuse_too_many(size)
+                    limit.reschedule(started + self._seconds_for(size))
         except BaseException as error:  # a client that has gone cancels it
             self.release(size)
+            if isinstance(error, TimeoutError):
+                raise self._late(size) from None
             if isinstance(error, ClientDisconnect):
                 raise RequestError(400, "the body ended before its Content-Length") from None
             raise
@@ -40,3 +47,25 @@ class Bodies:
     def release(self, num_bytes: int) -> None:
         """A body of so many bytes is no longer held."""
         self._held -= num_bytes
+
+    def _refuse_too_many(self, size: int) -> None:
+        if size > self._most_bytes:
+            raise contract.too_large(self._most_bytes)
+        if self._held > self._most_held:
+            sentence = f"bodies of more than {self._most_held} bytes have arrived; try again"
+            raise contract.overloaded(sentence, "too many bytes")
+
+    def _seconds_for(self, size: int) -> float:
+        """From a body's beginning, after which more of it than so many bytes must be here."""
+        return min(self._seconds, _SECONDS_AT_ANY_RATE + size / self._least_rate)
+
+    def _late(self, size: int) -> RequestError:
+        seconds = self._seconds_for(size)
+        sentence = f"the body did not arrive within {seconds:g} s"
+        if seconds < self._seconds:
+            sentence = (
+                f"only {size} bytes of the body arrived within {seconds:.1f} s,"
+                f" fewer than {self._least_rate} a second"
+            )
+        # The connection is closed, for the body that is left may be as slow.
+        return RequestError(408, sentence, {"Connection": "close"})

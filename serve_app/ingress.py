@@ -21,7 +21,8 @@ BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HEADER_SECONDS = "LSTMFCN_HEADER_SECONDS"
 CONNECTIONS = "LSTMFCN_CONNECTIONS"
 WAIT_SECONDS = "LSTMFCN_WAIT_SECONDS"
-LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000, WAIT_SECONDS: 1}
+LARGE_AT_ONCE = "LSTMFCN_LARGE_AT_ONCE"
+LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000, WAIT_SECONDS: 1, LARGE_AT_ONCE: 16}
 """What serve_app/haproxy.py limits where the environment says nothing else."""
 
 _METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
@@ -39,7 +40,9 @@ _HAPROXY = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # a client that sends nothing for so long is given up
+    # A client that is silent within a request is given up, even one that was refused: so long it keeps others
+    # from sending theirs.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "5",
     # A request to a replica that has died goes to another: predictions may be asked for twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",

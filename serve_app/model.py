@@ -11,7 +11,6 @@ import numpy as np
 
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble
 from lstmfcn.predictor import Predictor
-from serve_app.backlog import Backlog
 from serve_app.batching import Batcher
 
 _PASS_SECONDS = 0.05
@@ -27,7 +26,6 @@ class Model:
         self,
         checkpoint: AnyCheckpoint,
         predictor: Predictor,
-        most_wait_seconds: float,
         on_pass: Callable[[int, float], None],
     ) -> None:
         self._checkpoint = checkpoint
@@ -36,7 +34,8 @@ class Model:
         batch = max(_WARM_UP_ROWS, predictor.fills_up_to)
         seconds = _seconds(predictor, batch) / batch
         is_quick = _seconds(predictor, 1) <= _ON_LOOP_SECONDS
-        self.backlog = Backlog(most_wait_seconds, seconds / (_BYTES_PER_VALUE * predictor.num_values))
+        self.seconds_per_byte = seconds / (_BYTES_PER_VALUE * predictor.num_values)
+        """Of a body, about."""
         self.batcher = Batcher(
             predictor.probabilities,
             rows_at_once=max(batch, int(_PASS_SECONDS / seconds)),

@@ -57,6 +57,11 @@ class Settings(BaseModel):
         description="Requests that a replica answers at once, and as many whose bodies arrive",
     )
     body_seconds: float = Field(20, gt=0, description="For a request's body to arrive")
+    min_body_rate: int = Field(
+        16 * 1024,
+        ge=1,
+        description="Bytes a second, after the first two seconds, at which a body must arrive",
+    )
     timeout_seconds: float = Field(
         60, gt=0, description="For a request's predictions; the default is SageMaker's"
     )

@@ -29,7 +29,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def make_backlog() -> Backlog:
     """In which 100 bytes are a second's work, and two seconds may be waited for."""
-    return Backlog(most_seconds=2, seconds_per_byte=0.01)
+    waiting = Backlog(most_seconds=2)
+    waiting.expect(seconds_per_byte=0.01)
+    return waiting
 
 
 @contextmanager

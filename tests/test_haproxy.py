@@ -13,7 +13,12 @@ from ray.serve.config import HTTPOptions
 from lstmfcn.errors import ResourceError
 from serve_app.haproxy import guarded
 
-LIMITS: dict[str, Any] = {"header_seconds": 10, "connections": 2000, "wait_seconds": 1}
+LIMITS: dict[str, Any] = {
+    "header_seconds": 10,
+    "connections": 2000,
+    "wait_seconds": 1,
+    "large_at_once": 16,
+}
 
 
 def written(folder: Path, **backends: BackendConfig) -> str:
@@ -51,7 +56,7 @@ def test_only_the_endpoint_itself_is_reached_from_elsewhere(configuration: str) 
 
 
 def test_headers_and_connections_have_limits(configuration: str) -> None:
-    changed = guarded(configuration, header_seconds=7, connections=12, wait_seconds=1)
+    changed = guarded(configuration, **LIMITS | {"header_seconds": 7, "connections": 12})
 
     assert "\ndefaults\n    timeout http-request 7s\n" in changed
     assert '"more than 12 connections are open; try again"' in changed
@@ -67,7 +72,7 @@ def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path)
         fallback_server=ServerConfig("proxy", "127.0.0.1", 8500),
     )
 
-    changed = guarded(written(tmp_path, app=backend), header_seconds=10, connections=2000, wait_seconds=2)
+    changed = guarded(written(tmp_path, app=backend), **LIMITS | {"wait_seconds": 2, "large_at_once": 9})
 
     assert "\n    timeout queue 500ms\n" in changed
     assert (
@@ -83,8 +88,8 @@ def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path)
         """
 backend large-app
     http-reuse always
-    server one 127.0.0.1:30000 track app/one maxconn 16
-    server two 127.0.0.1:30001 track app/two maxconn 16
+    server one 127.0.0.1:30000 track app/one maxconn 9
+    server two 127.0.0.1:30001 track app/two maxconn 9
 backend app
 """
         in changed

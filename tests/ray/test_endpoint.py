@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import csv
-import io
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,16 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
-import numpy as np
-import pandas as pd
 import psutil
 import pytest
-from botocore import UNSIGNED
 from hypothesis import given
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
@@ -35,65 +28,17 @@ from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.mutations import BODIES, HEADERS, mutated
-from tests.ray.replica import ROW, boto3_client
+from tests.ray.launched import CONNECTIONS, HEADER_SECONDS, Launched
+from tests.ray.replica import ROW
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
-from tests.servers import free_port
 
 CSV = {"Content-Type": "text/csv"}
-NOT_SIGNED = {"signature_version": UNSIGNED}
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
     "Sec-WebSocket-Version": "13",
 }
-HEADER_SECONDS = 2
-CONNECTIONS = 200
-
-
-class Launched(NamedTuple):
-    """An endpoint that was started by its launcher."""
-
-    client: httpx.Client
-    launcher: psutil.Process
-    statuses_before: set[int]
-    """That /ping answered until it answered 200."""
-    curl: str
-    """The line to try that it prints."""
-
-
-@pytest.fixture(scope="module")
-def launched(checkpoint_folder: Path) -> Iterator[Launched]:
-    port = free_port()
-    command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
-    limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
-    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
-    with (
-        subprocess.Popen(
-            [*command, *limits], env={**os.environ, **ports}, stdout=subprocess.PIPE, text=True
-        ) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
-    ):
-        statuses = set()
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if (status := client.get("/ping").status_code) == 200:
-                    break
-                statuses.add(status)
-            time.sleep(0.3)
-        assert process.stdout is not None
-        (curl,) = (
-            line for _, line in zip(range(2), process.stdout, strict=False) if line.startswith("try: ")
-        )
-        yield Launched(client, psutil.Process(process.pid), statuses, curl.removeprefix("try: "))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
-
-
-@pytest.fixture
-def endpoint(launched: Launched) -> httpx.Client:
-    return launched.client
 
 
 def processes(launched: Launched, name: str) -> list[psutil.Process]:
@@ -210,52 +155,6 @@ def test_a_wrong_request_is_told_what_would_be_right(
     assert (response.status_code, response.text) == (status, sentence + "\n")
 
 
-@pytest.mark.parametrize(
-    ("config", "prefix"),
-    [({}, ""), (NOT_SIGNED, ""), ({}, "/behind/a/prefix")],
-    ids=["signed", "unsigned", "prefix"],
-)
-def test_boto3_invokes_it_by_another_endpoint_url(
-    config: dict[str, Any], prefix: str, endpoint: httpx.Client, checkpoint_folder: Path
-) -> None:
-    series = make_dataset(5, seed=3).series
-    body = "".join(",".join(map(str, row)) + "\n" for row in series)
-    predictor = Predictor.load(checkpoint_folder)
-
-    answer = boto3_client(f"{endpoint.base_url}{prefix}", **config).invoke_endpoint(
-        EndpointName="any-name",
-        ContentType="text/csv",
-        Accept="text/csv",
-        Body=body,
-        CustomAttributes="columns=label,probabilities",
-    )
-
-    cells = predictor.cells(series, ("label", "probabilities"))
-    assert answer["Body"].read() == b"".join(line + b"\n" for line in cells)
-    assert answer["ContentType"].startswith("text/csv")
-    assert answer["InvokedProductionVariant"] == "AllTraffic"
-    assert answer["CustomAttributes"] == "columns=label,probabilities"
-    assert answer["ResponseMetadata"]["RequestId"]
-
-
-def test_the_reference_products_call_with_a_header_and_its_reading_of_the_answer_work_unchanged(
-    endpoint: httpx.Client, checkpoint_folder: Path
-) -> None:
-    series = make_dataset(5, seed=3).series
-    dataset = pd.DataFrame(series, columns=[f"x_{step}" for step in range(1, LENGTH + 1)])
-    predictor = Predictor.load(checkpoint_folder)
-
-    response = boto3_client(str(endpoint.base_url)).invoke_endpoint(
-        EndpointName="any-name", ContentType="text/csv", Body=dataset.to_csv(index=False)
-    )
-    predictions = pd.read_csv(io.StringIO(response["Body"].read().decode("utf-8")))
-
-    assert list(predictions.columns) == ["y_1", "y_2", "p_1", "p_2"]
-    probabilities = predictions[["p_1", "p_2"]].to_numpy(np.float32)
-    assert np.array_equal(probabilities, predictor.probabilities(series))
-    assert np.array_equal(predictions[["y_1", "y_2"]].to_numpy().argmax(axis=1), predictor.predicted(series))
-
-
 def test_a_body_with_a_header_gets_the_predictors_bytes(
     endpoint: httpx.Client, checkpoint_folder: Path, tmp_path: Path
 ) -> None:
@@ -270,70 +169,6 @@ def test_a_body_with_a_header_gets_the_predictors_bytes(
     assert label.text.splitlines() == [",".join(line.split(",")[:2]) for line in whole.text.splitlines()]
     assert labelled.status_code == 400
     assert labelled.text == "body: row 1, column 1: 'y_1' is a label, which has no place here\n"
-
-
-def test_boto3_raises_the_parsers_sentence_once(endpoint: httpx.Client) -> None:
-    client = boto3_client(str(endpoint.base_url))
-
-    with pytest.raises(client.exceptions.ModelError) as refused:
-        client.invoke_endpoint(EndpointName="any-name", ContentType="text/csv", Body="1,abc\n")
-
-    answer = refused.value.response
-    assert answer["OriginalStatusCode"] == 400
-    assert answer["OriginalMessage"] == f"body: row 1 has 2 columns where {LENGTH} are expected"
-    assert answer["ResponseMetadata"]["RetryAttempts"] == 0
-
-
-@pytest.mark.parametrize(
-    ("changed", "status", "sentence"),
-    [
-        (
-            {"ContentType": "application/json"},
-            415,
-            "Content-Type is application/json; this endpoint takes text/csv",
-        ),
-        ({"Accept": "application/json"}, 406, "Accept is application/json; this endpoint answers text/csv"),
-        (
-            {"Body": b"0" * (6 * 1024 * 1024 + 1)},
-            413,
-            "the body has more than 6291456 bytes; use jobs.transform",
-        ),
-    ],
-)
-def test_boto3_raises_validation_errors(
-    changed: dict[str, Any], status: int, sentence: str, endpoint: httpx.Client
-) -> None:
-    client = boto3_client(str(endpoint.base_url), **NOT_SIGNED)
-    request = {"EndpointName": "any-name", "ContentType": "text/csv", "Body": b"1,2\n", **changed}
-
-    with pytest.raises(client.exceptions.ValidationError) as refused:
-        client.invoke_endpoint(**request)
-
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
-    assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
-    assert refused.value.response["Error"]["Message"] == sentence
-
-
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_the_sdks_serializer_and_deserializer_are_understood(
-    end: str, endpoint: httpx.Client, checkpoint_folder: Path
-) -> None:
-    """What sagemaker 2.257.7's Predictor sends by boto3 with CSVSerializer, of an array without a last line
-    end and of a DataFrame with one, and how its CSVDeserializer reads the answer.
-    """
-    series = make_dataset(4, seed=3).series
-    rows = io.StringIO()
-    csv.writer(rows, lineterminator="\n").writerows(series)
-
-    answer = boto3_client(str(endpoint.base_url)).invoke_endpoint(
-        EndpointName="any-name",
-        ContentType="text/csv",
-        Accept="text/csv",
-        Body=rows.getvalue().removesuffix("\n") + end,
-    )
-
-    read = list(csv.reader(codecs.getreader("utf-8")(answer["Body"])))
-    assert read == [[label] for label in Predictor.load(checkpoint_folder).labels(series)]
 
 
 def test_it_describes_what_it_serves(endpoint: httpx.Client, trained: Checkpoint) -> None:
@@ -406,6 +241,26 @@ def test_a_slow_body_keeps_nobody_waiting(endpoint: httpx.Client) -> None:
 
     assert were_slow
     assert {answer.status_code for answer in [*quick, *(one.result() for one in slow)]} == {200}
+
+
+def test_slow_senders_of_large_bodies_keep_others_out_for_seconds_only(endpoint: httpx.Client) -> None:
+    head = b"POST /invocations HTTP/1.1\r\nHost: any\r\nContent-Length: 1000000\r\n\r\n"
+    address = (endpoint.base_url.host, endpoint.base_url.port or 80)
+    large = ROW * 2000
+
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(24)]
+        for sender in slow:
+            sender.sendall(head + b"1,")
+        started = time.monotonic()
+        while (answer := endpoint.post("/invocations", content=large, headers=CSV)).status_code == 503:
+            time.sleep(0.1)
+        seconds = time.monotonic() - started
+        answers = [sender.recv(12) for sender in slow]
+
+    assert answer.status_code == 200
+    assert seconds < 10
+    assert sorted(answers) == 16 * [b"HTTP/1.1 408"] + 8 * [b"HTTP/1.1 503"]
 
 
 def test_ping_answers_while_the_network_is_busy(endpoint: httpx.Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.treatment import Treatment
-from serve_app import app
+from serve_app import app, bodies
 from tests.ray.replica import ROW, application, boto3_client, listening, replica, slowed
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
@@ -138,6 +139,32 @@ def test_what_takes_too_long_is_given_up_with_a_sentence(
     assert (predicted_late.status_code, predicted_late.text) == (
         504,
         "the predictions were not done within 0.1 s\n",
+    )
+
+
+def test_a_body_that_comes_too_slowly_is_given_up_with_a_sentence(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_SECONDS_AT_ANY_RATE", 0.1)
+
+    async def body(seconds: float) -> AsyncIterator[bytes]:
+        for value in ROW.encode():
+            yield bytes([value])
+            await asyncio.sleep(seconds)
+
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        async with replica(checkpoint_folder, min_body_rate=50) as (_, client):
+            return (
+                await client.post("/invocations", content=body(0.01)),
+                await client.post("/invocations", content=body(0.075)),
+            )
+
+    quick, slow = asyncio.run(ask())
+
+    assert quick.status_code == 200
+    assert (slow.status_code, slow.headers["connection"]) == (408, "close")
+    assert re.fullmatch(
+        r"only [234] bytes of the body arrived within 0.[12] s, fewer than 50 a second\n", slow.text
     )
 
 

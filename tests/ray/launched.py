@@ -1,0 +1,62 @@
+"""An endpoint as `python -m serve_app` starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from tests.servers import free_port
+
+HEADER_SECONDS = 2
+CONNECTIONS = 200
+
+
+class Launched(NamedTuple):
+    """An endpoint that was started by its launcher."""
+
+    client: httpx.Client
+    launcher: psutil.Process
+    statuses_before: set[int]
+    """That /ping answered until it answered 200."""
+    curl: str
+    """The line to try that it prints."""
+
+
+@contextlib.contextmanager
+def launch(checkpoint_folder: Path) -> Iterator[Launched]:
+    """Until the end of the context."""
+    port = free_port()
+    command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
+    limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
+    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
+    with (
+        subprocess.Popen(
+            [*command, *limits], env={**os.environ, **ports}, stdout=subprocess.PIPE, text=True
+        ) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        statuses = set()
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if (status := client.get("/ping").status_code) == 200:
+                    break
+                statuses.add(status)
+            time.sleep(0.3)
+        assert process.stdout is not None
+        (curl,) = (
+            line for _, line in zip(range(2), process.stdout, strict=False) if line.startswith("try: ")
+        )
+        yield Launched(client, psutil.Process(process.pid), statuses, curl.removeprefix("try: "))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
