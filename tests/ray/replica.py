@@ -24,6 +24,7 @@ from serve_app.settings import Settings
 from tests.samples import LENGTH
 
 KEY = "0123456789abcdef"
+CSV = {"Content-Type": "text/csv"}
 ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
 
 

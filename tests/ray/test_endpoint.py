@@ -29,10 +29,9 @@ from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
 from tests.mutations import BODIES, HEADERS, mutated
 from tests.ray.launched import CONNECTIONS, HEADER_SECONDS, Launched
-from tests.ray.replica import ROW
+from tests.ray.replica import CSV, ROW
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
 
-CSV = {"Content-Type": "text/csv"}
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",

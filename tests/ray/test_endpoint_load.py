@@ -25,8 +25,7 @@ import pytest
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
-from tests.ray.replica import ROW
-from tests.ray.test_endpoint import CSV
+from tests.ray.replica import CSV, ROW
 from tests.samples import LENGTH, TINY, make_dataset
 from tests.servers import free_port
 
@@ -50,14 +49,19 @@ class Deployment:
             text=True,
         )
 
-    def deploy(self, checkpoint: Path, **arguments: object) -> None:
+    def deploy(
+        self, checkpoint: Path, autoscaling: dict[str, int] | None = None, **arguments: object
+    ) -> None:
         """Return when it serves."""
+        endpoint: dict[str, Any] = {"name": "endpoint", "user_config": {"checkpoint": str(checkpoint)}}
+        if autoscaling:
+            endpoint["autoscaling_config"] = autoscaling
         application = {
             "name": "lstmfcn",
             "route_prefix": "/",
             "import_path": "serve_app.app:build_app",
             "args": {**self._arguments, **arguments},
-            "deployments": [{"name": "endpoint", "user_config": {"checkpoint": str(checkpoint)}}],
+            "deployments": [endpoint],
         }
         assert self._deployer.stdin is not None
         assert self._deployer.stdout is not None
@@ -231,22 +235,35 @@ def test_overload_is_refused_at_once_and_leaves_nothing_behind(tmp_path: Path) -
     assert statistics.median(afterwards.answers.seconds) <= 1.5 * statistics.median(usual.answers.seconds)
 
 
-def test_load_brings_a_second_replica_and_loses_no_request(checkpoint_folder: Path) -> None:
+def test_load_brings_a_second_replica_which_goes_after_it_and_no_request_is_lost(
+    checkpoint_folder: Path,
+) -> None:
     deployment = Deployment(checkpoint_folder)
+    quick = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 4}
+    quick |= {"upscale_delay_s": 3, "downscale_delay_s": 3, "look_back_period_s": 3}
+
+    def wait_for_replicas(count: int) -> int:
+        give_up = time.monotonic() + 90
+        while (found := len(deployment.replicas())) != count and time.monotonic() < give_up:
+            time.sleep(0.5)
+        return found
+
     try:
-        deployment.deploy(checkpoint_folder, replicas=1, max_replicas=2)
-        assert len(deployment.replicas()) == 1
-        with load(deployment.url, clients=16, body=ROW * 500) as caused:
-            give_up = time.monotonic() + 120  # Serve waits for 30 s of load
-            while len(deployment.replicas()) == 1 and time.monotonic() < give_up:
-                time.sleep(0.5)
+        deployment.deploy(checkpoint_folder, autoscaling=quick, replicas=1, max_replicas=2)
+        at_first = wait_for_replicas(1)
+        with load(deployment.url, clients=16, body=ROW * 500) as busy:
+            under_load = wait_for_replicas(2)
             time.sleep(3)
-        assert len(deployment.replicas()) == 2
+        with load(deployment.url, clients=2) as calm:
+            afterwards = wait_for_replicas(1)
+            time.sleep(3)
     finally:
         deployment.end()
 
-    assert set(caused.answers.statuses) == {200}
-    assert caused.answers.failed_at == []
+    assert (at_first, under_load, afterwards) == (1, 2, 1)
+    for caused in (busy, calm):
+        assert set(caused.answers.statuses) == {200}
+        assert caused.answers.failed_at == []
 
 
 def test_prometheus_reads_its_metrics(checkpoint_folder: Path) -> None:
@@ -314,7 +331,7 @@ def test_sigterm_ends_the_launcher_with_the_last_request_answered_and_logged(che
         yield ROW[:10].encode()
         time.sleep(0.5)
         launcher.terminate()
-        time.sleep(2)
+        time.sleep(1)
         yield ROW[10:].encode()
 
     # A short path: Ray's sockets lie in it.
