@@ -209,7 +209,9 @@ def test_below_a_header_too(
     assert sum(count_rows(files[0], one, layout) for one in planned) == 60
 
 
-@pytest.mark.parametrize("content", [b"x_1,x_2", b"x_1,x_2\n", gzip.compress(b"x_1,x_2\r\n")])
+@pytest.mark.parametrize(
+    "content", [b"x_1,x_2", b"x_1,x_2\n", gzip.compress(b"x_1,x_2\r\n")], ids=["line", "lines", "zipped"]
+)
 def test_a_header_alone_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     files, _ = find_inputs(tmp_path / "a.csv", None)
