@@ -140,5 +140,8 @@ def _on_which_node() -> str:
 def _usage_sentence(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError):
         first = error.__cause__.errors()[0]
-        return str(first.get("ctx", {}).get("error", first["msg"]))
+        if "error" in (context := first.get("ctx", {})):
+            return str(context["error"])
+        flag = str(first["loc"][-1]).replace("_", "-")
+        return f"--{flag} is {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return " ".join(str(error).split())

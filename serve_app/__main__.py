@@ -54,7 +54,8 @@ def serve_checkpoint(
         settings: Of the endpoint.
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
-        header_seconds: For a request's headers to arrive, on Linux.
+        header_seconds: For a request's headers to arrive, and for a client's silence within a request (then 5
+            at least), on Linux.
         max_connections: Open connections, beyond which requests are refused at once, on Linux.
         max_large_at_once: Requests with bodies of more than 16 KB that come to a replica at once, on Linux;
             others wait for their turn.

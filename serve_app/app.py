@@ -56,6 +56,7 @@ class Endpoint:
         self._observer = Observer()
         self._settings, self._keys = settings, keys
         self._length, self._channels = length, channels
+        self._num_values = channels * length
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
@@ -188,26 +189,30 @@ class Endpoint:
     async def _predict(
         self, model: Model, body: bytes, columns: tuple[PredictionColumn, ...] | None
     ) -> tuple[bytes, int]:
-        series = await self._parse(body, model.predictor.treatment)
+        series, with_header = await self._parse(body, model.predictor.treatment)
         probabilities = await model.batcher.probabilities(series)
-        answer = partial(model.predictor.answer, probabilities, columns, with_header=has_header(body))
+        answer = partial(model.predictor.answer, probabilities, columns, with_header=with_header)
         lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
         return lines, len(series)
 
-    async def _parse(self, body: bytes, treatment: Treatment) -> Matrix:
-        num_values = self._channels * self._length
+    async def _parse(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
+        """The series, and whether they stand below a header."""
         if len(body) <= _BYTES_ON_LOOP:
-            series = parse_plain(body, length=num_values, channels=self._channels)
+            series = parse_plain(body, length=self._num_values, channels=self._channels)
             if series is not None:
                 self._refuse_more_rows(len(series))
-                return series
+                return series, has_header(body)
+        return await asyncio.to_thread(self._parse_slowly, body, treatment)
+
+    def _parse_slowly(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
+        with_header = has_header(body)
         # Before they are parsed, since a treatment may make short ones as long as the network's.
-        self._refuse_more_rows(body.count(b"\n") + (not body.endswith(b"\n")) - has_header(body))
-        parse = partial(parse_series, source="body", length=num_values, treatment=treatment)
+        self._refuse_more_rows(body.count(b"\n") + (not body.endswith(b"\n")) - with_header)
         try:
-            return await asyncio.to_thread(parse, body)
+            series = parse_series(body, source="body", length=self._num_values, treatment=treatment)
         except DataError as error:
             raise RequestError(400, str(error)) from None
+        return series, with_header
 
     def _refuse_more_rows(self, num_rows: int) -> None:
         most = self._settings.max_rows

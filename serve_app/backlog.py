@@ -64,9 +64,6 @@ class Backlog:
         self._turns.append(turn)
         try:
             yield
-        except BaseException:  # it may have cost a part of what it would have
-            self._measure_from(time.perf_counter())
-            raise
         finally:
             self._turns.remove(turn)
         self._learn(num_bytes)

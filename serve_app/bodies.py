@@ -12,6 +12,8 @@ from serve_app.settings import Settings
 
 _SECONDS_AT_ANY_RATE = 2.0
 """After which a body must have come at the least rate: a lost packet may cost one."""
+_SECONDS_OF_SILENCE = 4.0
+"""After which a body is given up: less than HAProxy's, which has no sentence."""
 
 
 class Bodies:
@@ -26,7 +28,8 @@ class Bodies:
         """A body, which is held until it is released. Raises RequestError."""
         chunks: list[bytes] = []
         size = 0
-        started = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        started = heard = now()
         try:
             async with asyncio.timeout_at(started + self._seconds_for(size)) as limit:
                 async for chunk in request.stream():
@@ -34,11 +37,12 @@ class Bodies:
                     size += len(chunk)
                     self._held += len(chunk)
                     self._refuse_too_many(size)
-                    limit.reschedule(started + self._seconds_for(size))
+                    heard = now()
+                    limit.reschedule(min(started + self._seconds_for(size), heard + _SECONDS_OF_SILENCE))
         except BaseException as error:  # a client that has gone cancels it
             self.release(size)
             if isinstance(error, TimeoutError):
-                raise self._late(size) from None
+                raise self._late(size, silence=now() - heard) from None
             if isinstance(error, ClientDisconnect):
                 raise RequestError(400, "the body ended before its Content-Length") from None
             raise
@@ -59,13 +63,16 @@ class Bodies:
         """From a body's beginning, after which more of it than so many bytes must be here."""
         return min(self._seconds, _SECONDS_AT_ANY_RATE + size / self._least_rate)
 
-    def _late(self, size: int) -> RequestError:
+    def _late(self, size: int, silence: float) -> RequestError:
         seconds = self._seconds_for(size)
-        sentence = f"the body did not arrive within {seconds:g} s"
-        if seconds < self._seconds:
+        if silence >= _SECONDS_OF_SILENCE:
+            sentence = f"nothing of the body arrived for {_SECONDS_OF_SILENCE:g} s"
+        elif seconds >= self._seconds:
+            sentence = f"the body did not arrive within {seconds:g} s"
+        else:
             sentence = (
                 f"only {size} bytes of the body arrived within {seconds:.1f} s,"
                 f" fewer than {self._least_rate} a second"
             )
-        # The connection is closed, for the body that is left may be as slow.
+        # The replica's connection is closed, for the body that is left may be as slow.
         return RequestError(408, sentence, {"Connection": "close"})

@@ -25,6 +25,8 @@ _LARGE = 16_384
 """Bytes of a body, more than HAProxy's buffer holds."""
 _SHARE_IN_QUEUE = 1 / 4
 """Of the seconds that a request may wait in a replica."""
+_LEAST_SILENCE = 5
+"""Seconds of a client's silence within a request: a replica gives it up before, in words."""
 _CONNECT_TIME = "500ms"
 """As long HAProxy also waits before a request whose replica has died goes to the only other one."""
 
@@ -35,10 +37,10 @@ _LOG = re.compile(r"^ +log 127\.0\.0\.1:514 local0 info\n", re.MULTILINE)
 def guarded(
     configuration: str, header_seconds: int, connections: int, wait_seconds: float, large_at_once: int
 ) -> str:
-    """Ray's configuration with limits on how long the headers of a request take to arrive, on open
-    connections and on the wait for a replica; a queue for large bodies; metrics and statistics for this
-    machine only; 503 while nobody can answer; without the headers that Ray's part of a replica stumbles over;
-    and without a log, unless one was chosen.
+    """Ray's configuration with limits on how long the headers of a request take to arrive and a client is
+    silent, on open connections and on the wait for a replica; a queue for large bodies; metrics and
+    statistics for this machine only; 503 while nobody can answer; without the headers that Ray's part of a
+    replica stumbles over; and without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
     requests = f"""\\g<0>
@@ -52,6 +54,8 @@ def guarded(
     timeout http-request {header_seconds}s
     timeout queue {queue_ms}ms""",
         r"^(    timeout connect) .*": rf"\1 {_CONNECT_TIME}",
+        # Even one that was refused: so long it keeps others from sending theirs.
+        r"^(    timeout client) .*": rf"\1 {max(_LEAST_SILENCE, header_seconds)}s",
         r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica is free; try again')}",
         r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",

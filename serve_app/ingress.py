@@ -40,9 +40,6 @@ _HAPROXY = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
-    # A client that is silent within a request is given up, even one that was refused: so long it keeps others
-    # from sending theirs.
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "5",
     # A request to a replica that has died goes to another: predictions may be asked for twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",

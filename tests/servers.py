@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
+from random import SystemRandom
+
+_PORTS = range(20_000, 30_000)
+"""Of which the system gives none to an outgoing connection: Linux begins at 32768."""
 
 
 def free_port() -> int:
     """That nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        port = SystemRandom().choice(_PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for_port(port: int) -> None:

@@ -96,6 +96,19 @@ def test_what_requests_take_is_learnt(clock: Clock, seconds: float, others: int,
         waiting.before(20)
 
 
+def test_what_fails_meanwhile_changes_nothing(clock: Clock) -> None:
+    waiting = make_backlog()
+    for _ in range(100):
+        with waiting.place(1000):
+            clock.now += 9
+            with suppress(RequestError), waiting.place(1):
+                raise RequestError(400, "it is refused")
+            clock.now += 1
+
+    with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
+        waiting.before(20)
+
+
 def test_requests_that_are_small_or_fail_teach_nothing(clock: Clock) -> None:
     waiting = make_backlog()
     for _ in range(100):

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Annotated
 
 import pytest
 import torch
+from cyclopts import Parameter
+from pydantic import BaseModel, Field
 
 from lstmfcn import command
 from lstmfcn.command import Count, HyperparameterFlags, LocationFlag
@@ -47,6 +50,14 @@ def job(
         case "other bug":
             raise NotImplementedError  # a RuntimeError
     print(number, hyperparameters.kernel_size_1, place)
+
+
+class Settings(BaseModel):
+    most_things: int = Field(1, ge=1)
+
+
+def set_up(*, settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008
+    """Set something."""
 
 
 def run(*flags: str) -> int:
@@ -109,6 +120,17 @@ def test_what_goes_wrong_is_one_sentence_and_a_status(
 def test_a_count_is_at_least_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--number", "0") == 2
     assert "--number" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_refused_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.run(set_up, "python -m jobs.job", ("--most-things", "0"))
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "--most-things is 0: input should be greater than or equal to 1"
+        " (python -m jobs.job --help lists the flags)\n"
+    )
 
 
 @pytest.mark.parametrize(

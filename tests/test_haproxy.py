@@ -11,6 +11,7 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 
 from lstmfcn.errors import ResourceError
+from serve_app import bodies
 from serve_app.haproxy import guarded
 
 LIMITS: dict[str, Any] = {
@@ -59,8 +60,16 @@ def test_headers_and_connections_have_limits(configuration: str) -> None:
     changed = guarded(configuration, **LIMITS | {"header_seconds": 7, "connections": 12})
 
     assert "\ndefaults\n    timeout http-request 7s\n" in changed
+    assert set(re.findall(r"timeout client .*", changed)) == {"timeout client 7s"}
     assert '"more than 12 connections are open; try again"' in changed
     assert "if { fe_conn gt 12 }" in changed
+
+
+def test_a_silent_client_is_not_given_up_before_a_replica_can_say_so(configuration: str) -> None:
+    changed = guarded(configuration, **LIMITS | {"header_seconds": 1})
+
+    assert set(re.findall(r"timeout client .*", changed)) == {"timeout client 5s"}
+    assert bodies._SECONDS_OF_SILENCE < 5
 
 
 def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import gc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -19,13 +20,20 @@ def random_layers(channels: int, filters: list[int], taps: list[int]) -> list[La
     ]
 
 
+def weights(means: Tensor) -> Tensor:
+    """NaN where a mean is infinite."""
+    return torch.tanh(means) + 0 * means
+
+
 def plain(layers: list[Layer], series: Tensor) -> Tensor:
     """(batch, channels * length) -> (batch, last filters), in float64."""
     features = torch.unflatten(series.double(), 1, (layers[0].kernel.shape[1], -1))
-    for kernel, bias, _ in layers:
+    for kernel, bias, weigh in layers:
         taps = kernel.shape[2]
         padded = functional.pad(features, ((taps - 1) // 2, taps // 2))
         features = functional.conv1d(padded, kernel.double(), bias.double()).relu()
+        if weigh is not None:
+            features *= weigh(features.mean(dim=2)).unsqueeze(2)
     return torch.mean(features, dim=2)
 
 
@@ -35,12 +43,18 @@ def plain(layers: list[Layer], series: Tensor) -> Tensor:
     filters=st.lists(st.sampled_from([1, 4, 32, 40]), min_size=3, max_size=3),
     taps=st.lists(st.integers(1, 16), min_size=3, max_size=3),
     length=st.integers(1, 40),
+    weigh=st.sampled_from([None, weights]),
 )
 @settings(max_examples=100, deadline=None)
 def test_it_is_convolutions_with_relu_and_the_mean_over_time(
-    batch: int, channels: int, filters: list[int], taps: list[int], length: int
+    batch: int,
+    channels: int,
+    filters: list[int],
+    taps: list[int],
+    length: int,
+    weigh: Callable[[Tensor], Tensor] | None,
 ) -> None:
-    layers = random_layers(channels, filters, taps)
+    layers = [layer._replace(weigh=weigh) for layer in random_layers(channels, filters, taps)]
     series = torch.randn(batch, channels * length)
     expected = plain(layers, series)
 
@@ -57,6 +71,19 @@ def test_a_batch_leaves_nothing_behind_for_the_next_one() -> None:
     used(first[:7])
 
     assert torch.equal(used(second), PolyphaseBlock(layers, 23)(second))
+
+
+def test_a_row_whose_features_overflow_leaves_its_neighbours_as_they_are() -> None:
+    layers = [layer._replace(weigh=weights) for layer in random_layers(2, [4, 32, 33], [8, 5, 3])]
+    series = torch.randn(30, 2 * 23)
+    expected = PolyphaseBlock(layers, 23)(series)
+    others = torch.arange(30) != 7
+    series[7] = 3e38
+
+    for batch in (series, series[:12]):
+        means = PolyphaseBlock(layers, 23)(batch)
+        assert not means[7].isfinite().all()
+        assert torch.equal(means[others[: len(batch)]], expected[: len(batch)][others[: len(batch)]])
 
 
 def test_threads_may_share_it() -> None:

@@ -168,6 +168,26 @@ def test_a_body_that_comes_too_slowly_is_given_up_with_a_sentence(
     )
 
 
+def test_a_body_that_stops_is_given_up_with_a_sentence(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_SECONDS_OF_SILENCE", 0.1)
+
+    async def body() -> AsyncIterator[bytes]:
+        for value in ROW.encode():
+            yield bytes([value])
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
+
+    async def ask() -> httpx.Response:
+        async with replica(checkpoint_folder) as (_, client):
+            return await client.post("/invocations", content=body())
+
+    silent = asyncio.run(ask())
+
+    assert (silent.status_code, silent.text) == (408, "nothing of the body arrived for 0.1 s\n")
+
+
 def test_rows_that_a_treatment_would_lengthen_are_counted_before(
     trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
