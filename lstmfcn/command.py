@@ -139,9 +139,18 @@ def _on_which_node() -> str:
 
 def _usage_sentence(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError):
-        first = error.__cause__.errors()[0]
-        if "error" in (context := first.get("ctx", {})):
-            return str(context["error"])
-        flag = str(first["loc"][-1]).replace("_", "-")
-        return f"--{flag} is {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return _setting_sentence(error.__cause__)
     return " ".join(str(error).split())
+
+
+def _setting_sentence(error: ValidationError) -> str:
+    """What is wrong with the first of a model's fields that is wrong."""
+    first = error.errors()[0]
+    if "error" in (context := first.get("ctx", {})):
+        return str(context["error"])
+    field = first["loc"][0]
+    flag = f"--{field}".replace("_", "-")
+    if first["type"] == "missing":  # what was given is then all the others
+        return f"{flag} is needed"
+    allowed = [one["msg"] for one in error.errors() if one["loc"][0] == field]  # of each type that it may be
+    return f"{flag} is {first['input']!r}: {', or '.join(allowed)}"

@@ -46,8 +46,8 @@ class Layer(NamedTuple):
 
 
 class PolyphaseBlock:
-    """Layers, then the mean over time. In inference mode always, or never: memory of the one won't do for the
-    other.
+    """Layers, then the mean over time. In inference mode always, or never: PyTorch refuses to change memory
+    of that mode outside it.
     """
 
     def __init__(self, layers: list[Layer], length: int) -> None:
@@ -76,7 +76,7 @@ class PolyphaseBlock:
             after.clear_padding()
             if weigh is not None:
                 after.by_series *= weigh(after.means()).t().unsqueeze(2)
-                after.clear_padding()  # which is NaN where a weight is
+                after.clear_padding()  # 0 times a weight of NaN is NaN, and neighbours read it
             after.spread()
         means = maps[-1].means()
         if sum(tuple(self._free_maps)) + batch > _KEPT * self.series_at_once:

@@ -54,11 +54,11 @@ def serve_checkpoint(
         settings: Of the endpoint.
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
-        header_seconds: For a request's headers to arrive, and for a client's silence within a request (then 5
-            at least), on Linux.
+        header_seconds: For a request's headers to arrive, and (5 at least) for a client to go on reading its
+            answer or to leave after a refusal, on Linux.
         max_connections: Open connections, beyond which requests are refused at once, on Linux.
-        max_large_at_once: Requests with bodies of more than 16 KB that come to a replica at once, on Linux;
-            others wait for their turn.
+        max_large_at_once: Most requests with bodies of more than 16 KB that a replica has at a time, on
+            Linux; others wait for their turn.
     """
     os.environ[ingress.HEADER_SECONDS] = str(header_seconds)
     os.environ[ingress.CONNECTIONS] = str(max_connections)

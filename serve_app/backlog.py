@@ -13,7 +13,7 @@ REQUESTS_AT_ONCE = 4
 _OVERTAKEN_FOR = 4
 """Times what a request takes itself: so long after it others that are shorter still go before it."""
 _SECONDS_THAT_TELL = 0.05
-"""Of work in the backlog; less says more about a request's other costs."""
+"""Less says more about a request's other costs, or that several were answered at once."""
 _WEIGHT = 0.2
 """Of the latest requests in what requests take."""
 
@@ -35,12 +35,14 @@ class Backlog:
         self._turns: list[tuple[float, int]] = []
         """When each request should be answered at the latest, and its bytes."""
         self._since, self._num_done = 0.0, 0
-        """The bytes that were answered while there was always something to answer, since a time."""
+        """Since when there has always been something to answer, and the bytes answered since then."""
+        self._is_spoiled = False
+        """Whether something else took a part of that time."""
 
     def expect(self, seconds_per_byte: float) -> None:
         """That requests take so long, until they show what they take."""
         self._seconds_per_byte = seconds_per_byte
-        self._measure_from(time.perf_counter())
+        self._is_spoiled = True
 
     def before(self, num_bytes: int) -> int:
         """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
@@ -64,6 +66,9 @@ class Backlog:
         self._turns.append(turn)
         try:
             yield
+        except BaseException:  # which may have cost much, or next to nothing
+            self._is_spoiled = True
+            raise
         finally:
             self._turns.remove(turn)
         self._learn(num_bytes)
@@ -73,12 +78,15 @@ class Backlog:
 
     def _measure_from(self, since: float) -> None:
         self._since, self._num_done = since, 0
+        self._is_spoiled = False
 
     def _learn(self, num_bytes: int) -> None:
         """That so many more bytes are answered."""
+        now = time.perf_counter()
         self._num_done += num_bytes
-        if self._num_done * self._seconds_per_byte >= _SECONDS_THAT_TELL:
-            now = time.perf_counter()
-            lately = (now - self._since) / self._num_done
-            self._seconds_per_byte += _WEIGHT * (lately - self._seconds_per_byte)
+        seconds, expected = now - self._since, self._num_done * self._seconds_per_byte
+        if self._is_spoiled:
+            self._measure_from(now)
+        elif min(seconds, expected) >= _SECONDS_THAT_TELL:
+            self._seconds_per_byte += _WEIGHT * (seconds / self._num_done - self._seconds_per_byte)
             self._measure_from(now)

@@ -13,7 +13,7 @@ from serve_app.settings import Settings
 _SECONDS_AT_ANY_RATE = 2.0
 """After which a body must have come at the least rate: a lost packet may cost one."""
 _SECONDS_OF_SILENCE = 4.0
-"""After which a body is given up: less than HAProxy's, which has no sentence."""
+"""Between two parts of a body: fewer than haproxy._LEAST_SILENCE, which ends in no sentence."""
 
 
 class Bodies:
@@ -60,7 +60,7 @@ class Bodies:
             raise contract.overloaded(sentence, "too many bytes")
 
     def _seconds_for(self, size: int) -> float:
-        """From a body's beginning, after which more of it than so many bytes must be here."""
+        """From a body's beginning, by which more of it than so many bytes must be here."""
         return min(self._seconds, _SECONDS_AT_ANY_RATE + size / self._least_rate)
 
     def _late(self, size: int, silence: float) -> RequestError:

@@ -26,7 +26,7 @@ _LARGE = 16_384
 _SHARE_IN_QUEUE = 1 / 4
 """Of the seconds that a request may wait in a replica."""
 _LEAST_SILENCE = 5
-"""Seconds of a client's silence within a request: a replica gives it up before, in words."""
+"""Seconds: a replica gives up a body that stops before, in words (bodies._SECONDS_OF_SILENCE)."""
 _CONNECT_TIME = "500ms"
 """As long HAProxy also waits before a request whose replica has died goes to the only other one."""
 
@@ -54,7 +54,7 @@ def guarded(
     timeout http-request {header_seconds}s
     timeout queue {queue_ms}ms""",
         r"^(    timeout connect) .*": rf"\1 {_CONNECT_TIME}",
-        # Even one that was refused: so long it keeps others from sending theirs.
+        # Silent within a request, even a refused one, it has a place among the large ones for so long.
         r"^(    timeout client) .*": rf"\1 {max(_LEAST_SILENCE, header_seconds)}s",
         r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica is free; try again')}",
         r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",

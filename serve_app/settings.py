@@ -56,14 +56,17 @@ class Settings(BaseModel):
         ge=1,
         description="Requests that a replica answers at once, and as many whose bodies arrive",
     )
-    body_seconds: float = Field(20, gt=0, description="For a request's body to arrive")
+    body_seconds: float = Field(
+        20, gt=0, allow_inf_nan=False, description="For a request's body to arrive, however large"
+    )
     min_body_rate: int = Field(
         16 * 1024,
         ge=1,
-        description="Bytes a second, after the first two seconds, at which a body must arrive",
+        description="A body must arrive within two seconds and one for so many bytes, and without four"
+        " seconds of silence",
     )
     timeout_seconds: float = Field(
-        60, gt=0, description="For a request's predictions; the default is SageMaker's"
+        60, gt=0, allow_inf_nan=False, description="For a request's predictions; the default is SageMaker's"
     )
     api_keys: str | None = Field(
         None,

@@ -96,14 +96,26 @@ def test_what_requests_take_is_learnt(clock: Clock, seconds: float, others: int,
         waiting.before(20)
 
 
-def test_what_fails_meanwhile_changes_nothing(clock: Clock) -> None:
+@pytest.mark.parametrize(("num_bytes", "seconds"), [(1, 0), (1000, 9)])
+def test_time_in_which_something_fails_teaches_nothing(clock: Clock, num_bytes: int, seconds: float) -> None:
     waiting = make_backlog()
     for _ in range(100):
-        with waiting.place(1000):
-            clock.now += 9
-            with suppress(RequestError), waiting.place(1):
+        with waiting.place(1000), waiting.place(1000):
+            clock.now += 1
+            with suppress(RequestError), waiting.place(num_bytes):
+                clock.now += seconds
                 raise RequestError(400, "it is refused")
             clock.now += 1
+
+    with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
+        waiting.before(20)
+
+
+def test_what_was_under_way_when_the_model_changed_teaches_nothing(clock: Clock) -> None:
+    waiting = make_backlog()
+    with waiting.place(1000):
+        clock.now += 10
+        waiting.expect(seconds_per_byte=0.01)
 
     with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
         waiting.before(20)

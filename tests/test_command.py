@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import torch
@@ -53,10 +53,11 @@ def job(
 
 
 class Settings(BaseModel):
-    most_things: int = Field(1, ge=1)
+    name: str
+    most_things: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 
 
-def set_up(*, settings: Annotated[Settings, Parameter(name="*")] = Settings()) -> None:  # noqa: B008
+def set_up(*, settings: Annotated[Settings, Parameter(name="*")]) -> None:
     """Set something."""
 
 
@@ -122,15 +123,24 @@ def test_a_count_is_at_least_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--number" in capsys.readouterr().err
 
 
-def test_a_setting_that_is_refused_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--most-things", "1"], "--name is needed"),
+        (
+            ["--name", "a", "--most-things", "0"],
+            "--most-things is '0': Input should be 'auto', or Input should be greater than or equal to 1",
+        ),
+    ],
+)
+def test_a_setting_that_is_refused_is_named(
+    flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        command.run(set_up, "python -m jobs.job", ("--most-things", "0"))
+        command.run(set_up, "python -m jobs.job", flags)
 
     assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        "--most-things is 0: input should be greater than or equal to 1"
-        " (python -m jobs.job --help lists the flags)\n"
-    )
+    assert capsys.readouterr().err == f"{sentence} (python -m jobs.job --help lists the flags)\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 
 from lstmfcn.errors import ResourceError
-from serve_app import bodies
+from serve_app import bodies, haproxy
 from serve_app.haproxy import guarded
 
 LIMITS: dict[str, Any] = {
@@ -69,7 +69,7 @@ def test_a_silent_client_is_not_given_up_before_a_replica_can_say_so(configurati
     changed = guarded(configuration, **LIMITS | {"header_seconds": 1})
 
     assert set(re.findall(r"timeout client .*", changed)) == {"timeout client 5s"}
-    assert bodies._SECONDS_OF_SILENCE < 5
+    assert bodies._SECONDS_OF_SILENCE < haproxy._LEAST_SILENCE
 
 
 def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path) -> None:
@@ -112,6 +112,7 @@ backend app
     [
         "defaults",
         "    timeout connect",
+        "    timeout client",
         "frontend prometheus",
         "listen stats",
         "frontend http_frontend",

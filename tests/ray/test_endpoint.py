@@ -262,6 +262,16 @@ def test_slow_senders_of_large_bodies_keep_others_out_for_seconds_only(endpoint:
     assert sorted(answers) == 16 * [b"HTTP/1.1 408"] + 8 * [b"HTTP/1.1 503"]
 
 
+def test_a_body_that_stops_is_told_so(connection: socket.socket) -> None:
+    connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: any\r\nContent-Length: 200000\r\n\r\n")
+    connection.sendall(50_000 * b"1,")
+
+    answer = connection.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.endswith(b"\r\n\r\nnothing of the body arrived for 4 s\n")
+
+
 def test_ping_answers_while_the_network_is_busy(endpoint: httpx.Client) -> None:
     body = ROW * 90_000
 
