@@ -24,7 +24,7 @@ notebook: install  ## run examples/notebook.ipynb again and keep what it shows, 
 test: install  ## the tests
 	$(BIN)/pytest
 
-test-long: install  ## the long tests: kills at random moments, a lost node, 10,000 files, a 200 MB file, the notebook
+test-long: install  ## the long tests: kills, populations, a lost node, 10,000 files, a 200 MB file, the notebook
 	$(BIN)/pytest -m long
 
 test-cluster: install  ## the cluster tests: jobs on four hosts in network namespaces, and what befalls them (as root)

@@ -110,6 +110,7 @@ class Dying(TrialProcess):
         return report
 
 
+@pytest.mark.long
 def test_a_trial_whose_process_dies_goes_on_to_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

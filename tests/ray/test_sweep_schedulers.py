@@ -18,7 +18,9 @@ from tests.samples import TINY
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband", "pbt", "none"])
+@pytest.mark.parametrize(
+    "scheduler", ["asha", "median", "hyperband", pytest.param("pbt", marks=pytest.mark.long), "none"]
+)
 def test_every_scheduler_ends_every_trial(scheduler: SchedulerName, tmp_path: Path) -> None:
     plan = Plan(num_trials=6, scheduler=scheduler)
 
