@@ -49,7 +49,7 @@ class InferenceNetwork:
         self._temperature, self._task = temperature, task
         lstms = [layer for layer in model.recurrent.layers if isinstance(layer, LSTM)]
         self._recur = _OneStep(lstms) if model.channels == 1 else _ManySteps(lstms, model.channels)
-        self._weight = _aligned(1, class_logits(task, model.linear.weight.T).T)
+        self._weight = _aligned(class_logits(task, model.linear.weight.T).T, 1)
         self._bias = class_logits(task, model.linear.bias.clone())
         layers = [_folded(layer) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
@@ -75,8 +75,8 @@ class InferenceNetwork:
     def logits(self, series: Tensor) -> Tensor:
         """Scaled series (batch, channels * length) -> logits (batch, classes)."""
         batch = len(series)
-        features = _aligned(_MATMUL_ROWS, self._recur(series)[:batch], self._convolve(series))
-        return functional.linear(features, self._weight, self._bias)[:batch]
+        features = torch.cat([self._recur(series)[:batch], self._convolve(series)], dim=1)
+        return functional.linear(_aligned(features, _MATMUL_ROWS), self._weight, self._bias)[:batch]
 
     @torch.inference_mode()
     def __call__(self, series: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class _OneStep:
         """(batch, length) -> (batch or more, hidden)."""
         hidden = series
         for layer in self._layers:
-            hidden = layer(_aligned(_MATMUL_ROWS, hidden))
+            hidden = layer(_aligned(hidden, _MATMUL_ROWS))
         return hidden
 
 
@@ -111,7 +111,7 @@ class _ManySteps:
     def __call__(self, series: Tensor) -> Tensor:
         """(batch, channels * length) -> (batch or more, hidden)."""
         by_channel = series.reshape(len(series) * self._channels, -1)
-        aligned = _aligned(_MATMUL_ROWS * self._channels, by_channel)
+        aligned = _aligned(by_channel, _MATMUL_ROWS * self._channels)
         steps = torch.unflatten(aligned, 0, (-1, self._channels))
         for layer in self._layers:
             steps = layer(steps)
@@ -143,7 +143,7 @@ class _LSTMStep:
     def __init__(self, lstm: LSTM) -> None:
         into, _, cell, out = lstm.gate_kernel().chunk(4)
         into_bias, _, cell_bias, out_bias = lstm.gate_bias().chunk(4)
-        self._kernel = _aligned(3 * lstm.hidden_size, torch.cat([into / 2, cell, out / 2]))
+        self._kernel = _aligned(torch.cat([into / 2, cell, out / 2]), 3 * lstm.hidden_size)
         self._bias = torch.cat([into_bias / 2, cell_bias, out_bias / 2])
         self._half = self._bias.new_tensor(0.5)
 
@@ -185,13 +185,13 @@ class _Weights:
 
     def __init__(self, block: SqueezeExcite) -> None:
         # A product with a single row of weights would be none of matrices.
-        self._squeeze = _aligned(_MATMUL_COLUMNS, block.squeeze.weight)
-        self._excite = _aligned(_MATMUL_COLUMNS, block.excite.weight)
+        self._squeeze = _aligned(block.squeeze.weight, _MATMUL_COLUMNS)
+        self._excite = _aligned(block.excite.weight, _MATMUL_COLUMNS)
 
     def __call__(self, means: Tensor) -> Tensor:
         """(batch, filters) both."""
-        squeezed = functional.linear(_aligned(_MATMUL_ROWS, means), self._squeeze).relu_()
-        excited = functional.linear(_aligned(_MATMUL_ROWS, squeezed), self._excite)
+        squeezed = functional.linear(_aligned(means, _MATMUL_ROWS), self._squeeze).relu_()
+        excited = functional.linear(_aligned(squeezed, _MATMUL_ROWS), self._excite)
         # torch.sigmoid rounds a number by its place in memory, the tangent doesn't.
         batch, filters = means.shape
         return (excited[:batch, :filters] / 2).tanh() / 2 + 0.5
@@ -211,16 +211,7 @@ def _folded(layer: nn.Module) -> Layer:
     return Layer(convolution.weight * scale[:, None, None], bias, *weigh)
 
 
-def _aligned(least_rows: int, *matrices: Tensor) -> Tensor:
-    """Matrices side by side, copied to fresh memory that is filled up with zeros to `least_rows` rows and
-    whole blocks of columns.
-    """
-    rows = len(matrices[0])
-    columns = sum(matrix.shape[1] for matrix in matrices)
-    aligned = matrices[0].new_zeros(max(rows, least_rows), columns + -columns % _MATMUL_COLUMNS)
-    start = 0
-    for matrix in matrices:
-        end = start + matrix.shape[1]
-        aligned[:rows, start:end] = matrix
-        start = end
-    return aligned
+def _aligned(matrix: Tensor, least_rows: int) -> Tensor:
+    """A copy in fresh memory, filled up with zeros to `least_rows` rows and whole blocks of columns."""
+    rows, columns = matrix.shape
+    return functional.pad(matrix, (0, -columns % _MATMUL_COLUMNS, 0, max(0, least_rows - rows)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
@@ -62,7 +61,7 @@ class Scaling(BaseModel):
             limits = np.finfo(np.float32)
             np.clip(values, limits.min, limits.max, out=values)
             values[np.isnan(values)] = 0.0
-        elif not math.isnan(values[..., -1].sum()):
+        elif not np.isnan(values[..., -1]).any():
             _normalise(values)
         else:
             is_padding = np.isnan(values)

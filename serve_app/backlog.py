@@ -61,7 +61,7 @@ class Backlog:
         """For a request from its body to its answer. Raises RequestError as `before` does."""
         self.before(num_bytes)
         if not self._turns:
-            self._measure_from(time.perf_counter())
+            self._measure_anew()
         turn = self._turn(num_bytes)
         self._turns.append(turn)
         try:
@@ -76,17 +76,16 @@ class Backlog:
     def _turn(self, num_bytes: int) -> tuple[float, int]:
         return due(time.perf_counter(), num_bytes * self._seconds_per_byte), num_bytes
 
-    def _measure_from(self, since: float) -> None:
-        self._since, self._num_done = since, 0
+    def _measure_anew(self) -> None:
+        self._since, self._num_done = time.perf_counter(), 0
         self._is_spoiled = False
 
     def _learn(self, num_bytes: int) -> None:
         """That so many more bytes are answered."""
-        now = time.perf_counter()
         self._num_done += num_bytes
-        seconds, expected = now - self._since, self._num_done * self._seconds_per_byte
+        seconds, expected = time.perf_counter() - self._since, self._num_done * self._seconds_per_byte
         if self._is_spoiled:
-            self._measure_from(now)
+            self._measure_anew()
         elif min(seconds, expected) >= _SECONDS_THAT_TELL:
             self._seconds_per_byte += _WEIGHT * (seconds / self._num_done - self._seconds_per_byte)
-            self._measure_from(now)
+            self._measure_anew()
