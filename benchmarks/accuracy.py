@@ -197,6 +197,8 @@ def _result(data: Path, kept: Path, seeds: int, sizes: Sequence[int]) -> Result:
 def _chosen(training: Path, candidates: Sequence[Path]) -> Predictor:
     """The network with the lowest loss on the training series."""
     predictors = [Predictor.load(folder) for folder in candidates]
+    if len(predictors) == 1:
+        return predictors[0]
     train = read_labelled(training, predictors[0].classes, predictors[0].length)
     positions = range(len(train.classes))
     return min(

@@ -4,8 +4,8 @@
 - paper: the paper's published code, github.com/titu1994/LSTM-FCN at 0f258c7: the learning rate falls when the
   training loss no longer does, and the epoch with the lowest one is kept.
 - fast: fewer epochs the more series there are, in small batches, under one cycle of the learning rate with
-  decoupled weight decay, by Muon for hundreds of series; the last epoch is kept where there is no
-  validation data.
+  decoupled weight decay, by Muon for hundreds of series; half of the first kernels begin whitened; the last
+  epoch is kept where there is no validation data.
 
 benchmarks/RESULTS.md says how the fast one was found, and what did not help.
 """
@@ -75,9 +75,14 @@ class Recipe:
         return self.name == "fast" and _FEWEST_FOR_MUON <= num_cases < _MANY
 
     @property
+    def whitens_kernels(self) -> bool:
+        """Whether half of the first convolution's begin whitened; otherwise all random, as in the paper's code."""
+        return self.name == "fast"
+
+    @property
     def weight_decay(self) -> float:
         """Decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101)."""
-        return 0.01 if self.name == "fast" else 0.0
+        return 0.3 if self.name == "fast" else 0.0
 
     @property
     def batch_norm_momentum(self) -> float:

@@ -27,6 +27,7 @@ from lstmfcn.scaling import Scaling, ScalingMethod
 from lstmfcn.start import Start
 from lstmfcn.tasks import TaskName
 from lstmfcn.training_state import TrainingState
+from lstmfcn.whitening import whiten
 
 TrainingPrecision = Literal["fp32", "bf16"]
 ClassWeight = Literal["none", "balanced"]
@@ -122,10 +123,15 @@ class Trainer:
         self._device = devices[0]
         torch.manual_seed(seed)
         train = data.train
+        self._train_set = _on_device(train, self._device)
         self._task = train.task
         self._model = LSTMFCN(train.num_outputs, train.length, hyperparameters, train.channels)
         if data.start is not None:
             self._model.load_state_dict(data.start.weights(self._model.state_dict(), train.classes))
+        elif self._recipe.whitens_kernels:
+            first, *_ = self._model.convolutional.layers
+            assert isinstance(first, nn.Sequential)
+            whiten(first, self._train_set[0])
         for module in self._model.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = self._recipe.batch_norm_momentum
@@ -141,7 +147,6 @@ class Trainer:
             self._optimiser = Muon(self._model.parameters(), hyperparameters.lr, decay, dtype)
         else:
             self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, decay)
-        self._train_set = _on_device(train, self._device)
         self._class_weights = None if class_weight == "none" else _balanced(train).to(self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
 

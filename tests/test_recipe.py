@@ -103,7 +103,7 @@ def test_the_fast_recipes_batch_normalisation_forgets_the_untrained_network_soon
         hyperparameters = Hyperparameters(**{**TINY.model_dump(), "batch_size": 20, "epochs": 1})
         (epoch,) = fit(make_dataset(20), hyperparameters=hyperparameters, recipe=recipe)
         assert epoch.checkpoint is not None
-        return epoch.checkpoint.weights["convolutional.layers.0.2.running_var"]
+        return epoch.checkpoint.weights["convolutional.layers.0.2.running_var"][::2]  # where none is whitened
 
     of_the_step = (variances_after_one_step("paper") - 0.99) / 0.01
 
