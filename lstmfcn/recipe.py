@@ -76,7 +76,7 @@ class Recipe:
 
     @property
     def whitens_kernels(self) -> bool:
-        """Whether half of the first convolution's begin whitened; otherwise all are random, as in the paper."""
+        """Whether half of the first convolution's begin whitened; else all are random, as in the paper."""
         return self.name == "fast"
 
     @property
