@@ -29,19 +29,30 @@ def whiten(layer: nn.Sequential, series: Tensor) -> None:
     assert isinstance(convolution, nn.Conv1d)
     kernels = convolution.weight[1::2]
     _, channels, taps = kernels.shape
-    moments = torch.zeros(channels, taps, taps, dtype=torch.float64)
     some = series[:: -(-len(series) // _MOST_CASES)]
-    for part in torch.split(some, max(1, _VALUES_AT_ONCE // (some.shape[1] * taps))):
-        padded = padding(torch.unflatten(part.cpu().double(), 1, (channels, -1)))
-        windows = padded.unfold(2, taps, 1).transpose(0, 1).flatten(1, 2)  # (channels, windows, taps)
-        moments += windows.mT @ windows / (some.numel() // channels)
-    kernels.copy_(torch.einsum("fct,ctu->fcu", kernels, _inverse_roots(moments).to(kernels.dtype)))
+    for channel, of_channel in enumerate(torch.unflatten(some, 1, (channels, -1)).unbind(1)):
+        root = _inverse_root(_second_moments(of_channel, padding, taps))
+        kernels[:, channel] = kernels[:, channel] @ root.to(kernels.dtype)
 
 
-def _inverse_roots(moments: Tensor) -> Tensor:
-    """Of symmetric matrices (channels, taps, taps)."""
+def _second_moments(series: Tensor, padding: nn.Module, taps: int) -> Tensor:
+    """Of the windows of `taps` steps: (taps, taps), in float64."""
+    moments = torch.zeros(taps, taps, dtype=torch.float64)
+    values_each = series.shape[1] * taps
+    step = 1 + values_each // _VALUES_AT_ONCE  # of very long series some windows do
+    for part in torch.split(series, max(1, _VALUES_AT_ONCE // values_each)):
+        windows = padding(part.cpu().double()).unfold(1, taps, step).flatten(0, 1)
+        moments += windows.t() @ windows * (len(part) / len(series) / len(windows))
+    return moments
+
+
+def _inverse_root(moments: Tensor) -> Tensor:
+    """Of a symmetric matrix; the identity for zeros, or for values that aren't finite, which the loss of the
+    first epoch will tell.
+    """
+    if not moments.any() or not moments.isfinite().all():
+        return torch.eye(len(moments), dtype=moments.dtype)
     values, vectors = torch.linalg.eigh(moments)
-    largest = values[:, -1:]
-    scales = torch.where(largest > 0, (values + _LEAST_SHARE * largest).rsqrt(), 1.0)
-    roots: Tensor = vectors * scales.unsqueeze(1) @ vectors.mT
-    return roots
+    scales = (values + _LEAST_SHARE * values[-1]).rsqrt()
+    root: Tensor = vectors * scales @ vectors.t()
+    return root

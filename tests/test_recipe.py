@@ -110,6 +110,11 @@ def test_the_fast_recipes_batch_normalisation_forgets_the_untrained_network_soon
     assert torch.allclose(variances_after_one_step("fast"), 0.9 + 0.1 * of_the_step, atol=1e-5)
 
 
+@pytest.mark.parametrize(("recipe", "decay"), [("reference", 0.0), ("paper", 0.0), ("fast", 0.3)])
+def test_only_the_fast_recipe_decays_weights(recipe: RecipeName, decay: float) -> None:
+    assert Recipe(recipe).weight_decay == decay
+
+
 def test_what_is_given_wins_over_what_a_recipe_chooses() -> None:
     completed = Recipe("fast").completed(Hyperparameters(lr=0.5, hidden_size=64), num_cases=50)
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lstmfcn import whitening
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import ConvolutionalBlock
 from lstmfcn.recipe import RecipeName
@@ -99,13 +100,56 @@ def test_a_channel_of_zeros_leaves_its_kernels_as_they_are() -> None:
     assert torch.equal(kernels_of(layer), before)
 
 
-def test_of_very_many_series_some_do() -> None:
-    few, many = first_layer(), first_layer()
-    series = smooth_series()
-    whiten(few, series)
-    whiten(many, series.repeat_interleave(2000, dim=0))  # 100,000, of which every 49th counts
+def test_a_direction_in_which_windows_dont_differ_is_magnified_a_hundred_times_the_largest_at_most() -> None:
+    layer, constant = first_layer(), torch.ones(1, 400_000)
 
-    torch.testing.assert_close(kernels_of(few)[1::2], kernels_of(many)[1::2], rtol=0.02, atol=0.02)
+    whiten(layer, constant)
+
+    gains = torch.linalg.svdvals(kernels_of(layer).detach()[1::2, 0])
+    assert gains[0] / gains[-1] == pytest.approx(100, rel=0.05)
+
+
+def test_of_very_many_series_evenly_spaced_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whitening, "_MOST_CASES", 25)
+    every, even = first_layer(), first_layer()
+    series = smooth_series()
+    whiten(every, series[::2])
+
+    whiten(even, series)
+
+    assert torch.equal(kernels_of(even)[1::2], kernels_of(every)[1::2])
+
+
+def test_of_very_long_series_evenly_spaced_windows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_fourth = TAPS * LENGTH // (TAPS - 1)
+    monkeypatch.setattr(whitening, "_VALUES_AT_ONCE", every_fourth)
+    layer, series = first_layer(), torch.zeros(1, LENGTH)
+    series[:, ::TAPS] = 1  # after a step of padding, so at the second place in each of these windows
+
+    whiten(layer, series)
+
+    gains = kernels_of(layer).detach()[1::2, 0].diagonal()
+    torch.testing.assert_close(gains, gains[1] * torch.tensor([100.0, 1, 100, 100]), rtol=1e-3, atol=0)
+
+
+def test_moments_of_several_parts_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parted = first_layer(), first_layer()
+    series = smooth_series()
+    whiten(whole, series)
+    monkeypatch.setattr(whitening, "_VALUES_AT_ONCE", 7 * TAPS * LENGTH)  # seven parts of 7, one of 1
+
+    whiten(parted, series)
+
+    torch.testing.assert_close(kernels_of(parted)[1::2], kernels_of(whole)[1::2])
+
+
+def test_values_that_arent_finite_leave_kernels_as_they_are() -> None:
+    layer = first_layer()
+    before = kernels_of(layer).detach().clone()
+
+    whiten(layer, torch.full((5, LENGTH), torch.nan))
+
+    assert torch.equal(kernels_of(layer), before)
 
 
 @pytest.mark.parametrize(("recipe", "whitened"), [("reference", False), ("paper", False), ("fast", True)])
