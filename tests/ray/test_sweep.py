@@ -148,12 +148,12 @@ def test_the_target_ends_a_sweep_that_can_go_on(tmp_path: Path) -> None:
 
 
 def test_the_time_budget_ends_a_sweep(tmp_path: Path) -> None:
-    plan = Plan(num_trials=3, time_budget=8.0, scheduler="none")
+    plan = Plan(num_trials=3, time_budget=16.0, scheduler="none")
     started = time.monotonic()
 
     trials = sweep(TRAIN, VALID, space(epochs=100_000), plan, tmp_path)
 
-    assert time.monotonic() - started < 25
+    assert time.monotonic() - started < 40
     assert {trial.status for trial in trials} == {"interrupted"}
 
 
