@@ -4,6 +4,7 @@ by epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,9 @@ def _judge(plan: Plan, space: SearchSpace) -> _Epochwise:
         case "asha":
             return _ASHA(**by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION)
         case "median":
-            return _Median(**by_metric, grace_period=first, min_samples_required=3)
+            # Without others to compare it with a trial goes on: giving way, it would start a process again.
+            never = {"min_time_slice": math.inf}
+            return _Median(**by_metric, **never, grace_period=first, min_samples_required=3)
         case "hyperband":
             return _HyperBand(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
         case "pbt":
