@@ -36,11 +36,11 @@ def test_every_scheduler_ends_every_trial(scheduler: SchedulerName, tmp_path: Pa
 
 
 def test_in_a_population_the_worst_goes_on_as_a_copy_of_the_best(tmp_path: Path) -> None:
-    rates = {"categorical": [1e-9, 0.01]}
-    points = [TINY.model_copy(update={"lr": lr, "epochs": 40}) for lr in (0.01, 0.01, 0.01, 1e-9)]
+    rates, short = {"categorical": [1e-9, 0.01]}, {"epochs": 5, "batch_size": 2}
+    points = [TINY.model_copy(update={"lr": lr, **short}) for lr in (0.01, 0.01, 0.01, 1e-9)]
     plan = Plan(num_trials=4, scheduler="pbt", metric="valid_loss")
 
-    trials = sweep(TRAIN, VALID, space(lr=rates, epochs=40), plan, tmp_path, points=points)
+    trials = sweep(TRAIN, VALID, space(lr=rates, **short), plan, tmp_path, points=points)
 
     assert {trial.status for trial in trials} == {"completed"}
     assert all(trial.best_metrics["valid_loss"] < 0.5 for trial in trials)  # at chance it is 0.69
