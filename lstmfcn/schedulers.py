@@ -87,8 +87,8 @@ def _judge(plan: Plan, space: SearchSpace) -> _Epochwise:
             return _ASHA(**by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION)
         case "median":
             # Without others to compare it with a trial goes on: giving way, it would start a process again.
-            never = {"min_time_slice": math.inf}
-            return _Median(**by_metric, **never, grace_period=first, min_samples_required=3)
+            by_metric["min_time_slice"] = math.inf
+            return _Median(**by_metric, grace_period=first, min_samples_required=3)
         case "hyperband":
             return _HyperBand(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
         case "pbt":
