@@ -86,7 +86,7 @@ def _judge(plan: Plan, space: SearchSpace) -> _Epochwise:
         case "asha":
             return _ASHA(**by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION)
         case "median":
-            # Without others to compare it with a trial goes on: giving way, it would start a process again.
+            # A trial with too few others to be compared with goes on: a pause would end its process.
             by_metric["min_time_slice"] = math.inf
             return _Median(**by_metric, grace_period=first, min_samples_required=3)
         case "hyperband":
