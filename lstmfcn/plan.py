@@ -43,8 +43,9 @@ class Plan(BaseModel):
     scheduler: SchedulerName = Field(
         "asha",
         description="What stops trials that fall behind: asha or hyperband (successive halving), median"
-        " (worse than half of the others), none. Or pbt, which lets the worst go on as copies of the best"
-        " with other lr, dropout and batch_size; the search space may then vary these only",
+        " (worse than half of the others, once three have come as far), none. Or pbt, which lets the worst"
+        " go on as copies of the best with other lr, dropout and batch_size; the search space may then vary"
+        " these only",
     )
     metric: MetricName = Field("valid_accuracy", description="What to compare epochs and trials by")
     mode: Mode | None = Field(None, description="Whether more or less of it is better; as the metric has it")

@@ -87,8 +87,8 @@ def _judge(plan: Plan, space: SearchSpace) -> _Epochwise:
             return _ASHA(**by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION)
         case "median":
             # A trial with too few others to be compared with goes on: a pause would end its process.
-            by_metric["min_time_slice"] = math.inf
-            return _Median(**by_metric, grace_period=first, min_samples_required=3)
+            without_pauses = {**by_metric, "min_time_slice": math.inf}
+            return _Median(**without_pauses, grace_period=first, min_samples_required=3)
         case "hyperband":
             return _HyperBand(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
         case "pbt":

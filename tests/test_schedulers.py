@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from lstmfcn import schedulers
@@ -27,6 +28,19 @@ def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
     assert [decide(number, 2, 0.9 - number / 10) for number in (0, 1)] == ["CONTINUE", "STOP"]
     assert decide(2, 1, 0.1) == TrialScheduler.CONTINUE
     assert decide(2, 2, 0.1) == TrialScheduler.STOP
+
+
+def test_by_the_median_rule_trials_go_on_until_three_others_have_come_as_far() -> None:
+    judge = schedulers.make(Plan(scheduler="median"), SPACE)
+    trials = [Trial("waits to run", stub=True) for _ in range(4)]
+    controller: Any = SimpleNamespace(get_live_trials=lambda: trials)
+
+    decisions = [
+        judge.on_trial_result(controller, trial, {"epoch": 2, "valid_accuracy": accuracy})
+        for trial, accuracy in zip(trials, (0.9, 0.1, 0.8, 0.5), strict=True)
+    ]
+
+    assert decisions == ["CONTINUE", "CONTINUE", "CONTINUE", "STOP"]
 
 
 def test_a_population_takes_points_of_its_network_only() -> None:
