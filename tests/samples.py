@@ -120,6 +120,7 @@ def write_gappy_csv(path: Path, dataset: Dataset, *, labelled: bool, named: bool
     if named:
         names = [f"x_{step}" for step in range(1, LENGTH + 1)]
         rows.insert(0, ",".join([*(["y"] if labelled else []), *names]))
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(rows) + "\n")
     return path
 

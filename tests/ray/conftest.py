@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import ray
 
@@ -12,7 +11,6 @@ from lstmfcn import cluster as lstmfcn_cluster
 from lstmfcn import ranges
 from lstmfcn.devices import CPU
 from lstmfcn.object_storage import ObjectPath
-from tests.ray.launched import Launched, launch
 from tests.samples import make_dataset, write_csv
 
 
@@ -39,18 +37,6 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process, which is none of Ray's workers, has nothing allotted."""
     monkeypatch.setattr(lstmfcn_cluster, "set_up_worker", lambda: None)
     monkeypatch.setattr(lstmfcn_cluster, "allotted_devices", lambda: [CPU])
-
-
-@pytest.fixture(scope="module")
-def launched(checkpoint_folder: Path) -> Iterator[Launched]:
-    """One for the tests of a module."""
-    with launch(checkpoint_folder) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def endpoint(launched: Launched) -> httpx.Client:
-    return launched.client
 
 
 @pytest.fixture

@@ -277,7 +277,7 @@ def test_the_job_keeps_an_ensemble_and_draws_a_report_and_draws_it_again(
     assert (output / "report.html").read_bytes() == drawn
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_an_interrupted_sweep_keeps_what_it_has_and_goes_on(
     sent: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

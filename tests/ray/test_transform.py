@@ -40,23 +40,23 @@ def expected_lines(checkpoint_folder: Path, path: Path) -> bytes:
 
 
 @needs_ray
-@pytest.mark.parametrize("num_ranges", [1, 2, 50, 500])  # of 200 rows, so that some begin no row
 @pytest.mark.parametrize("predictors", [1, 2])
+@pytest.mark.parametrize("num_ranges", [1, 2, 80])  # of 30 rows, so that some begin no row
 def test_predictions_are_in_input_order_for_any_number_of_ranges_and_predictors(
     num_ranges: int,
     predictors: int,
-    series_csv: Path,
     checkpoint_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    range_bytes = -(-series_csv.stat().st_size // num_ranges)
+    path = write_csv(tmp_path / "series.csv", make_dataset(30, seed=3), labelled=False)
+    range_bytes = -(-path.stat().st_size // num_ranges)
     monkeypatch.setattr(ranges, "_SMALLEST_RANGE", range_bytes)
     monkeypatch.setattr(ranges, "_LARGEST_RANGE", range_bytes)
-    expected = expected_lines(checkpoint_folder, series_csv)
+    expected = expected_lines(checkpoint_folder, path)
     assert len(set(expected.splitlines())) == 2
 
-    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--output", tmp_path / "output")
+    flags = ("--checkpoint", checkpoint_folder, "--input", path, "--output", tmp_path / "output")
     assert status_of(transform, *flags, "--predictors", predictors) == 0
 
     assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected
@@ -301,25 +301,28 @@ def test_a_file_of_200_mb_keeps_its_order(checkpoint_folder: Path, tmp_path: Pat
 @needs_ray
 @pytest.mark.usefixtures("small_ranges")
 @pytest.mark.parametrize("read_apart", [True, False])
-@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("length", ["pad", "resample"])
 def test_rows_with_gaps_and_of_unequal_lengths_are_predicted_through_all_ranges(
-    length: LengthTreatment, named: bool, read_apart: bool, trained: Checkpoint, tmp_path: Path
+    length: LengthTreatment, read_apart: bool, trained: Checkpoint, tmp_path: Path
 ) -> None:
     checkpoint = replace(trained, treatment=Treatment(missing="interpolate", length=length))
-    path = write_gappy_csv(tmp_path / "series.csv", make_dataset(200, seed=3), labelled=False, named=named)
-    expected = Predictor(checkpoint).predict_csv(path.read_bytes(), source="expected")
-    lines = path.read_text().splitlines()
-    bad = "," * (LENGTH - 1)
-    path.write_text("\n".join([*lines[:-50], bad, *lines[-50:]]) + "\n")
-    files, _ = find_inputs(path, None)
+    names, bad = ("plain", "named"), "," * (LENGTH - 1)
+    expected = {}
+    for name in names:
+        path = tmp_path / "input" / f"{name}.csv"
+        write_gappy_csv(path, make_dataset(100, seed=3), labelled=False, named=name == "named")
+        expected[name] = Predictor(checkpoint).predict_csv(path.read_bytes(), source="expected").splitlines()
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:-50], bad, *lines[-50:]]) + "\n")
+    files, _ = find_inputs(tmp_path / "input", None)
     options = Options(bad_rows="mark", num_predictors=2, read_apart=read_apart)
 
     lstmfcn_transform.transform(checkpoint, files, tmp_path / "output", options)
 
-    answer = (tmp_path / "output" / "series.csv.out").read_bytes().splitlines()
-    assert answer.pop(-51).startswith(b"ERROR")
-    assert answer == expected.splitlines()
-    assert (tmp_path / "output" / "series.csv.rejects.csv").read_text() == (
-        f'row,reason,line\n{151 + named},has no values; a series has at least 2,"{bad}"\n'
-    )
+    for name, row in zip(names, (51, 52), strict=True):
+        answer = (tmp_path / "output" / f"{name}.csv.out").read_bytes().splitlines()
+        assert answer.pop(-51).startswith(b"ERROR")
+        assert answer == expected[name]
+        assert (tmp_path / "output" / f"{name}.csv.rejects.csv").read_text() == (
+            f'row,reason,line\n{row},has no values; a series has at least 2,"{bad}"\n'
+        )

@@ -23,6 +23,7 @@ from hypothesis import given
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
+from jobs.transform import transform
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
@@ -31,6 +32,7 @@ from tests.mutations import BODIES, HEADERS, mutated
 from tests.ray.launched import CONNECTIONS, HEADER_SECONDS, Launched
 from tests.ray.replica import CSV, ROW
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
+from tests.test_jobs import status_of
 
 WEBSOCKET = {
     "Connection": "Upgrade",
@@ -193,12 +195,13 @@ class Transformed(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def transformed(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Transformed:
+def transformed(
+    cluster: None, checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Transformed:
     folder = tmp_path_factory.mktemp("transformed")
     data = write_csv(folder / "a.csv", make_dataset(2400, seed=5), labelled=False)
-    command = [sys.executable, "-m", "jobs.transform", "--checkpoint", str(checkpoint_folder)]
-    flags = ["--input", str(data), "--output", str(folder), "--columns", "label,probabilities"]
-    subprocess.run([*command, *flags], check=True, capture_output=True)
+    flags = ("--checkpoint", checkpoint_folder, "--input", data, "--output", folder)
+    assert status_of(transform, *flags, "--columns", "label,probabilities") == 0
     return Transformed(data.read_bytes().splitlines(keepends=True), (folder / "a.csv.out").read_bytes())
 
 
