@@ -20,8 +20,8 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.record import Record
 from lstmfcn.treatment import Treatment
+from tests.commands import SMALL, refused, status_of
 from tests.samples import LENGTH, make_channels, write_csv, write_named_csv
-from tests.test_jobs import SMALL, refused, status_of
 
 MEDIUM = ["--filters-1=32", "--filters-2=64", "--filters-3=32"]
 

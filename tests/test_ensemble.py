@@ -12,8 +12,8 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.evaluation import EnsembleComparison, evaluate
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
+from tests.commands import status_of
 from tests.samples import TINY, make_dataset, write_csv
-from tests.test_jobs import status_of
 
 SERIES = make_dataset(30, seed=4).series
 

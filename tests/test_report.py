@@ -268,6 +268,7 @@ def test_trials_without_an_epoch_have_no_pictures(tmp_path: Path) -> None:
     assert "svg" not in page.tags
 
 
+@pytest.mark.long
 def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, some(1000)).source) < 5_000_000
 

@@ -12,8 +12,8 @@ from jobs.train import train
 from jobs.tune import tune
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
+from tests.commands import SMALL, refused, status_of
 from tests.samples import make_dataset, write_csv, write_gappy_csv
-from tests.test_jobs import SMALL, refused, status_of
 
 TREATED = ("--missing", "interpolate", "--length", "pad")
 

@@ -32,6 +32,7 @@ from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.treatment import Treatment
 from lstmfcn.trials import Trials
+from tests.commands import status_of
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
 from tests.samples import (
     TINY,
@@ -42,7 +43,6 @@ from tests.samples import (
     write_csv,
     write_named_csv,
 )
-from tests.test_jobs import status_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -21,6 +21,7 @@ from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
 from lstmfcn.treatment import LengthTreatment, Treatment
+from tests.commands import refused, status_of
 from tests.samples import (
     LENGTH,
     broken_input,
@@ -30,7 +31,6 @@ from tests.samples import (
     write_gappy_csv,
     write_named_csv,
 )
-from tests.test_jobs import refused, status_of
 
 needs_ray = pytest.mark.usefixtures("cluster")
 

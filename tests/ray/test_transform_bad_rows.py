@@ -10,6 +10,7 @@ import pytest
 from jobs.transform import transform
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
+from tests.commands import status_of
 from tests.ray.test_transform import expected_lines, needs_ray
 from tests.samples import (
     BROKEN_IN_A_FILE,
@@ -18,7 +19,6 @@ from tests.samples import (
     make_dataset,
     write_named_csv,
 )
-from tests.test_jobs import status_of
 
 
 @needs_ray

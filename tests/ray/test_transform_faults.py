@@ -31,8 +31,8 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
 from lstmfcn.transform import Advance, Options, transform
 from lstmfcn.versions import versions
+from tests.commands import status_of
 from tests.samples import make_dataset, write_csv
-from tests.test_jobs import status_of
 
 needs_ray = pytest.mark.usefixtures("cluster")
 

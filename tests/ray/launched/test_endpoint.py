@@ -28,11 +28,11 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from serve_app.app import build_app
+from tests.commands import status_of
 from tests.mutations import BODIES, HEADERS, mutated
 from tests.ray.launched import CONNECTIONS, HEADER_SECONDS, Launched
 from tests.ray.replica import CSV, ROW
 from tests.samples import BROKEN_IN_A_FILE, LENGTH, broken_input, make_dataset, write_csv, write_named_csv
-from tests.test_jobs import status_of
 
 WEBSOCKET = {
     "Connection": "Upgrade",

@@ -1,4 +1,4 @@
-"""Jobs as a user runs them, but for those parts that need Ray."""
+"""Training as a user runs it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from jobs.evaluate import evaluate
 from jobs.explain import explain
 from jobs.train import train
-from jobs.tune import tune, what_to_try
-from lstmfcn import command, storage
+from jobs.tune import tune
+from lstmfcn import storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
-from lstmfcn.plan import Plan
-from lstmfcn.search_space import SearchSpace
 from lstmfcn.training import Epoch, Trainer
+from tests.commands import SMALL, refused, status_of
 from tests.samples import (
     BROKEN_FOR_ANY_JOB,
-    BROKEN_IN_A_FILE,
     LENGTH,
-    TINY,
     broken_input,
     make_beats,
     make_dataset,
@@ -40,25 +36,6 @@ from tests.samples import (
     write_gappy_csv,
     write_named_csv,
 )
-
-SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
-
-
-def status_of(job: Callable[..., None], *flags: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        command.run(job, "python -m jobs.x", [str(flag) for flag in flags])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
-
-
-@pytest.fixture
-def train_csv(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "train.csv", make_dataset(20), labelled=True)
-
-
-@pytest.fixture
-def valid_csv(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "valid.csv", make_dataset(10, seed=1), labelled=True)
 
 
 def test_train_writes_checkpoint_metrics_and_picture(
@@ -141,37 +118,6 @@ def test_patience_needs_a_measure_of_what_is_better(
     )
 
     assert told.startswith("--patience needs validation data with --recipe fast; add --validation")
-
-
-def test_tune_refuses_new_classes_and_another_network_than_the_checkpoints(
-    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ("--training", train_csv, "--checkpoint", checkpoint_folder)
-    (tmp_path / "space.yaml").write_text("hidden_size: {categorical: [8, 64]}\n")
-    output = tmp_path / "output"
-
-    told = refused(capsys, output, tune, *flags, "--search-space", tmp_path / "space.yaml")
-    assert "hyperparameter hidden_size is 3 in the checkpoint" in told
-    train_csv.write_text(train_csv.read_text() + "flat," + ",".join(["1"] * LENGTH) + "\n")
-    assert "--new-classes adds it" in refused(capsys, output, tune, *flags)
-
-
-def test_the_default_search_trains_by_the_fast_recipe_unless_another_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text("lr: {uniform: [0.1, 0.2]}\n")
-
-    assert what_to_try(None, Plan(), None)[1].recipe == "fast"
-    assert what_to_try(None, Plan(recipe="paper"), None)[1].recipe == "paper"
-    assert what_to_try(tmp_path / "space.yaml", Plan(), None)[1].recipe == "reference"
-
-
-def test_the_default_search_from_a_checkpoint_varies_what_can_be_chosen(
-    checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert status_of(tune, "--checkpoint", checkpoint_folder, "--print-search-space") == 0
-
-    space = SearchSpace.from_mapping(yaml.safe_load(capsys.readouterr().out))
-    assert list(space.varied) == ["lr"]
-    assert space.constants == TINY.model_dump(exclude={"lr", "batch_size", "epochs"})
 
 
 def test_both_formats_lead_to_the_same_network(
@@ -270,30 +216,6 @@ def test_a_diverging_training_ends_with_status_1_and_advice(
     assert not (tmp_path / "model").exists()
 
 
-def test_evaluate_prints_one_json_object(
-    valid_csv: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert status_of(evaluate, "--checkpoint", checkpoint_folder, "--data", valid_csv, "--json") == 0
-
-    printed = json.loads(capsys.readouterr().out)
-    assert printed["num_cases"] == 10
-    assert 0 <= printed["accuracy"] <= 1
-    assert list(printed["classes"]) == ["down", "up"]
-
-
-def test_evaluate_writes_the_same_and_a_picture(
-    valid_csv: Path, checkpoint_folder: Path, tmp_path: Path
-) -> None:
-    flags = ("--checkpoint", checkpoint_folder, "--data", valid_csv, "--output", tmp_path / "evaluation")
-
-    assert status_of(evaluate, *flags) == 0
-    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == {
-        "evaluation.json",
-        "confusion-matrix.png",
-    }
-    assert status_of(evaluate, *flags) == 2
-
-
 def test_training_and_evaluation_read_and_write_object_storage(
     train_csv: Path, valid_csv: Path, bucket: ObjectPath, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,73 +252,6 @@ def test_calibration_without_validation_data_is_refused(
     assert told == "--calibrate needs validation data; add --validation\n"
 
 
-@pytest.fixture
-def data_csv(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "data.csv", make_dataset(5, seed=2), labelled=False)
-
-
-def test_explain_writes_a_picture_of_each_row_and_the_values(
-    data_csv: Path, checkpoint_folder: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "explanation"
-    flags = ("--checkpoint", checkpoint_folder, "--data", data_csv, "--output", output)
-
-    assert status_of(explain, *flags, "--rows", "5,1") == 0
-
-    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-1.png", "row-5.png"}
-    rows = list(csv.DictReader((output / "explanation.csv").read_text().splitlines()))
-    assert [(row["row"], row["label"]) for row in rows] == [("1", "down"), ("5", "down")]
-    assert list(rows[0])[2:] == ["recurrent", *(f"step_{step}" for step in range(1, LENGTH + 1))]
-    assert status_of(explain, *flags, "--rows", "2") == 2
-    assert status_of(explain, *flags, "--rows", "2", "--overwrite") == 0
-    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-2.png"}
-
-
-@pytest.mark.parametrize(
-    ("rows", "sentence"),
-    [
-        ("6", "--rows names row 6; {data} has 5 rows"),
-        ("0", "--rows is '0'; it must be numbers from 1, separated by commas"),
-        ("1,two", "--rows is '1,two'; it must be numbers from 1, separated by commas"),
-    ],
-)
-def test_rows_that_are_not_there_are_refused(
-    rows: str,
-    sentence: str,
-    data_csv: Path,
-    checkpoint_folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    flags = ("--checkpoint", checkpoint_folder, "--data", data_csv, "--rows", rows)
-
-    told = refused(capsys, tmp_path / "output", explain, *flags)
-
-    assert told == sentence.format(data=data_csv) + "\n"
-
-
-@pytest.mark.parametrize("kind", [*BROKEN_IN_A_FILE, "missing file", "wrong length"])
-def test_broken_data_to_explain_is_refused_in_one_sentence(
-    kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = broken_input(kind, tmp_path / "input", labelled=False)
-    flags = ("--checkpoint", checkpoint_folder, "--data", path)
-
-    assert str(path) in refused(capsys, tmp_path / "output", explain, *flags)
-
-
-def refused(
-    capsys: pytest.CaptureFixture[str], output: Path, job: Callable[..., None], *flags: object
-) -> str:
-    """The sentence with which a job refuses its input, having left nothing behind."""
-    assert status_of(job, *flags, "--output", output) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "Traceback" not in error
-    assert not output.exists()
-    return error
-
-
 @pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "one class only"])
 @pytest.mark.parametrize("job", [train, tune])
 def test_broken_training_data_is_refused_in_one_sentence(
@@ -416,16 +271,6 @@ def test_broken_validation_data_is_refused_in_one_sentence(
     flags = ("--training", train_csv, "--validation", path)
 
     assert str(path) in refused(capsys, tmp_path / "output", job, *flags)
-
-
-@pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "wrong length", "unknown label"])
-def test_broken_data_to_evaluate_is_refused_in_one_sentence(
-    kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = broken_input(kind, tmp_path / "input", labelled=True)
-    flags = ("--checkpoint", checkpoint_folder, "--data", path)
-
-    assert str(path) in refused(capsys, tmp_path / "output", evaluate, *flags)
 
 
 @pytest.mark.long
@@ -451,8 +296,7 @@ def test_training_killed_at_any_moment_leaves_a_whole_checkpoint_or_none(
     assert whole < 20
 
 
-@pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("length", ["pad", "resample"])
+@pytest.mark.parametrize(("length", "named"), [("pad", False), ("resample", True)])
 def test_a_network_learns_from_series_with_gaps_and_of_unequal_lengths(
     length: str, named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -474,13 +318,3 @@ def test_a_network_learns_from_series_with_gaps_and_of_unequal_lengths(
     checkpoint = Checkpoint.load(model)
     assert (checkpoint.treatment.missing, checkpoint.treatment.length) == ("interpolate", length)
     assert checkpoint.length == LENGTH
-
-
-def test_tune_refuses_another_treatment_than_the_checkpoints(
-    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ("--training", train_csv, "--output", tmp_path / "sweep", "--checkpoint", checkpoint_folder)
-
-    assert status_of(tune, *flags, "--length", "pad") == 2
-
-    assert capsys.readouterr().err.startswith("length is equal in the checkpoint that training starts from")

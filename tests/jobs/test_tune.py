@@ -1,0 +1,58 @@
+"""Sweeps as a user runs them, but for those parts that need Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.tune import tune, what_to_try
+from lstmfcn.plan import Plan
+from lstmfcn.search_space import SearchSpace
+from tests.commands import refused, status_of
+from tests.samples import (
+    LENGTH,
+    TINY,
+)
+
+
+def test_tune_refuses_new_classes_and_another_network_than_the_checkpoints(
+    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--training", train_csv, "--checkpoint", checkpoint_folder)
+    (tmp_path / "space.yaml").write_text("hidden_size: {categorical: [8, 64]}\n")
+    output = tmp_path / "output"
+
+    told = refused(capsys, output, tune, *flags, "--search-space", tmp_path / "space.yaml")
+    assert "hyperparameter hidden_size is 3 in the checkpoint" in told
+    train_csv.write_text(train_csv.read_text() + "flat," + ",".join(["1"] * LENGTH) + "\n")
+    assert "--new-classes adds it" in refused(capsys, output, tune, *flags)
+
+
+def test_the_default_search_trains_by_the_fast_recipe_unless_another_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("lr: {uniform: [0.1, 0.2]}\n")
+
+    assert what_to_try(None, Plan(), None)[1].recipe == "fast"
+    assert what_to_try(None, Plan(recipe="paper"), None)[1].recipe == "paper"
+    assert what_to_try(tmp_path / "space.yaml", Plan(), None)[1].recipe == "reference"
+
+
+def test_the_default_search_from_a_checkpoint_varies_what_can_be_chosen(
+    checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(tune, "--checkpoint", checkpoint_folder, "--print-search-space") == 0
+
+    space = SearchSpace.from_mapping(yaml.safe_load(capsys.readouterr().out))
+    assert list(space.varied) == ["lr"]
+    assert space.constants == TINY.model_dump(exclude={"lr", "batch_size", "epochs"})
+
+
+def test_tune_refuses_another_treatment_than_the_checkpoints(
+    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--training", train_csv, "--output", tmp_path / "sweep", "--checkpoint", checkpoint_folder)
+
+    assert status_of(tune, *flags, "--length", "pad") == 2
+
+    assert capsys.readouterr().err.startswith("length is equal in the checkpoint that training starts from")
