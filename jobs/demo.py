@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -115,8 +114,7 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
             _wait_until_ready(url, process)
             yield url
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+            process.terminate()  # SIGINT is ignored by what a script started with &
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from random import SystemRandom
 
 _ports = iter(SystemRandom().sample(range(20_000, 30_000), 10_000))
@@ -18,6 +20,16 @@ def free_port() -> int:
             listener.bind(("", port))
             return port
     raise OSError("no port from 20000 to 29999 is left")
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process, killed if it outlives the block: Popen's own context would wait for ever."""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_port(port: int) -> None:

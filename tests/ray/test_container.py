@@ -18,7 +18,7 @@ from botocore.config import Config
 from lstmfcn.predictor import Predictor
 from tests.container import call, lay_out, pack
 from tests.samples import make_dataset, write_csv
-from tests.servers import free_port
+from tests.servers import free_port, started
 
 
 def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) 
     ports = {"SAGEMAKER_BIND_TO_PORT": url.rpartition(":")[2], **{name: str(free_port()) for name in names}}
     command = [sys.executable, "-m", "jobs.sagemaker", "serve", "--root", str(serving), "--host", "127.0.0.1"]
 
-    with subprocess.Popen(command, env={**os.environ, **ports}) as process:
+    with started(command, {**os.environ, **ports}) as process:
         deadline = time.monotonic() + 240  # the platform's
         while process.poll() is None and time.monotonic() < deadline:
             with suppress(httpx.TransportError):

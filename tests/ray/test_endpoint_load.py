@@ -27,7 +27,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
 from tests.ray.replica import CSV, ROW
 from tests.samples import LENGTH, TINY, make_dataset
-from tests.servers import free_port
+from tests.servers import free_port, started
 
 pytestmark = pytest.mark.long
 
@@ -296,11 +296,8 @@ def test_without_haproxy_it_answers_the_same(checkpoint_folder: Path) -> None:
     url = f"http://127.0.0.1:{port}"
     with (
         tempfile.TemporaryDirectory() as ray_folder,
-        subprocess.Popen(
-            command,
-            env={**os.environ, "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_TMPDIR": ray_folder},
-            stdout=subprocess.PIPE,
-            text=True,
+        started(
+            command, {**os.environ, "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_TMPDIR": ray_folder}
         ) as launcher,
     ):
         assert launcher.stdout is not None
@@ -337,9 +334,7 @@ def test_sigterm_ends_the_launcher_with_the_last_request_answered_and_logged(che
     # A short path: Ray's sockets lie in it.
     with (
         tempfile.TemporaryDirectory() as ray_folder,
-        subprocess.Popen(
-            command, env={**os.environ, **ports, "RAY_TMPDIR": ray_folder}, stdout=subprocess.PIPE, text=True
-        ) as launcher,
+        started(command, {**os.environ, **ports, "RAY_TMPDIR": ray_folder}) as launcher,
     ):
         assert launcher.stdout is not None
         assert launcher.stdout.readline().startswith("serving")

@@ -34,8 +34,6 @@ class Failing(TrialProcess):
 
     def step(self) -> dict[str, Any]:
         rate = self.config["lr"]
-        if rate == 0.001:
-            raise RuntimeError("there is no such thing")
         if rate == 0.002 or (rate == 0.004 and not self._has_failed()):
             os._exit(1)
         if rate == 0.004:
@@ -55,7 +53,7 @@ def test_a_failed_trial_is_tried_again_then_listed_with_its_last_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "TrialProcess", Failing)
-    ranges = space(lr={"categorical": [0.01, 0.001, 0.002, 0.003, 0.004, 0.005]}, epochs=2)
+    ranges = space(lr={"categorical": [0.002, 0.003, 0.004, 0.005]}, epochs=2)
     plan = Plan(search="grid", max_failures=1, scheduler="none")
 
     ranked = sweep(TRAIN, VALID, ranges, plan, tmp_path)
@@ -63,12 +61,10 @@ def test_a_failed_trial_is_tried_again_then_listed_with_its_last_reason(
     by_rate = sorted(ranked, key=lambda trial: trial.hyperparameters.lr)
     memory = "out of memory; give each trial more, by fewer at once or a smaller batch_size"
     assert [(trial.hyperparameters.lr, trial.status, trial.failures, trial.error) for trial in by_rate] == [
-        (0.001, "failed", 1, "RuntimeError: there is no such thing"),
         (0.002, "failed", 1, "its process or its node was lost"),
         (0.003, "completed", 1, ""),
         (0.004, "failed", 1, "RuntimeError: something else"),
         (0.005, "failed", 1, memory),
-        (0.01, "completed", 0, ""),
     ]
     assert [row["error"] for row in read_rows(tmp_path)] == [trial.error for trial in ranked]
     assert Checkpoint.load(tmp_path / "best").hyperparameters == ranked[0].hyperparameters

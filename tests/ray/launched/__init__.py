@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import httpx
 import psutil
 
-from tests.servers import free_port
+from tests.servers import free_port, started
 
 HEADER_SECONDS = 2
 CONNECTIONS = 200
@@ -40,9 +39,7 @@ def launch(checkpoint_folder: Path) -> Iterator[Launched]:
     limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
     ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
     with (
-        subprocess.Popen(
-            [*command, *limits], env={**os.environ, **ports}, stdout=subprocess.PIPE, text=True
-        ) as process,
+        started([*command, *limits], {**os.environ, **ports}) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         statuses = set()
