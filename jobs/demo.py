@@ -115,6 +115,7 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
             yield url
         finally:
             process.terminate()  # SIGINT is ignored by what a script started with &
+            process.wait()
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -10,10 +10,11 @@ import pytest
 from lstmfcn import command
 
 SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "--hidden-size=3"]
-"""Networks."""
+"""Flags of a small network."""
 
 
 def status_of(job: Callable[..., None], *flags: object) -> int:
+    """The exit status of a job that is called with these flags."""
     with pytest.raises(SystemExit) as ended:
         command.run(job, "python -m jobs.x", [str(flag) for flag in flags])
     assert isinstance(ended.value.code, int)

@@ -24,12 +24,16 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process, killed if it outlives the block: Popen's own context would wait for ever."""
+    """A process that is told to end with the block, and killed if it does not within a minute."""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def wait_for_port(port: int) -> None:

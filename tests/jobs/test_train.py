@@ -1,4 +1,4 @@
-"""Training as a user runs it."""
+"""Training as a user runs it, and what tune refuses as it does."""
 
 from __future__ import annotations
 

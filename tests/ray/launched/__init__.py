@@ -50,6 +50,8 @@ def launch(checkpoint_folder: Path) -> Iterator[Launched]:
                     break
                 statuses.add(status)
             time.sleep(0.3)
+        else:
+            raise TimeoutError(f"the endpoint was not ready; /ping answered {statuses}")
         assert process.stdout is not None
         (curl,) = (
             line for _, line in zip(range(2), process.stdout, strict=False) if line.startswith("try: ")
