@@ -109,7 +109,8 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
     port = free_port(8080)
     url = f"http://127.0.0.1:{port}"
     command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
-    with subprocess.Popen(command) as process:  # noqa: S603 (our own endpoint)
+    # In a session of its own it's told to end once: by this job, and not by a terminal's Ctrl-C before.
+    with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 (our own endpoint)
         try:
             _wait_until_ready(url, process)
             yield url
