@@ -6,10 +6,8 @@ import json
 import tarfile
 from pathlib import Path
 
-import pytest
-
 from jobs.sagemaker import sagemaker
-from lstmfcn import command
+from tests.commands import status_of
 from tests.samples import make_dataset, write_csv
 
 HYPERPARAMETERS = {
@@ -43,7 +41,4 @@ def pack(model: Path, channel: Path) -> None:
 
 def call(what: str, root: Path) -> int:
     """The exit status."""
-    with pytest.raises(SystemExit) as ended:
-        command.run(sagemaker, "python -m jobs.sagemaker", [what, "--root", str(root)])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    return status_of(sagemaker, what, "--root", root)

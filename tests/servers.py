@@ -22,6 +22,11 @@ def free_port() -> int:
     raise OSError("no port from 20000 to 29999 is left")
 
 
+def haproxy_ports() -> dict[str, str]:
+    """The environment of an endpoint whose HAProxy meets no other's."""
+    return {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
+
+
 @contextlib.contextmanager
 def started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that is told to end with the block, and killed if it does not within a minute."""

@@ -7,10 +7,7 @@ import pytest
 
 from jobs.evaluate import evaluate
 from tests.commands import refused, status_of
-from tests.samples import (
-    BROKEN_FOR_ANY_JOB,
-    broken_input,
-)
+from tests.samples import BROKEN_FOR_ANY_JOB, broken_input
 
 
 def test_evaluate_prints_one_json_object(

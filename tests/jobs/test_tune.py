@@ -11,10 +11,7 @@ from jobs.tune import tune, what_to_try
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import SearchSpace
 from tests.commands import refused, status_of
-from tests.samples import (
-    LENGTH,
-    TINY,
-)
+from tests.samples import LENGTH, TINY
 
 
 def test_tune_refuses_new_classes_and_another_network_than_the_checkpoints(

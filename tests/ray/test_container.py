@@ -18,7 +18,7 @@ from botocore.config import Config
 from lstmfcn.predictor import Predictor
 from tests.container import call, lay_out, pack
 from tests.samples import make_dataset, write_csv
-from tests.servers import free_port, started
+from tests.servers import free_port, haproxy_ports, started
 
 
 def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) -> None:
@@ -29,8 +29,7 @@ def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) 
     subprocess.run(unpack, cwd=serving / "model", check=True)  # as the platform does
     body = write_csv(tmp_path / "data.csv", make_dataset(5, seed=2), labelled=False).read_bytes()
     url = f"http://127.0.0.1:{free_port()}"
-    names = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
-    ports = {"SAGEMAKER_BIND_TO_PORT": url.rpartition(":")[2], **{name: str(free_port()) for name in names}}
+    ports = {"SAGEMAKER_BIND_TO_PORT": url.rpartition(":")[2], **haproxy_ports()}
     command = [sys.executable, "-m", "jobs.sagemaker", "serve", "--root", str(serving), "--host", "127.0.0.1"]
 
     with started(command, {**os.environ, **ports}) as process:

@@ -27,7 +27,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
 from tests.ray.replica import CSV, ROW
 from tests.samples import LENGTH, TINY, make_dataset
-from tests.servers import free_port, started
+from tests.servers import free_port, haproxy_ports, started
 
 pytestmark = pytest.mark.long
 
@@ -321,7 +321,6 @@ def test_without_haproxy_it_answers_the_same(checkpoint_folder: Path) -> None:
 
 def test_sigterm_ends_the_launcher_with_the_last_request_answered_and_logged(checkpoint_folder: Path) -> None:
     port = free_port()
-    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
 
     def slow_body() -> Iterator[bytes]:
@@ -334,7 +333,7 @@ def test_sigterm_ends_the_launcher_with_the_last_request_answered_and_logged(che
     # A short path: Ray's sockets lie in it.
     with (
         tempfile.TemporaryDirectory() as ray_folder,
-        started(command, {**os.environ, **ports, "RAY_TMPDIR": ray_folder}) as launcher,
+        started(command, {**os.environ, **haproxy_ports(), "RAY_TMPDIR": ray_folder}) as launcher,
     ):
         assert launcher.stdout is not None
         assert launcher.stdout.readline().startswith("serving")

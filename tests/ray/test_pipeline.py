@@ -13,10 +13,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from jobs import pipeline as jobs_pipeline
 from jobs.pipeline import pipeline
-from lstmfcn import command
 from lstmfcn.ensemble import load_checkpoint
 from serve_app.deployment import configuration
 from serve_app.settings import Serving, Settings
+from tests.commands import status_of
 from tests.samples import TINY, make_dataset, write_csv
 
 Run = Callable[..., int]
@@ -40,10 +40,7 @@ def run(tmp_path: Path) -> Run:
         }
         given = [word for flag, name in places.items() for word in (f"--{flag}", tmp_path / name)]
         argv = [*given, "--output", tmp_path / "route", "--scheduler", "none", *flags]
-        with pytest.raises(SystemExit) as ended:
-            command.run(pipeline, "python -m jobs.pipeline", list(map(str, argv)))
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
+        return status_of(pipeline, *argv)
 
     return call
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import httpx
 import psutil
 
-from tests.servers import free_port, started
+from tests.servers import free_port, haproxy_ports, started
 
 HEADER_SECONDS = 2
 CONNECTIONS = 200
@@ -37,9 +37,8 @@ def launch(checkpoint_folder: Path) -> Iterator[Launched]:
     port = free_port()
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
     limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
-    ports = {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
     with (
-        started([*command, *limits], {**os.environ, **ports}) as process,
+        started([*command, *limits], {**os.environ, **haproxy_ports()}) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         statuses = set()
