@@ -70,7 +70,7 @@ def refuse_both(*, resume: bool, overwrite: bool) -> None:
 
 def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tuple[int, str]:
     """Call the function with what the command line says: exit status and, unless it is 0, sentence."""
-    end_on_sigterm()
+    end_on_signals()
     app = App(
         name=name,
         version_flags=[],
@@ -109,12 +109,15 @@ def _failure(error: Exception) -> tuple[int, str]:
     raise error
 
 
-def end_on_sigterm() -> None:
-    """Let SIGTERM, which `docker stop` and `ray job stop` send, end a job as Ctrl-C does.
+def end_on_signals() -> None:
+    """Let SIGTERM, which `docker stop` and `ray job stop` send, and SIGHUP, which a terminal sends that is
+    closed, end a job as Ctrl-C does. Where SIGHUP is ignored, by `nohup`, it stays so.
 
     Ray installs a handler of its own when it starts, so this is called again after that.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def _interrupt(_signal: int, frame: FrameType | None) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from random import SystemRandom
 
+import httpx
+
 _ports = iter(SystemRandom().sample(range(20_000, 30_000), 10_000))
 """Which Linux gives to no outgoing connection, unless told to: it begins at 32768."""
 
@@ -53,3 +55,18 @@ def wait_for_port(port: int) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def pings(process: subprocess.Popen[str], url: str) -> list[httpx.Response]:
+    """Of an endpoint that starts, up to the first with status 200. Raises TimeoutError when the process ends
+    before, or after the four minutes that SageMaker gives it.
+    """
+    answers = []
+    give_up = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < give_up:
+        with contextlib.suppress(httpx.TransportError):
+            answers.append(httpx.get(f"{url}/ping"))
+            if answers[-1].status_code == 200:
+                return answers
+        time.sleep(0.3)
+    raise TimeoutError(f"the endpoint was not ready; /ping answered {answers}")

@@ -45,6 +45,8 @@ def job(
             raise KeyboardInterrupt
         case "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
+        case "hang up":
+            os.kill(os.getpid(), signal.SIGHUP)
         case "bug":
             raise ZeroDivisionError
         case "other bug":
@@ -80,6 +82,15 @@ def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureF
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(("before", "status"), [(signal.SIG_DFL, 130), (signal.SIG_IGN, 0)])
+def test_a_closed_terminal_ends_a_job_unless_nohup_ignores_it(before: signal.Handlers, status: int) -> None:
+    of_pytest = signal.signal(signal.SIGHUP, before)
+    try:
+        assert run("--fail", "hang up") == status
+    finally:
+        signal.signal(signal.SIGHUP, of_pytest)
 
 
 @pytest.mark.parametrize(

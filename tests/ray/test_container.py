@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -18,7 +16,7 @@ from botocore.config import Config
 from lstmfcn.predictor import Predictor
 from tests.container import call, lay_out, pack
 from tests.samples import make_dataset, write_csv
-from tests.servers import free_port, haproxy_ports, started
+from tests.servers import free_port, haproxy_ports, pings, started
 
 
 def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) -> None:
@@ -33,13 +31,7 @@ def test_a_container_trains_and_another_one_serves_what_it_left(tmp_path: Path) 
     command = [sys.executable, "-m", "jobs.sagemaker", "serve", "--root", str(serving), "--host", "127.0.0.1"]
 
     with started(command, {**os.environ, **ports}) as process:
-        deadline = time.monotonic() + 240  # the platform's
-        while process.poll() is None and time.monotonic() < deadline:
-            with suppress(httpx.TransportError):
-                ping = httpx.get(f"{url}/ping")
-                if ping.status_code == 200:
-                    break
-            time.sleep(0.3)
+        *_, ping = pings(process, url)
         answer = httpx.post(f"{url}/invocations", content=body, headers={"Content-Type": "text/csv"})
         client = boto3.client(
             "sagemaker-runtime",

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import httpx
 import psutil
 
-from tests.servers import free_port, haproxy_ports, started
+from tests.servers import free_port, haproxy_ports, pings, started
 
 HEADER_SECONDS = 2
 CONNECTIONS = 200
@@ -35,26 +34,23 @@ class Launched(NamedTuple):
 def launch(checkpoint_folder: Path) -> Iterator[Launched]:
     """Until the end of the context."""
     port = free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
     limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
     with (
         started([*command, *limits], {**os.environ, **haproxy_ports()}) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx.Client(base_url=url) as client,
     ):
-        statuses = set()
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if (status := client.get("/ping").status_code) == 200:
-                    break
-                statuses.add(status)
-            time.sleep(0.3)
-        else:
-            raise TimeoutError(f"the endpoint was not ready; /ping answered {statuses}")
+        *before, _ = pings(process, url)
         assert process.stdout is not None
         (curl,) = (
             line for _, line in zip(range(2), process.stdout, strict=False) if line.startswith("try: ")
         )
-        yield Launched(client, psutil.Process(process.pid), statuses, curl.removeprefix("try: "))
+        yield Launched(
+            client,
+            psutil.Process(process.pid),
+            {ping.status_code for ping in before},
+            curl.removeprefix("try: "),
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
