@@ -2,10 +2,10 @@
 `python -m benchmarks.accuracy --data DIR`.
 
 The folder has `<name>/train.csv` and `<name>/test.csv` for each set, and may have `published.tsv`. Networks
-are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters; test files
-are read after that, for the figures. The paper's code trains three for each, with 8, 64 and 128 LSTM cells,
-and keeps the one with the lowest loss on the training series (hyperparameter_search.py at 0f258c7): so does
-`--recipe paper`. What is trained is kept in the output folder, so that a run goes on later.
+are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters or those of a
+file; test files are read after that, for the figures. The paper's code trains three for each, with 8, 64 and
+128 LSTM cells, and keeps the one with the lowest loss on the training series (hyperparameter_search.py at
+0f258c7): so does `--recipe paper`. What is trained is kept in the output folder, so that a run goes on later.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import cyclopts
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from ray import tune
 from sklearn.metrics import log_loss
@@ -47,7 +48,7 @@ class Job:
     training: Path
     output: Path
     seed: int
-    cells: int
+    hyperparameters: Hyperparameters
     recipe: RecipeName
     precision: TrainingPrecision
     gpus: float
@@ -87,6 +88,7 @@ def main(
     seeds: int = 3,
     precision: TrainingPrecision = "fp32",
     gpus: float = 0,
+    hyperparameters: Path | None = None,
 ) -> None:
     """Print a table, then a line of JSON; write accuracy.csv and accuracy.png beside the networks.
 
@@ -98,25 +100,35 @@ def main(
         seeds: Networks for each set.
         precision: Of the training step.
         gpus: For each network, also a share of one, such as 0.125; otherwise a CPU trains it.
+        hyperparameters: YAML file of what some sets have in place of the defaults, such as
+            {CBF: {kernel_size_1: 16}}.
     """
     names = sets.split(",") if sets else _names(data)
     kept = (output / f"{recipe}-{precision}{'-gpu' if gpus else ''}").resolve()
+    given = {} if hyperparameters is None else yaml.safe_load(hyperparameters.read_text())
+    networks = {
+        name: [
+            Hyperparameters.from_mapping({"hidden_size": cells, **given.get(name, {})})
+            for cells in CELLS[recipe]
+        ]
+        for name in names
+    }
     jobs = [
         Job(
             data.resolve() / name / "train.csv",
-            _folder(kept / name, seed, cells),
+            _folder(kept / name, seed, network),
             seed,
-            cells,
+            network,
             recipe,
             precision,
             gpus,
         )
         for name in names
         for seed in range(seeds)
-        for cells in CELLS[recipe]
+        for network in networks[name]
     ]
     _train([job for job in jobs if not job.seconds.is_file()])
-    results = [_result(data / name, kept / name, seeds, CELLS[recipe]) for name in names]
+    results = [_result(data / name, kept / name, seeds, networks[name]) for name in names]
     published = _published(data / "published.tsv")
     print(_table(results, published))
     _write(kept, results, published)
@@ -132,9 +144,14 @@ def main(
     print(json.dumps(summary))
 
 
-def _folder(kept: Path, seed: int, cells: int) -> Path:
+def _folder(kept: Path, seed: int, network: Hyperparameters) -> Path:
     """Of a network of a data set."""
-    return kept / str(seed) / f"{cells}-cells"
+    others = network.model_dump(exclude_defaults=True, exclude={"hidden_size"})
+    return (
+        kept
+        / str(seed)
+        / "-".join([f"{network.hidden_size}-cells", *(f"{name}={value:g}" for name, value in others.items())])
+    )
 
 
 def _names(data: Path) -> list[str]:
@@ -163,7 +180,7 @@ def _train_one(config: dict[str, Job]) -> None:
     started = clock()
     epochs = fit(
         training,
-        hyperparameters=Hyperparameters(hidden_size=job.cells),
+        hyperparameters=job.hyperparameters,
         recipe=job.recipe,
         seed=job.seed,
         devices=allotted_devices(),
@@ -177,8 +194,8 @@ def _train_one(config: dict[str, Job]) -> None:
     job.seconds.write_text(f"{seconds:.3f}")
 
 
-def _result(data: Path, kept: Path, seeds: int, sizes: Sequence[int]) -> Result:
-    folders = [[_folder(kept, seed, cells) for cells in sizes] for seed in range(seeds)]
+def _result(data: Path, kept: Path, seeds: int, networks: Sequence[Hyperparameters]) -> Result:
+    folders = [[_folder(kept, seed, network) for network in networks] for seed in range(seeds)]
     predictors = [_chosen(data / "train.csv", candidates) for candidates in folders]
     test = read_labelled(data / "test.csv", predictors[0].classes, predictors[0].length)
     probabilities = [predictor.probabilities(test.series) for predictor in predictors]
