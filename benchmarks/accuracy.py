@@ -2,43 +2,46 @@
 `python -m benchmarks.accuracy --data DIR`.
 
 The folder has `<name>/train.csv` and `<name>/test.csv` for each set, and may have `published.tsv`. Networks
-are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters or those of a
-file; test files are read after that, for the figures. The paper's code trains three for each, with 8, 64 and
-128 LSTM cells, and keeps the one with the lowest loss on the training series (hyperparameter_search.py at
-0f258c7): so does `--recipe paper`. What is trained is kept in the output folder, so that a run goes on later.
+are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters; test files
+are read after that, for the figures. The paper's code trains three for each, with 8, 64 and 128 LSTM cells,
+and keeps the one with the lowest loss on the training series (hyperparameter_search.py at 0f258c7): so does
+`--recipe paper`. With `--kernels`, the length of the first kernels is chosen for each set by cross-validation
+within its training file. What is trained is kept in the output folder, so that a run goes on later.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cyclopts
 import numpy as np
-import yaml
-from matplotlib.figure import Figure
 from ray import tune
 from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
 
+from benchmarks.published import BASELINE, Result, beside, mean, published_figures, table, write
 from lstmfcn.cluster import allotted_devices, connection, set_up_worker
-from lstmfcn.dataset import read_labelled, read_training
+from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
-from lstmfcn.recipe import RecipeName
+from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.training import TrainingPrecision, fit
 
 LEFT_OUT = ("Trace", "ElectricDevices")
 """Trace's published figure is of a failed run; ElectricDevices has a goal of its own."""
-OURS, BASELINE = "ours", "lstm_fcn_lowest_train_loss"
 CELLS: dict[RecipeName, tuple[int, ...]] = {"reference": (8,), "paper": (8, 64, 128), "fast": (8,)}
 """Sizes of the LSTM layer."""
-OTHERS = (BASELINE, "lstm_fcn_best_on_test", "inceptiontime", "minirocket", "hivecote2")
+FOLDS = 3
+EPOCHS_OF_FOLD = 0.6
+"""Share of the epochs that the recipe has, to save time."""
+LENGTHS_KEPT = 2
+"""Of the first kernels: the best ones take turns from seed to seed, since networks that differ are better
+together, and few series can't tell near ones apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +51,66 @@ class Job:
     training: Path
     output: Path
     seed: int
-    hyperparameters: Hyperparameters
+    network: Hyperparameters
     recipe: RecipeName
     precision: TrainingPrecision
     gpus: float
+    fold: int | None = None
+    """That is held out, to be predicted."""
 
     @property
     def seconds(self) -> Path:
         """The file that says how long it took, written last."""
         return self.output / "seconds"
 
+    @property
+    def held_out(self) -> Path:
+        """The file with the accuracy and the log-loss on the fold."""
+        return self.output / "held-out.json"
+
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """Of one set."""
+class Benchmark:
+    """What all jobs have in common."""
 
-    name: str
-    accuracies: list[float]
-    """Of each seed."""
-    together: float
-    """Of the mean of all seeds' probabilities."""
-    seconds: float
-    """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
-    time that passed, times the share of a GPU.
-    """
+    data: Path
+    kept: Path
+    recipe: RecipeName
+    seeds: int
+    precision: TrainingPrecision
+    gpus: float
 
-    @property
-    def accuracy(self) -> float:
-        """The median over seeds."""
-        return statistics.median(self.accuracies)
+    def training(self, name: str) -> Path:
+        """File of a set."""
+        return self.data / name / "train.csv"
+
+    def folds(self, name: str, network: Hyperparameters) -> list[Job]:
+        """Of one set and network: a job for each fold."""
+        return [self._job(name, network, 0, fold) for fold in range(FOLDS)]
+
+    def candidates(self, name: str, lengths: Sequence[int], seed: int) -> list[Job]:
+        """One for each size of the LSTM layer, of which one will be chosen."""
+        length = lengths[seed % len(lengths)]
+        return [
+            self._job(name, Hyperparameters(hidden_size=cells, kernel_size_1=length), seed)
+            for cells in CELLS[self.recipe]
+        ]
+
+    def _job(self, name: str, network: Hyperparameters, seed: int, fold: int | None = None) -> Job:
+        part = str(seed) if fold is None else f"fold-{fold}"
+        folder = f"{network.hidden_size}-cells"
+        if network.kernel_size_1 != Hyperparameters().kernel_size_1:
+            folder += f"-kernels-of-{network.kernel_size_1}"
+        return Job(
+            self.training(name),
+            self.kept / name / part / folder,
+            seed,
+            network,
+            self.recipe,
+            self.precision,
+            self.gpus,
+            fold,
+        )
 
 
 def main(
@@ -88,7 +122,7 @@ def main(
     seeds: int = 3,
     precision: TrainingPrecision = "fp32",
     gpus: float = 0,
-    hyperparameters: Path | None = None,
+    kernels: str | None = None,
 ) -> None:
     """Print a table, then a line of JSON; write accuracy.csv and accuracy.png beside the networks.
 
@@ -100,58 +134,43 @@ def main(
         seeds: Networks for each set.
         precision: Of the training step.
         gpus: For each network, also a share of one, such as 0.125; otherwise a CPU trains it.
-        hyperparameters: YAML file of what some sets have in place of the defaults, such as
-            {CBF: {kernel_size_1: 16}}.
+        kernels: Lengths of the first kernels, separated by commas, such as 8,16,32,64: for each set the two
+            with the lowest log-loss in cross-validation take turns.
     """
     names = sets.split(",") if sets else _names(data)
     kept = (output / f"{recipe}-{precision}{'-gpu' if gpus else ''}").resolve()
-    given = {} if hyperparameters is None else yaml.safe_load(hyperparameters.read_text())
-    networks = {
-        name: [
-            Hyperparameters.from_mapping({"hidden_size": cells, **given.get(name, {})})
-            for cells in CELLS[recipe]
-        ]
+    benchmark = Benchmark(data.resolve(), kept, recipe, seeds, precision, gpus)
+    tried = {name: _networks(data / name / "train.csv", kernels) for name in names}
+    folds = {
+        name: [benchmark.folds(name, network) for network in tried[name] if len(tried[name]) > 1]
         for name in names
     }
-    jobs = [
-        Job(
-            data.resolve() / name / "train.csv",
-            _folder(kept / name, seed, network),
-            seed,
-            network,
-            recipe,
-            precision,
-            gpus,
-        )
-        for name in names
-        for seed in range(seeds)
-        for network in networks[name]
-    ]
-    _train([job for job in jobs if not job.seconds.is_file()])
-    results = [_result(data / name, kept / name, seeds, networks[name]) for name in names]
-    published = _published(data / "published.tsv")
-    print(_table(results, published))
-    _write(kept, results, published)
+    _train([job for of_set in folds.values() for of_network in of_set for job in of_network])
+    lengths = {}
+    for name in names:
+        ranked = sorted(folds[name], key=lambda jobs: _cross_validated(jobs)["log_loss"])
+        lengths[name] = [jobs[0].network.kernel_size_1 for jobs in ranked[:LENGTHS_KEPT]]
+        lengths[name] = lengths[name] or [tried[name][0].kernel_size_1]
+    chosen = {
+        name: [benchmark.candidates(name, lengths[name], seed) for seed in range(seeds)] for name in names
+    }
+    _train([job for of_set in chosen.values() for of_seed in of_set for job in of_seed])
+    if kernels:
+        print(_table_of_kernels(folds, lengths) + "\n")
+    results = [_result(data / name, chosen[name], folds[name]) for name in names]
+    published = published_figures(data / "published.tsv")
+    print(table(results, published))
+    write(kept, results, published)
     summary: dict[str, Any] = {
         "recipe": recipe,
         "sets": len(results),
         "seeds": seeds,
-        "mean": _mean([result.accuracy for result in results]),
-        "mean_together": _mean([result.together for result in results]),
-        "published_mean": _mean([other for _, other in _both(results, published, BASELINE)]),
+        "mean": mean([result.accuracy for result in results]),
+        "mean_together": mean([result.together for result in results]),
+        "published_mean": mean([other for _, other in beside(results, published, BASELINE)]),
         "train_seconds": round(sum(result.seconds for result in results), 1),
     }
     print(json.dumps(summary))
-
-
-def _folder(kept: Path, seed: int, network: Hyperparameters) -> Path:
-    """Of a network of a data set."""
-    others = network.model_dump(exclude_defaults=True, exclude={"hidden_size"})
-    return (
-        kept
-        / str(seed)
-        / "-".join([f"{network.hidden_size}-cells", *(f"{name}={value:g}" for name, value in others.items())])
-    )
 
 
 def _names(data: Path) -> list[str]:
@@ -159,7 +178,18 @@ def _names(data: Path) -> list[str]:
     return [name for name in found if name not in LEFT_OUT]
 
 
+def _networks(training: Path, kernels: str | None) -> list[Hyperparameters]:
+    """To choose from: kernels no longer than the series."""
+    if kernels is None:
+        return [Hyperparameters()]
+    longest = read_training(training).length
+    return [
+        Hyperparameters(kernel_size_1=length) for length in map(int, kernels.split(",")) if length <= longest
+    ]
+
+
 def _train(jobs: Sequence[Job]) -> None:
+    jobs = [job for job in jobs if not job.seconds.is_file()]
     if not jobs:
         return
     largest_first = sorted(jobs, key=lambda job: -job.training.stat().st_size)
@@ -176,11 +206,16 @@ def _train_one(config: dict[str, Job]) -> None:
     set_up_worker()
     job, best = config["job"], None
     training = read_training(job.training)
+    network = job.network
+    if job.fold is not None:
+        training, held_out = _without_fold(training, job.fold)
+        epochs_of_recipe = Recipe(job.recipe).completed(network, len(training)).epochs
+        network = network.model_copy(update={"epochs": round(EPOCHS_OF_FOLD * epochs_of_recipe)})
     clock = time.perf_counter if job.gpus else time.process_time
     started = clock()
     epochs = fit(
         training,
-        hyperparameters=job.hyperparameters,
+        hyperparameters=network,
         recipe=job.recipe,
         seed=job.seed,
         devices=allotted_devices(),
@@ -191,110 +226,70 @@ def _train_one(config: dict[str, Job]) -> None:
     seconds = (clock() - started) * (job.gpus or 1)
     assert best is not None
     best.save(job.output)
+    if job.fold is not None:
+        probabilities = Predictor(best).probabilities(held_out.series)
+        measured = {
+            "accuracy": _share_right(probabilities, held_out),
+            "log_loss": _log_loss(probabilities, held_out),
+        }
+        job.held_out.write_text(json.dumps(measured))
     job.seconds.write_text(f"{seconds:.3f}")
 
 
-def _result(data: Path, kept: Path, seeds: int, networks: Sequence[Hyperparameters]) -> Result:
-    folders = [[_folder(kept, seed, network) for network in networks] for seed in range(seeds)]
-    predictors = [_chosen(data / "train.csv", candidates) for candidates in folders]
-    test = read_labelled(data / "test.csv", predictors[0].classes, predictors[0].length)
-    probabilities = [predictor.probabilities(test.series) for predictor in predictors]
-
-    def share_right(probability: np.ndarray[Any, Any]) -> float:
-        return float((probability.argmax(axis=1) == test.targets).mean())
-
-    return Result(
-        data.name,
-        [share_right(one) for one in probabilities],
-        share_right(np.mean(probabilities, axis=0)),
-        sum(float((folder / "seconds").read_text()) for candidates in folders for folder in candidates),
+def _without_fold(training: Dataset, fold: int) -> tuple[Dataset, Dataset]:
+    """The rest, and the fold: as large a share of each class as of all."""
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(training.series, training.targets)
+    rest, held_out = list(folds)[fold]
+    return (
+        replace(training, series=training.series[rest], targets=training.targets[rest]),
+        replace(training, series=training.series[held_out], targets=training.targets[held_out]),
     )
 
 
-def _chosen(training: Path, candidates: Sequence[Path]) -> Predictor:
-    """The network with the lowest loss on the training series."""
-    predictors = [Predictor.load(folder) for folder in candidates]
-    if len(predictors) == 1:
-        return predictors[0]
-    train = read_labelled(training, predictors[0].classes, predictors[0].length)
-    positions = range(len(train.classes))
-    return min(
-        predictors,
-        key=lambda one: log_loss(train.targets, one.probabilities(train.series), labels=positions),
-    )
+def _cross_validated(jobs: Sequence[Job]) -> dict[str, float]:
+    """Mean over the folds of one network."""
+    folds = [json.loads(job.held_out.read_text()) for job in jobs]
+    return {name: float(np.mean([fold[name] for fold in folds])) for name in ("accuracy", "log_loss")}
 
 
-def _published(path: Path) -> dict[str, dict[str, float]]:
-    """Accuracy by set and method."""
-    if not path.is_file():
-        return {}
-    rows = csv.DictReader(path.read_text().splitlines(), delimiter="\t")
-    return {row["dataset"]: {name: float(row[name]) for name in OTHERS if row.get(name)} for row in rows}
-
-
-def _both(
-    results: Sequence[Result], published: dict[str, dict[str, float]], method: str
-) -> list[tuple[Result, float]]:
-    """Ours and the published figure, where there is one."""
-    return [(one, published[one.name][method]) for one in results if method in published.get(one.name, {})]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(statistics.mean(values), 4) if values else None
-
-
-def _table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> str:
-    lines = ["| set | ours | seeds | together | " + " | ".join(OTHERS) + " | seconds |"]
-    lines.append("|" + "---|" * (len(OTHERS) + 5))
-    for result in results:
-        others = [published.get(result.name, {}).get(name) for name in OTHERS]
-        cells = [
-            result.name,
-            f"{result.accuracy:.4f}",
-            " ".join(f"{accuracy:.4f}" for accuracy in result.accuracies),
-            f"{result.together:.4f}",
-            *("" if other is None else f"{other:.4f}" for other in others),
-            f"{result.seconds:.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    for name in OTHERS:
-        both = _both(results, published, name)
-        wins = sum(one.accuracy > other for one, other in both)
-        ties = sum(one.accuracy == other for one, other in both)
-        lines.append(f"against {name}: {wins} wins, {ties} ties, {len(both) - wins - ties} losses")
+def _table_of_kernels(folds: dict[str, list[list[Job]]], lengths: dict[str, list[int]]) -> str:
+    """Accuracy and log-loss in cross-validation."""
+    lines = ["| set | kernels: accuracy, log-loss in cross-validation | taken |", "|---|---|---|"]
+    for name, of_set in folds.items():
+        measured = [(jobs[0].network.kernel_size_1, _cross_validated(jobs)) for jobs in of_set]
+        cells = "; ".join(f"{length}: {of['accuracy']:.3f}, {of['log_loss']:.3f}" for length, of in measured)
+        lines.append(f"| {name} | {cells} | {', '.join(map(str, lengths[name]))} |")
     return "\n".join(lines)
 
 
-def _write(kept: Path, results: Sequence[Result], published: dict[str, dict[str, float]]) -> None:
-    with (kept / "accuracy.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["set", OURS, "together", *OTHERS, "seconds"])
-        for one in results:
-            others = [published.get(one.name, {}).get(name, "") for name in OTHERS]
-            rows.writerow([one.name, one.accuracy, one.together, *others, round(one.seconds, 1)])
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.subplots()
-    both = _both(results, published, BASELINE)
-    least = min([0.9, *(min(one.accuracy, other) for one, other in both)]) - 0.02
-    axes.plot([least, 1], [least, 1], color="0.7")
-    axes.scatter([other for _, other in both], [one.accuracy for one, _ in both])
-    by_place: dict[tuple[int, int], list[tuple[Result, float]]] = {}
-    for one, other in both:
-        by_place.setdefault((round(200 * other), round(200 * one.accuracy)), []).append((one, other))
-    for pairs in by_place.values():
-        first, published_of_first = pairs[0]
-        axes.annotate(
-            ", ".join(one.name for one, _ in pairs),
-            (published_of_first, first.accuracy),
-            xytext=(-7, 0),  # to the left, where the picture has room: most sets are near the right edge
-            textcoords="offset points",
-            fontsize=8,
-            ha="right",
-            va="center",
-        )
-    axes.set_xlabel(f"published: {BASELINE}")
-    axes.set_ylabel("ours, median over seeds")
-    figure.savefig(kept / "accuracy.png", dpi=120)
+def _result(data: Path, seeds: Sequence[Sequence[Job]], folds: Sequence[Sequence[Job]]) -> Result:
+    predictors = [_chosen(candidates) for candidates in seeds]
+    test = read_labelled(data / "test.csv", predictors[0].classes, predictors[0].length)
+    probabilities = [predictor.probabilities(test.series) for predictor in predictors]
+    jobs = [job for several in (*seeds, *folds) for job in several]
+    return Result(
+        data.name,
+        [_share_right(one, test) for one in probabilities],
+        _share_right(np.mean(probabilities, axis=0), test),
+        sum(float(job.seconds.read_text()) for job in jobs),
+    )
+
+
+def _chosen(candidates: Sequence[Job]) -> Predictor:
+    """The network with the lowest loss on the training series."""
+    predictors = [Predictor.load(job.output) for job in candidates]
+    if len(predictors) == 1:
+        return predictors[0]
+    train = read_labelled(candidates[0].training, predictors[0].classes, predictors[0].length)
+    return min(predictors, key=lambda one: _log_loss(one.probabilities(train.series), train))
+
+
+def _share_right(probabilities: np.ndarray[Any, Any], data: Dataset) -> float:
+    return float((probabilities.argmax(axis=1) == data.targets).mean())
+
+
+def _log_loss(probabilities: np.ndarray[Any, Any], data: Dataset) -> float:
+    return float(log_loss(data.targets, probabilities, labels=range(len(data.classes))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""Accuracies that others published, beside ours: as a table and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+OURS, BASELINE = "ours", "lstm_fcn_lowest_train_loss"
+OTHERS = (BASELINE, "lstm_fcn_best_on_test", "inceptiontime", "minirocket", "hivecote2")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one set."""
+
+    name: str
+    accuracies: list[float]
+    """Of each seed."""
+    together: float
+    """Of the mean of all seeds' probabilities."""
+    seconds: float
+    """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
+    time that passed, times the share of a GPU.
+    """
+
+    @property
+    def accuracy(self) -> float:
+        """The median over seeds."""
+        return statistics.median(self.accuracies)
+
+
+def published_figures(path: Path) -> dict[str, dict[str, float]]:
+    """Accuracy by set and method."""
+    if not path.is_file():
+        return {}
+    rows = csv.DictReader(path.read_text().splitlines(), delimiter="\t")
+    return {row["dataset"]: {name: float(row[name]) for name in OTHERS if row.get(name)} for row in rows}
+
+
+def beside(
+    results: Sequence[Result], published: dict[str, dict[str, float]], method: str
+) -> list[tuple[Result, float]]:
+    """Ours and the published figure, where there is one."""
+    return [(one, published[one.name][method]) for one in results if method in published.get(one.name, {})]
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """To four places; None of nothing."""
+    return round(statistics.mean(values), 4) if values else None
+
+
+def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> str:
+    """In Markdown, with the wins, ties and losses below it."""
+    lines = ["| set | ours | seeds | together | " + " | ".join(OTHERS) + " | seconds |"]
+    lines.append("|" + "---|" * (len(OTHERS) + 5))
+    for result in results:
+        others = [published.get(result.name, {}).get(name) for name in OTHERS]
+        cells = [
+            result.name,
+            f"{result.accuracy:.4f}",
+            " ".join(f"{accuracy:.4f}" for accuracy in result.accuracies),
+            f"{result.together:.4f}",
+            *("" if other is None else f"{other:.4f}" for other in others),
+            f"{result.seconds:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    for name in OTHERS:
+        both = beside(results, published, name)
+        wins = sum(one.accuracy > other for one, other in both)
+        ties = sum(one.accuracy == other for one, other in both)
+        lines.append(f"against {name}: {wins} wins, {ties} ties, {len(both) - wins - ties} losses")
+    return "\n".join(lines)
+
+
+def write(kept: Path, results: Sequence[Result], published: dict[str, dict[str, float]]) -> None:
+    """accuracy.csv and accuracy.png, into a folder."""
+    with (kept / "accuracy.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["set", OURS, "together", *OTHERS, "seconds"])
+        for one in results:
+            others = [published.get(one.name, {}).get(name, "") for name in OTHERS]
+            rows.writerow([one.name, one.accuracy, one.together, *others, round(one.seconds, 1)])
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    both = beside(results, published, BASELINE)
+    least = min([0.9, *(min(one.accuracy, other) for one, other in both)]) - 0.02
+    axes.plot([least, 1], [least, 1], color="0.7")
+    axes.scatter([other for _, other in both], [one.accuracy for one, _ in both])
+    by_place: dict[tuple[int, int], list[tuple[Result, float]]] = {}
+    for one, other in both:
+        by_place.setdefault((round(200 * other), round(200 * one.accuracy)), []).append((one, other))
+    for pairs in by_place.values():
+        first, published_of_first = pairs[0]
+        axes.annotate(
+            ", ".join(one.name for one, _ in pairs),
+            (published_of_first, first.accuracy),
+            xytext=(-7, 0),  # to the left, where the picture has room: most sets are near the right edge
+            textcoords="offset points",
+            fontsize=8,
+            ha="right",
+            va="center",
+        )
+    axes.set_xlabel(f"published: {BASELINE}")
+    axes.set_ylabel("ours, median over seeds")
+    figure.savefig(kept / "accuracy.png", dpi=120)
