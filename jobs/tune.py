@@ -69,8 +69,8 @@ def tune(
         checkpoint: Let every trial start from the weights of this checkpoint, with its network and scaling
             and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
-        search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout and
-            learning rate, by the fast recipe.
+        search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
+            the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
         plan: How the sweep goes.
