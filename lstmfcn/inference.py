@@ -23,7 +23,7 @@ from lstmfcn.tasks import TaskName, class_logits, probabilities
 
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
-_LONGEST_POLYPHASE_KERNEL = 16
+_LONGEST_POLYPHASE_KERNEL = 64
 """Longer ones pad every series too much."""
 
 _SERIES_AT_ONCE_ON_CPU = 64

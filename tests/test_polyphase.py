@@ -41,7 +41,7 @@ def plain(layers: list[Layer], series: Tensor) -> Tensor:
     batch=st.integers(1, 40),
     channels=st.integers(1, 3),
     filters=st.lists(st.sampled_from([1, 4, 32, 40]), min_size=3, max_size=3),
-    taps=st.lists(st.integers(1, 16), min_size=3, max_size=3),
+    taps=st.lists(st.integers(1, 16) | st.integers(17, 64), min_size=3, max_size=3),
     length=st.integers(1, 40),
     weigh=st.sampled_from([None, weights]),
 )

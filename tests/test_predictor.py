@@ -27,7 +27,8 @@ NETWORKS: list[dict[str, Any]] = [
     {},
     SMALL,
     SMALL | {"num_layers": 2, "hidden_size": 128},
-    SMALL | {"kernel_size_1": 20},
+    SMALL | {"kernel_size_1": 32},
+    SMALL | {"kernel_size_1": 65},
     {"filters_1": 7, "filters_2": 9, "filters_3": 5, "kernel_size_2": 4},
 ]
 
