@@ -23,7 +23,7 @@ from ray._private.services import find_bootstrap_address
 from ray._private.state import state
 from ray.exceptions import AuthenticationError
 
-from lstmfcn.command import CLUSTER, end_on_signals
+from lstmfcn.command import CLUSTER, end_on_signals, outliving_the_terminal
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
 from lstmfcn.errors import ResourceError, TrainingError, shown
 
@@ -73,7 +73,7 @@ def connection() -> Iterator[None]:
     for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
     refuse_silence()
-    with _in_words():
+    with _in_words(), outliving_the_terminal():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     end_on_signals()
     try:

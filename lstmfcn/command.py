@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, NoReturn, TypeAlias
 
@@ -113,11 +115,30 @@ def end_on_signals() -> None:
     """Let SIGTERM, which `docker stop` and `ray job stop` send, and SIGHUP, which a terminal sends that is
     closed, end a job as Ctrl-C does. Where SIGHUP is ignored, by `nohup`, it stays so.
 
-    Ray installs a handler of its own when it starts, so this is called again after that.
+    Ray installs a handler of its own for SIGTERM when it starts, so this is called again after that.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _interrupt)
+        signal.signal(signal.SIGHUP, _hang_up)
+
+
+@contextmanager
+def outliving_the_terminal() -> Iterator[None]:
+    """Processes that are started in the block don't end when the terminal is closed: the job ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _hang_up(_signal: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell sends one and the system another
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        if stat.S_ISCHR(os.fstat(output).st_mode):  # the terminal, where every further print would fail
+            os.dup2(nowhere, output)
+    _interrupt(signal.SIGHUP, frame)
 
 
 def _interrupt(_signal: int, frame: FrameType | None) -> None:

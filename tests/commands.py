@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -31,3 +38,26 @@ def refused(
     assert "Traceback" not in error
     assert not output.exists()
     return error
+
+
+@contextmanager
+def in_terminal(command: Sequence[str], cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
+    """A process that leads a group of its own, and the terminal that it writes to; killed after the block."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        command, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    ) as process:
+        os.close(slave)
+        try:
+            with os.fdopen(master) as terminal:
+                yield process, terminal
+        finally:
+            process.kill()
+
+
+def close(terminal: TextIO, process: subprocess.Popen[bytes]) -> None:
+    """As a window is closed: the system and the shell each send a SIGHUP, to all processes of the group."""
+    terminal.close()
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGHUP)
+        time.sleep(0.05)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -13,6 +15,7 @@ from lstmfcn import command
 from lstmfcn.command import Count, HyperparameterFlags, LocationFlag
 from lstmfcn.errors import DataError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
+from tests.commands import close, in_terminal
 
 
 def job(
@@ -84,11 +87,36 @@ def test_sigterm_ends_a_job_even_where_sigint_is_ignored(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize(("before", "status"), [(signal.SIG_DFL, 130), (signal.SIG_IGN, 0)])
-def test_a_closed_terminal_ends_a_job_unless_nohup_ignores_it(before: signal.Handlers, status: int) -> None:
-    of_pytest = signal.signal(signal.SIGHUP, before)
+LONG_JOB = """
+import time
+from lstmfcn import command
+
+def job():
     try:
-        assert run("--fail", "hang up") == status
+        print("begun", flush=True)
+        time.sleep(60)
+    finally:
+        print("ending", flush=True)
+        time.sleep(0.2)
+        open("kept", "w").close()
+
+command.run(job, "job")
+"""
+
+
+def test_a_closed_terminal_ends_a_job_as_ctrl_c_does(tmp_path: Path) -> None:
+    with in_terminal([sys.executable, "-c", LONG_JOB], cwd=tmp_path) as (process, terminal):
+        assert terminal.readline() == "begun\n"
+        close(terminal, process)
+
+        assert process.wait(30) == 130
+    assert (tmp_path / "kept").exists()
+
+
+def test_nohup_lets_it_go_on() -> None:
+    of_pytest = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run("--fail", "hang up") == 0
     finally:
         signal.signal(signal.SIGHUP, of_pytest)
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -32,7 +33,7 @@ from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.treatment import Treatment
 from lstmfcn.trials import Trials
-from tests.commands import status_of
+from tests.commands import close, in_terminal, status_of
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
 from tests.samples import (
     TINY,
@@ -303,6 +304,21 @@ def test_an_interrupted_sweep_keeps_what_it_has_and_goes_on(
     assert status_of(tune, *flags, "--resume") == 0
     rows = read_rows(tmp_path / "sweep")
     assert [(row["status"], row["epoch"]) for row in rows] == [("completed", "2000")] * 2
+
+
+@pytest.mark.long
+def test_a_sweep_whose_terminal_is_closed_keeps_what_it_has(tmp_path: Path) -> None:
+    flags = map(str, write_inputs(tmp_path, epochs=1_000_000))
+    command = [sys.executable, "-m", "jobs.tune", *flags, "--num-trials", "2", "--scheduler", "none"]
+    with in_terminal(command, Path.cwd()) as (process, terminal):
+        while len(list((tmp_path / "sweep").glob("trials/*/checkpoint.json"))) < 2:
+            time.sleep(0.1)
+        close(terminal, process)
+
+        assert process.wait(60) == 130
+    assert [row["status"] for row in read_rows(tmp_path / "sweep")] == ["interrupted"] * 2
+    assert Checkpoint.load(tmp_path / "sweep" / "best").epoch >= 1
+    assert (tmp_path / "sweep" / "report.html").exists()
 
 
 def test_labels_of_a_file_with_a_header_are_tuned_and_reported(tmp_path: Path) -> None:
