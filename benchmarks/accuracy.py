@@ -5,13 +5,15 @@ The folder has `<name>/train.csv` and `<name>/test.csv` for each set, and may ha
 are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters; test files
 are read after that, for the figures. The paper's code trains three for each, with 8, 64 and 128 LSTM cells,
 and keeps the one with the lowest loss on the training series (hyperparameter_search.py at 0f258c7): so does
-`--recipe paper`. With `--kernels`, the length of the first kernels is chosen for each set by cross-validation
-within its training file. What is trained is kept in the output folder, so that a run goes on later.
+`--recipe paper`. With `--kernels`, two lengths of the first kernels are chosen for each set by
+cross-validation within its training file. What is trained is kept in the output folder, so that a run goes on
+later.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from ray import tune
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from benchmarks.published import BASELINE, Result, beside, mean, published_figures, table, write
+from benchmarks.published import BASELINE, Result, pairs, published_figures, table, write
 from lstmfcn.cluster import allotted_devices, connection, set_up_worker
 from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.hyperparameters import Hyperparameters
@@ -37,11 +39,12 @@ LEFT_OUT = ("Trace", "ElectricDevices")
 CELLS: dict[RecipeName, tuple[int, ...]] = {"reference": (8,), "paper": (8, 64, 128), "fast": (8,)}
 """Sizes of the LSTM layer."""
 FOLDS = 3
-EPOCHS_OF_FOLD = 0.6
-"""Share of the epochs that the recipe has, to save time."""
+SHARE_OF_EPOCHS = 0.6
+"""That a fold's network is trained for, to save time. A recipe that goes by the number of series goes by that
+of the fold's, so `fast` moves the kernels of ECG200's folds (66 series) by Adam, of all 100 by Muon."""
 LENGTHS_KEPT = 2
-"""Of the first kernels: the best ones take turns from seed to seed, since networks that differ are better
-together, and few series can't tell near ones apart."""
+"""Of the first kernels: networks that differ are better together, and few series can't tell near lengths
+apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,6 @@ class Benchmark:
     data: Path
     kept: Path
     recipe: RecipeName
-    seeds: int
     precision: TrainingPrecision
     gpus: float
 
@@ -84,9 +86,15 @@ class Benchmark:
         """File of a set."""
         return self.data / name / "train.csv"
 
-    def folds(self, name: str, network: Hyperparameters) -> list[Job]:
-        """Of one set and network: a job for each fold."""
-        return [self._job(name, network, 0, fold) for fold in range(FOLDS)]
+    def folds(self, name: str, lengths: Sequence[int]) -> dict[int, list[Job]]:
+        """Of a set, by length of the first kernels; no fold where there is nothing to choose."""
+        num_folds = FOLDS if len(lengths) > 1 else 0
+        return {
+            length: [
+                self._job(name, Hyperparameters(kernel_size_1=length), 0, fold) for fold in range(num_folds)
+            ]
+            for length in lengths
+        }
 
     def candidates(self, name: str, lengths: Sequence[int], seed: int) -> list[Job]:
         """One for each size of the LSTM layer, of which one will be chosen."""
@@ -134,40 +142,36 @@ def main(
         seeds: Networks for each set.
         precision: Of the training step.
         gpus: For each network, also a share of one, such as 0.125; otherwise a CPU trains it.
-        kernels: Lengths of the first kernels, separated by commas, such as 8,16,32,64: for each set the two
-            with the lowest log-loss in cross-validation take turns.
+        kernels: Lengths of the first kernels, separated by commas, such as 8,16,32,64; what is longer than a
+            set's series is left out. For each set the two with the lowest log-loss in cross-validation take
+            turns from seed to seed.
     """
     names = sets.split(",") if sets else _names(data)
     kept = (output / f"{recipe}-{precision}{'-gpu' if gpus else ''}").resolve()
-    benchmark = Benchmark(data.resolve(), kept, recipe, seeds, precision, gpus)
-    tried = {name: _networks(data / name / "train.csv", kernels) for name in names}
-    folds = {
-        name: [benchmark.folds(name, network) for network in tried[name] if len(tried[name]) > 1]
-        for name in names
-    }
-    _train([job for of_set in folds.values() for of_network in of_set for job in of_network])
-    lengths = {}
-    for name in names:
-        ranked = sorted(folds[name], key=lambda jobs: _cross_validated(jobs)["log_loss"])
-        lengths[name] = [jobs[0].network.kernel_size_1 for jobs in ranked[:LENGTHS_KEPT]]
-        lengths[name] = lengths[name] or [tried[name][0].kernel_size_1]
+    benchmark = Benchmark(data.resolve(), kept, recipe, precision, gpus)
+    tried = {name: _lengths(benchmark.training(name), kernels) for name in names}
+    folds = {name: benchmark.folds(name, lengths) for name, lengths in tried.items()}
+    _train([job for by_length in folds.values() for jobs in by_length.values() for job in jobs])
+    taken = {name: _best(by_length) for name, by_length in folds.items()}
     chosen = {
-        name: [benchmark.candidates(name, lengths[name], seed) for seed in range(seeds)] for name in names
+        name: [benchmark.candidates(name, lengths, seed) for seed in range(seeds)]
+        for name, lengths in taken.items()
     }
-    _train([job for of_set in chosen.values() for of_seed in of_set for job in of_seed])
+    _train([job for by_seed in chosen.values() for jobs in by_seed for job in jobs])
     if kernels:
-        print(_table_of_kernels(folds, lengths) + "\n")
-    results = [_result(data / name, chosen[name], folds[name]) for name in names]
+        print(_table_of_kernels(folds, taken) + "\n")
+    results = [_result(data / name, [*folds[name].values()], chosen[name]) for name in names]
     published = published_figures(data / "published.tsv")
     print(table(results, published))
-    write(kept, results, published)
+    write(kept / f"kernels-{kernels}" if kernels else kept, results, published)
     summary: dict[str, Any] = {
         "recipe": recipe,
+        "kernels": kernels,
         "sets": len(results),
         "seeds": seeds,
-        "mean": mean([result.accuracy for result in results]),
-        "mean_together": mean([result.together for result in results]),
-        "published_mean": mean([other for _, other in beside(results, published, BASELINE)]),
+        "mean": _mean([result.accuracy for result in results]),
+        "mean_together": _mean([result.together for result in results]),
+        "published_mean": _mean([other for _, other in pairs(results, published, BASELINE)]),
         "train_seconds": round(sum(result.seconds for result in results), 1),
     }
     print(json.dumps(summary))
@@ -178,14 +182,13 @@ def _names(data: Path) -> list[str]:
     return [name for name in found if name not in LEFT_OUT]
 
 
-def _networks(training: Path, kernels: str | None) -> list[Hyperparameters]:
-    """To choose from: kernels no longer than the series."""
+def _lengths(training: Path, kernels: str | None) -> list[int]:
+    """Of first kernels, to choose from: those that are no longer than the series, else the default."""
+    default = [Hyperparameters().kernel_size_1]
     if kernels is None:
-        return [Hyperparameters()]
+        return default
     longest = read_training(training).length
-    return [
-        Hyperparameters(kernel_size_1=length) for length in map(int, kernels.split(",")) if length <= longest
-    ]
+    return sorted({length for length in map(int, kernels.split(",")) if length <= longest}) or default
 
 
 def _train(jobs: Sequence[Job]) -> None:
@@ -210,7 +213,7 @@ def _train_one(config: dict[str, Job]) -> None:
     if job.fold is not None:
         training, held_out = _without_fold(training, job.fold)
         epochs_of_recipe = Recipe(job.recipe).completed(network, len(training)).epochs
-        network = network.model_copy(update={"epochs": round(EPOCHS_OF_FOLD * epochs_of_recipe)})
+        network = network.model_copy(update={"epochs": round(SHARE_OF_EPOCHS * epochs_of_recipe)})
     clock = time.perf_counter if job.gpus else time.process_time
     started = clock()
     epochs = fit(
@@ -225,13 +228,15 @@ def _train_one(config: dict[str, Job]) -> None:
         best = epoch.checkpoint or best
     seconds = (clock() - started) * (job.gpus or 1)
     assert best is not None
-    best.save(job.output)
-    if job.fold is not None:
+    if job.fold is None:
+        best.save(job.output)
+    else:
         probabilities = Predictor(best).probabilities(held_out.series)
         measured = {
             "accuracy": _share_right(probabilities, held_out),
             "log_loss": _log_loss(probabilities, held_out),
         }
+        job.output.mkdir(parents=True, exist_ok=True)
         job.held_out.write_text(json.dumps(measured))
     job.seconds.write_text(f"{seconds:.3f}")
 
@@ -246,27 +251,37 @@ def _without_fold(training: Dataset, fold: int) -> tuple[Dataset, Dataset]:
     )
 
 
-def _cross_validated(jobs: Sequence[Job]) -> dict[str, float]:
-    """Mean over the folds of one network."""
-    folds = [json.loads(job.held_out.read_text()) for job in jobs]
-    return {name: float(np.mean([fold[name] for fold in folds])) for name in ("accuracy", "log_loss")}
+def _best(by_length: dict[int, list[Job]]) -> list[int]:
+    """The lengths with the lowest log-loss in cross-validation, best first; or the only one."""
+    if len(by_length) == 1:
+        return list(by_length)
+    ranked = sorted(by_length, key=lambda length: _cross_validated(by_length[length])["log_loss"])
+    return ranked[:LENGTHS_KEPT]
 
 
-def _table_of_kernels(folds: dict[str, list[list[Job]]], lengths: dict[str, list[int]]) -> str:
-    """Accuracy and log-loss in cross-validation."""
+def _cross_validated(folds: Sequence[Job]) -> dict[str, float]:
+    """Means over the folds."""
+    measured = [json.loads(fold.held_out.read_text()) for fold in folds]
+    return {name: float(np.mean([one[name] for one in measured])) for name in ("accuracy", "log_loss")}
+
+
+def _table_of_kernels(folds: dict[str, dict[int, list[Job]]], taken: dict[str, list[int]]) -> str:
+    """Of sets for which there was something to choose."""
     lines = ["| set | kernels: accuracy, log-loss in cross-validation | taken |", "|---|---|---|"]
-    for name, of_set in folds.items():
-        measured = [(jobs[0].network.kernel_size_1, _cross_validated(jobs)) for jobs in of_set]
-        cells = "; ".join(f"{length}: {of['accuracy']:.3f}, {of['log_loss']:.3f}" for length, of in measured)
-        lines.append(f"| {name} | {cells} | {', '.join(map(str, lengths[name]))} |")
+    for name, by_length in folds.items():
+        if len(by_length) == 1:
+            continue
+        measured = {length: _cross_validated(jobs) for length, jobs in by_length.items()}
+        cells = [f"{length}: {of['accuracy']:.3f}, {of['log_loss']:.3f}" for length, of in measured.items()]
+        lines.append(f"| {name} | {'; '.join(cells)} | {', '.join(map(str, taken[name]))} |")
     return "\n".join(lines)
 
 
-def _result(data: Path, seeds: Sequence[Sequence[Job]], folds: Sequence[Sequence[Job]]) -> Result:
+def _result(data: Path, folds: Sequence[Sequence[Job]], seeds: Sequence[Sequence[Job]]) -> Result:
     predictors = [_chosen(candidates) for candidates in seeds]
     test = read_labelled(data / "test.csv", predictors[0].classes, predictors[0].length)
     probabilities = [predictor.probabilities(test.series) for predictor in predictors]
-    jobs = [job for several in (*seeds, *folds) for job in several]
+    jobs = [job for several in (*folds, *seeds) for job in several]
     return Result(
         data.name,
         [_share_right(one, test) for one in probabilities],
@@ -282,6 +297,10 @@ def _chosen(candidates: Sequence[Job]) -> Predictor:
         return predictors[0]
     train = read_labelled(candidates[0].training, predictors[0].classes, predictors[0].length)
     return min(predictors, key=lambda one: _log_loss(one.probabilities(train.series), train))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(statistics.mean(values), 4) if values else None
 
 
 def _share_right(probabilities: np.ndarray[Any, Any], data: Dataset) -> float:

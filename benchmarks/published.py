@@ -20,12 +20,12 @@ class Result:
 
     name: str
     accuracies: list[float]
-    """Of each seed."""
+    """Of each seed's network; those of two kernel lengths in turn, if lengths were chosen."""
     together: float
     """Of the mean of all seeds' probabilities."""
     seconds: float
-    """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
-    time that passed, times the share of a GPU.
+    """Of a processor, that the training of all seeds took, and of all folds: other work beside it doesn't
+    count. On GPUs the time that passed, times the share of a GPU.
     """
 
     @property
@@ -42,16 +42,11 @@ def published_figures(path: Path) -> dict[str, dict[str, float]]:
     return {row["dataset"]: {name: float(row[name]) for name in OTHERS if row.get(name)} for row in rows}
 
 
-def beside(
+def pairs(
     results: Sequence[Result], published: dict[str, dict[str, float]], method: str
 ) -> list[tuple[Result, float]]:
     """Ours and the published figure, where there is one."""
     return [(one, published[one.name][method]) for one in results if method in published.get(one.name, {})]
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """To four places; None of nothing."""
-    return round(statistics.mean(values), 4) if values else None
 
 
 def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> str:
@@ -70,16 +65,17 @@ def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> 
         ]
         lines.append("| " + " | ".join(cells) + " |")
     for name in OTHERS:
-        both = beside(results, published, name)
+        both = pairs(results, published, name)
         wins = sum(one.accuracy > other for one, other in both)
         ties = sum(one.accuracy == other for one, other in both)
         lines.append(f"against {name}: {wins} wins, {ties} ties, {len(both) - wins - ties} losses")
     return "\n".join(lines)
 
 
-def write(kept: Path, results: Sequence[Result], published: dict[str, dict[str, float]]) -> None:
+def write(folder: Path, results: Sequence[Result], published: dict[str, dict[str, float]]) -> None:
     """accuracy.csv and accuracy.png, into a folder."""
-    with (kept / "accuracy.csv").open("w", newline="") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "accuracy.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["set", OURS, "together", *OTHERS, "seconds"])
         for one in results:
@@ -87,17 +83,17 @@ def write(kept: Path, results: Sequence[Result], published: dict[str, dict[str, 
             rows.writerow([one.name, one.accuracy, one.together, *others, round(one.seconds, 1)])
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
-    both = beside(results, published, BASELINE)
+    both = pairs(results, published, BASELINE)
     least = min([0.9, *(min(one.accuracy, other) for one, other in both)]) - 0.02
     axes.plot([least, 1], [least, 1], color="0.7")
     axes.scatter([other for _, other in both], [one.accuracy for one, _ in both])
     by_place: dict[tuple[int, int], list[tuple[Result, float]]] = {}
     for one, other in both:
         by_place.setdefault((round(200 * other), round(200 * one.accuracy)), []).append((one, other))
-    for pairs in by_place.values():
-        first, published_of_first = pairs[0]
+    for of_place in by_place.values():
+        first, published_of_first = of_place[0]
         axes.annotate(
-            ", ".join(one.name for one, _ in pairs),
+            ", ".join(one.name for one, _ in of_place),
             (published_of_first, first.accuracy),
             xytext=(-7, 0),  # to the left, where the picture has room: most sets are near the right edge
             textcoords="offset points",
@@ -107,4 +103,4 @@ def write(kept: Path, results: Sequence[Result], published: dict[str, dict[str, 
         )
     axes.set_xlabel(f"published: {BASELINE}")
     axes.set_ylabel("ours, median over seeds")
-    figure.savefig(kept / "accuracy.png", dpi=120)
+    figure.savefig(folder / "accuracy.png", dpi=120)
