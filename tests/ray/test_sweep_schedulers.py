@@ -19,7 +19,12 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.mark.parametrize(
-    "scheduler", ["asha", "median", "hyperband", pytest.param("pbt", marks=pytest.mark.long), "none"]
+    "scheduler",
+    [
+        "asha",
+        "none",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("median", "hyperband", "pbt")),
+    ],
 )
 def test_every_scheduler_ends_every_trial(scheduler: SchedulerName, tmp_path: Path) -> None:
     plan = Plan(num_trials=6, scheduler=scheduler)

@@ -155,7 +155,11 @@ def test_series_of_several_channels_are_predicted_in_both_formats(
 
 
 @needs_ray
-@pytest.mark.parametrize("place", ["disk", "s3"], indirect=True)  # Ray's processes reach no other
+@pytest.mark.parametrize(
+    "place",
+    ["disk", pytest.param("s3", marks=pytest.mark.long)],  # Ray's processes reach no other
+    indirect=True,
+)
 @pytest.mark.usefixtures("small_ranges")
 def test_an_interrupted_transform_goes_on_without_predicting_a_range_again(
     series_csv: Path, trained: Checkpoint, place: Location
@@ -300,8 +304,7 @@ def test_a_file_of_200_mb_keeps_its_order(checkpoint_folder: Path, tmp_path: Pat
 
 @needs_ray
 @pytest.mark.usefixtures("small_ranges")
-@pytest.mark.parametrize("read_apart", [True, False])
-@pytest.mark.parametrize("length", ["pad", "resample"])
+@pytest.mark.parametrize(("length", "read_apart"), [("pad", False), ("resample", True)])
 def test_rows_with_gaps_and_of_unequal_lengths_are_predicted_through_all_ranges(
     length: LengthTreatment, read_apart: bool, trained: Checkpoint, tmp_path: Path
 ) -> None:
