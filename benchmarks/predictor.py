@@ -33,6 +33,7 @@ from lstmfcn.series import Matrix
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "default": {},
+    "long": {"kernel_size_1": 32},
     "small": {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)},
 }
 LENGTHS = (24, 100, 500)
