@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import signal
@@ -100,6 +101,8 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
 def _failure(error: Exception) -> tuple[int, str]:
     """Raises again what is a bug."""
     match error:
+        case OSError(errno=errno.EIO, filename=None) if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            return 130, "interrupted"  # by a print to the terminal that was closed
         case OSError(filename=str(path)):
             return 2, f"{path}: {reason(error)}"
         case OSError() | TrainingError():
@@ -138,7 +141,13 @@ def _hang_up(_signal: int, frame: FrameType | None) -> None:
     for output in (1, 2):
         if stat.S_ISCHR(os.fstat(output).st_mode):  # the terminal, where every further print would fail
             os.dup2(nowhere, output)
-    _interrupt(signal.SIGHUP, frame)
+    if not _is_ending(sys.exception()):
+        _interrupt(signal.SIGHUP, frame)
+
+
+def _is_ending(error: BaseException | None) -> bool:
+    """Whether it ends the job already: Ctrl-C, or what a print to the closed terminal raised just before."""
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, OSError) and error.errno == errno.EIO)
 
 
 def _interrupt(_signal: int, frame: FrameType | None) -> None:

@@ -23,8 +23,8 @@ from lstmfcn.tasks import TaskName, class_logits, probabilities
 
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
-_LONGEST_POLYPHASE_KERNEL = 64
-"""Longer ones pad every series too much."""
+_LONGEST_POLYPHASE_KERNELS = (64, 16, 16)
+"""Longer first ones pad every series too much; longer others, of many channels, multiply too much."""
 
 _SERIES_AT_ONCE_ON_CPU = 64
 _SERIES_AT_ONCE_ON_GPU = 1024
@@ -51,12 +51,13 @@ class InferenceNetwork:
         self._recur = _OneStep(lstms) if model.channels == 1 else _ManySteps(lstms, model.channels)
         self._weight = _aligned(class_logits(task, model.linear.weight.T).T, 1)
         self._bias = class_logits(task, model.linear.bias.clone())
-        layers = [_folded(layer) for layer in model.convolutional.layers]
+        layers = [_folded(layer, model.length) for layer in model.convolutional.layers]
         on_gpu = self._bias.device.type != "cpu"
-        longest_kernel = max(layer.kernel.shape[2] for layer in layers)
-        self.needs_full_batches = (
-            on_gpu or dtype != torch.float32 or longest_kernel > _LONGEST_POLYPHASE_KERNEL
+        has_long_kernels = any(
+            layer.kernel.shape[2] > longest
+            for layer, longest in zip(layers, _LONGEST_POLYPHASE_KERNELS, strict=True)
         )
+        self.needs_full_batches = on_gpu or dtype != torch.float32 or has_long_kernels
         """Whether a series gets the same bits only in batches of `series_at_once`."""
         self._convolve: PolyphaseBlock | _ImageBlock
         if not self.needs_full_batches:
@@ -197,8 +198,8 @@ class _Weights:
         return (excited[:batch, :filters] / 2).tanh() / 2 + 0.5
 
 
-def _folded(layer: nn.Module) -> Layer:
-    """Convolution and batch normalisation as one."""
+def _folded(layer: nn.Module, length: int) -> Layer:
+    """Convolution and batch normalisation as one, without taps that no step of such a series comes under."""
     _, convolution, norm, _, *excite = layer.children()
     assert isinstance(convolution, nn.Conv1d)
     assert isinstance(norm, nn.BatchNorm1d)
@@ -208,7 +209,10 @@ def _folded(layer: nn.Module) -> Layer:
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bias = (convolution.bias - norm.running_mean) * scale + norm.bias
     weigh = [_Weights(block) for block in excite if isinstance(block, SqueezeExcite)]
-    return Layer(convolution.weight * scale[:, None, None], bias, *weigh)
+    (taps,) = convolution.kernel_size
+    before, after = (max(0, reach - (length - 1)) for reach in ((taps - 1) // 2, taps // 2))
+    kernel = convolution.weight[:, :, before : taps - after] * scale[:, None, None]
+    return Layer(kernel, bias, *weigh)
 
 
 def _aligned(matrix: Tensor, least_rows: int) -> Tensor:

@@ -210,6 +210,8 @@ class _WinogradConvolution(_Convolution):
 class _DirectConvolution(_Convolution):
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
         super().__init__(kernel, bias)
+        filters, channels, _ = kernel.shape
+        self.most_rows = max(self.reach.rows * channels, _PHASES * filters)
         matrix = kernel.transpose(1, 2).flatten(1)  # (filters, taps * channels)
         self._kernel = matrix.contiguous().expand(_PHASES, -1, -1)
 

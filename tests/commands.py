@@ -59,5 +59,5 @@ def close(terminal: TextIO, process: subprocess.Popen[bytes]) -> None:
     """As a window is closed: the system and the shell each send a SIGHUP, to all processes of the group."""
     terminal.close()
     for _ in range(2):
-        os.killpg(process.pid, signal.SIGHUP)
         time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGHUP)

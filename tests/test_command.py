@@ -94,19 +94,34 @@ from lstmfcn import command
 def job():
     try:
         print("begun", flush=True)
-        time.sleep(60)
+        while True:
+            time.sleep({pause})
+            print("at work", flush=True)
     finally:
+        time.sleep(0.3)
         print("ending", flush=True)
-        time.sleep(0.2)
         open("kept", "w").close()
 
-command.run(job, "job")
+command.run(job, "job", [])
 """
 
 
-def test_a_closed_terminal_ends_a_job_as_ctrl_c_does(tmp_path: Path) -> None:
-    with in_terminal([sys.executable, "-c", LONG_JOB], cwd=tmp_path) as (process, terminal):
+@pytest.mark.parametrize("pause", [0.001, 60])
+def test_a_closed_terminal_ends_a_job_as_ctrl_c_does(pause: float, tmp_path: Path) -> None:
+    job = [sys.executable, "-c", LONG_JOB.format(pause=pause)]
+    with in_terminal(job, cwd=tmp_path) as (process, terminal):
         assert terminal.readline() == "begun\n"
+        close(terminal, process)
+
+        assert process.wait(30) == 130
+    assert (tmp_path / "kept").exists()
+
+
+def test_a_terminal_that_is_closed_after_ctrl_c_cuts_no_end_short(tmp_path: Path) -> None:
+    job = [sys.executable, "-c", LONG_JOB.format(pause=60)]
+    with in_terminal(job, cwd=tmp_path) as (process, terminal):
+        assert terminal.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
         close(terminal, process)
 
         assert process.wait(30) == 130

@@ -70,13 +70,24 @@ def test_logits_of_a_trained_network_are_within_it_too() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kernel_size", [65, 80])
-def test_with_a_long_kernel_too_it_is_the_models_function(kernel_size: int, channels: int) -> None:
-    model = trained_model(30, channels, **SMALL | {"kernel_size_2": kernel_size, "squeeze_excite": 1})
-    series = torch.randn(50, channels * 30)
+@pytest.mark.parametrize("long", [{"kernel_size_1": 65}, {"kernel_size_2": 17}, {"kernel_size_3": 40}])
+def test_with_a_long_kernel_too_it_is_the_models_function(long: dict[str, int], channels: int) -> None:
+    model = trained_model(40, channels, **SMALL | long | {"squeeze_excite": 1})
+    series = torch.randn(50, channels * 40)
     network = InferenceNetwork(model)
 
     assert network.needs_full_batches
+    assert torch.allclose(network.logits(series), model(series), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [4, 5, 6, 7, 8, 9, 200])
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_no_kernel_is_too_long_for_short_series(kernel_size: int, length: int) -> None:
+    model = trained_model(length, **SMALL | {f"kernel_size_{i}": kernel_size for i in (1, 2, 3)})
+    series = torch.randn(50, length)
+    network = InferenceNetwork(model)
+
+    assert not network.needs_full_batches
     assert torch.allclose(network.logits(series), model(series), atol=1e-5)
 
 
@@ -104,7 +115,8 @@ def test_the_place_of_a_series_in_its_batch_changes_no_bit() -> None:
     choose = random.Random(0).choice
     for _ in range(40):
         sizes = {f"filters_{i}": choose([1, 2, 3, 4, 7, 16, 33, 64]) for i in (1, 2, 3)}
-        kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8, 16, 64]) for i in (1, 2, 3)}
+        kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8, 16]) for i in (2, 3)}
+        kernels["kernel_size_1"] = choose([1, 2, 3, 5, 8, 16, 32, 64])
         length = choose([2, 3, 5, 16, 50, 101])
         model = trained_model(length, hidden_size=choose([3, 8, 13, 64]), **sizes, **kernels)
         network = InferenceNetwork(model)
@@ -120,7 +132,8 @@ def test_nor_does_it_of_several_channels_with_attention_and_squeeze_and_excite()
     choose = random.Random(1).choice
     for number in range(30):
         sizes = {f"filters_{i}": choose([1, 2, 3, 7, 16, 33, 64]) for i in (1, 2, 3)}
-        kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8, 16, 64]) for i in (1, 2, 3)}
+        kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8, 16]) for i in (2, 3)}
+        kernels["kernel_size_1"] = choose([1, 2, 3, 5, 8, 16, 32, 64])
         length, channels = choose([2, 3, 5, 16, 50]), choose([1, 2, 3, 6, 20])
         variant = {"squeeze_excite": number % 2, "attention": choose([0, 1]), "num_layers": choose([1, 2])}
         hidden_size = choose([3, 8, 13, 64])
