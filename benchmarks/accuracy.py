@@ -43,8 +43,7 @@ SHARE_OF_EPOCHS = 0.6
 """That a fold's network is trained for, to save time. A recipe that goes by the number of series goes by that
 of the fold's, so `fast` moves the kernels of ECG200's folds (66 series) by Adam, of all 100 by Muon."""
 LENGTHS_KEPT = 2
-"""Of the first kernels: networks that differ are better together, and few series can't tell near lengths
-apart."""
+"""Of the first kernels, since few series can't tell near lengths apart."""
 
 
 @dataclass(frozen=True, slots=True)
