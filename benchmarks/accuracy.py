@@ -16,7 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +244,7 @@ def _without_fold(training: Dataset, fold: int) -> tuple[Dataset, Dataset]:
     """The rest, and the fold: as large a share of each class as of all."""
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(training.series, training.targets)
     rest, held_out = list(folds)[fold]
-    return (
-        replace(training, series=training.series[rest], targets=training.targets[rest]),
-        replace(training, series=training.series[held_out], targets=training.targets[held_out]),
-    )
+    return training.where(rest), training.where(held_out)
 
 
 def _best(by_length: dict[int, list[Job]]) -> list[int]:

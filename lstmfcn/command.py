@@ -101,7 +101,7 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
 def _failure(error: Exception) -> tuple[int, str]:
     """Raises again what is a bug."""
     match error:
-        case OSError(errno=errno.EIO, filename=None) if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        case OSError(errno=errno.EIO, filename=None) if signal.getsignal(signal.SIGHUP) is _hang_up_again:
             return 130, "interrupted"  # by a print to the terminal that was closed
         case OSError(filename=str(path)):
             return 2, f"{path}: {reason(error)}"
@@ -136,13 +136,17 @@ def outliving_the_terminal() -> Iterator[None]:
 
 
 def _hang_up(_signal: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell sends one and the system another
+    signal.signal(signal.SIGHUP, _hang_up_again)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for output in (1, 2):
         if stat.S_ISCHR(os.fstat(output).st_mode):  # the terminal, where every further print would fail
             os.dup2(nowhere, output)
     if not _is_ending(sys.exception()):
         _interrupt(signal.SIGHUP, frame)
+
+
+def _hang_up_again(_signal: int, _frame: FrameType | None) -> None:
+    """Nothing: the shell sends one SIGHUP and the system another."""
 
 
 def _is_ending(error: BaseException | None) -> bool:

@@ -133,9 +133,10 @@ class Dataset:
             raise DataError(
                 "no class of the training data has two series, so none can be held out to validate"
             )
-        return self._where(~held_out), self._where(held_out)
+        return self.where(~held_out), self.where(held_out)
 
-    def _where(self, chosen: NDArray[np.bool_]) -> Dataset:
+    def where(self, chosen: NDArray[np.bool_ | np.int64]) -> Dataset:
+        """Some of the cases, by a mask or by their positions."""
         return replace(self, series=self.series[chosen], targets=self.targets[chosen])
 
 

@@ -177,13 +177,13 @@ class FeatureMap:
 class _Convolution(ABC):
     """One convolution that keeps the length."""
 
+    most_rows: int
+    """Rows of the largest matrix."""
+
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
-        filters, channels, taps = kernel.shape
-        self.num_filters = filters
+        self.num_filters, _, taps = kernel.shape
         self.reach = _Reach((taps - 1) // 2, taps // 2)
         self._bias = bias[:, None].clone()
-        self.most_rows = self.reach.rows * max(channels, filters)
-        """Rows of the largest matrix."""
 
     @abstractmethod
     def multiply(self, windows: Tensor, out: Tensor) -> None:
@@ -194,6 +194,7 @@ class _WinogradConvolution(_Convolution):
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
         super().__init__(kernel, bias)
         filters, channels, taps = kernel.shape
+        self.most_rows = self.reach.rows * max(channels, filters)
         self._transforms = winograd.transforms(taps)
         by_tap = kernel.permute(2, 0, 1).reshape(taps, -1).double()
         transformed = (self._transforms.kernel.double() @ by_tap).to(kernel.dtype)

@@ -40,6 +40,8 @@ def job(
             raise TrainingError("the loss is no number")
         case "disk":
             raise OSError(28, "No space left on device", "x.csv")
+        case "device":
+            raise OSError(5, "Input/output error")
         case "memory":
             raise MemoryError("Unable to allocate 1.00 TiB")
         case "memory of a network":
@@ -128,12 +130,14 @@ def test_a_terminal_that_is_closed_after_ctrl_c_cuts_no_end_short(tmp_path: Path
     assert (tmp_path / "kept").exists()
 
 
-def test_nohup_lets_it_go_on() -> None:
+def test_nohup_lets_it_go_on_and_say_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
     of_pytest = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert run("--fail", "hang up") == 0
+        assert run("--fail", "device") == 1
     finally:
         signal.signal(signal.SIGHUP, of_pytest)
+    assert capsys.readouterr().err == "[Errno 5] Input/output error\n"
 
 
 @pytest.mark.parametrize(
