@@ -56,8 +56,8 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
     force = ["--overwrite"]
     space = output / "search-space.yaml"
     sweep = ("--training", output / "train.csv", "--output", output / "sweep", *force)
-    _job("tune", *sweep, "--search-space", space, "--recipe", "fast", "--num-trials", "12")
-    best = output / "sweep" / "best"
+    _job("tune", *sweep, "--search-space", space, "--recipe", "fast", "--num-trials", "12", "--refit")
+    best = output / "sweep" / "refit"
     test, data = output / "test.csv", output / "data.csv"
     _job("evaluate", "--checkpoint", best, "--data", test, "--output", output / "evaluation", *force)
     _job("transform", "--checkpoint", best, "--input", data, "--output", output / "predictions", *force)
@@ -77,9 +77,10 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         f"\n  confusion       {output / 'evaluation' / 'confusion-matrix.png'}"
         f"\n  predictions     {output / 'predictions'}"
         "\nNext, with your own data (label first, then the series):"
-        "\n  .venv/bin/python -m jobs.tune --training train.csv --output sweep"
-        "\n  .venv/bin/python -m jobs.transform --checkpoint sweep/best --input data.csv --output predictions"
-        "\n  .venv/bin/python -m serve_app --checkpoint sweep/best"
+        "\n  .venv/bin/python -m jobs.tune --training train.csv --output sweep --refit"
+        "\n  .venv/bin/python -m jobs.transform --checkpoint sweep/refit --input data.csv"
+        " --output predictions"
+        "\n  .venv/bin/python -m serve_app --checkpoint sweep/refit"
     )
 
 

@@ -17,6 +17,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.record import RECORD
 from lstmfcn.results import BEST
 from lstmfcn.storage import Location
+from lstmfcn.sweep import REFIT
 
 
 def pipeline(
@@ -27,6 +28,7 @@ def pipeline(
     input: LocationFlag | None = None,
     output: LocationFlag,
     id_columns: str = "",
+    refit: bool = False,
     search_space: LocationFlag | None = None,
     plan: PlanFlags = Plan(),  # noqa: B008 (frozen)
     columns: str | None = None,
@@ -55,6 +57,7 @@ def pipeline(
         output: Folder for the results; on a cluster, one that all its nodes share.
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
             names in a header, such as patient,visit.
+        refit: Go on with the best as jobs.tune --refit trains it again, on the validation data too.
         search_space: YAML file of what to try, as of jobs.tune.
         plan: How the sweep goes.
         columns: What to write of each prediction, as of jobs.transform.
@@ -63,13 +66,15 @@ def pipeline(
             by that, where it goes on after the job, in place of what Ray Serve serves there.
         overwrite: Replace the results that the output folder holds.
     """
-    sweep, best = output / "sweep", output / "sweep" / BEST
+    sweep = output / "sweep"
+    best = sweep / (REFIT if refit else BEST)
     print("sweep", flush=True)
     tune(
         training=training,
         validation=validation,
         output=sweep,
         id_columns=id_columns,
+        refit=refit,
         search_space=search_space,
         plan=plan,
         resume=not overwrite and RECORD in storage.names(sweep),

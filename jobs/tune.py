@@ -11,18 +11,20 @@ from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
 from lstmfcn.dataset import Dataset, read_training, read_validation
 from lstmfcn.ensemble import Ensemble, load_checkpoint
-from lstmfcn.errors import DataError, TrainingError
+from lstmfcn.errors import DataError, HyperparameterError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.identifiers import Identifiers
+from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import Recipe
+from lstmfcn.refit import refit as train_again
 from lstmfcn.report import write_report
 from lstmfcn.results import BEST
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
 from lstmfcn.start import CHOSEN, Start
 from lstmfcn.storage import Location
-from lstmfcn.sweep import EVALUATION, REPORT, RESULT_NAMES, sweep
+from lstmfcn.sweep import EVALUATION, REFIT, REPORT, RESULT_NAMES, sweep
 from lstmfcn.sweep_view import SweepView
 from lstmfcn.trials import LEADERBOARD, read_leaderboard
 
@@ -37,6 +39,7 @@ def tune(
     id_columns: str = "",
     checkpoint: LocationFlag | None = None,
     new_classes: bool = False,
+    refit: bool = False,
     search_space: LocationFlag | None = None,
     points: LocationFlag | None = None,
     warm_start: tuple[LocationFlag, ...] = (),
@@ -51,8 +54,8 @@ def tune(
     Writes to the output folder: best/ (the checkpoint of the best epoch of the best trial),
     leaderboard.csv (a row for each trial), report.html (all of it in pictures), evaluation/ (the best
     on the validation data), sweep.json and trials/. Without validation data, a fifth of every class of
-    the training data is held out. Ctrl-C ends the sweep and keeps what there is; the same command with
-    --resume goes on.
+    the training data is held out; --refit then trains the best again on all of it, for refit/. Ctrl-C ends
+    the sweep and keeps what there is; the same command with --resume goes on.
 
     ```
     python -m jobs.tune --training train.csv --validation valid.csv --output sweep --num-trials 20
@@ -69,6 +72,8 @@ def tune(
         checkpoint: Let every trial start from the weights of this checkpoint, with its network and scaling
             and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
+        refit: Then train the networks of best/ again, on the training and the validation data together, and
+            write them to refit/, the checkpoint to use where series are few; evaluation/ stays that of best/.
         search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first.
@@ -98,44 +103,43 @@ def tune(
     first = [] if points is None else read_points(points, space)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     identifiers = Identifiers.parse(id_columns)
-    if start is None:
-        train_set = read_training(training, plan.task, identifiers, plan.treatment)
-    else:
-        given = plan.model_fields_set
-        start.refuse_other(
-            scaling=plan.scaling if "scaling" in given else None,
-            task=plan.task,
-            channels=plan.channels,
-            missing=plan.missing if "missing" in given else None,
-            length=plan.length if "length" in given else None,
-        )
-        train_set = start.read_training(training, identifiers, new_classes=new_classes)
+    train_set = _read_training(training, identifiers, plan, start, new_classes=new_classes)
     if validation is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_validation(validation, train_set, identifiers)
+    if refit and plan.scheduler == "pbt":
+        raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
     try:
-        with connection(), SweepView(plan.objective) as view:
-            ranked = sweep(
-                train_set,
-                valid_set,
-                space,
-                plan,
-                output,
-                start=start,
-                points=first,
-                known=known,
-                resume=resume,
-                overwrite=overwrite,
-                view=view,
-            )
+        with connection():
+            with SweepView(plan.objective) as view:
+                ranked = sweep(
+                    train_set,
+                    valid_set,
+                    space,
+                    plan,
+                    output,
+                    start=start,
+                    points=first,
+                    known=known,
+                    resume=resume,
+                    overwrite=overwrite,
+                    view=view,
+                )
+            if refit:
+                with SweepView(Objective.usual(has_validation=False), "refit") as view:
+                    train_again(output, train_set, valid_set, start=start, view=view)
+            else:
+                storage.remove(output, REFIT)  # of a sweep that went on, and may have another best
     except (KeyboardInterrupt, TrainingError):
         _show(output, valid_set)
         raise
     _show(output, valid_set)
     print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
+    if refit:
+        print(f"trained again, on {len(train_set) + len(valid_set):,} series: {output / REFIT}")
     print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}")
 
 
@@ -151,6 +155,22 @@ def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) 
         if "recipe" not in plan.model_fields_set:
             plan = plan.model_copy(update={"recipe": "fast"})
     return (space if start is None else start.search_space(space)), plan
+
+
+def _read_training(
+    path: Location, identifiers: Identifiers, plan: Plan, start: Start | None, *, new_classes: bool
+) -> Dataset:
+    if start is None:
+        return read_training(path, plan.task, identifiers, plan.treatment)
+    given = plan.model_fields_set
+    start.refuse_other(
+        scaling=plan.scaling if "scaling" in given else None,
+        task=plan.task,
+        channels=plan.channels,
+        missing=plan.missing if "missing" in given else None,
+        length=plan.length if "length" in given else None,
+    )
+    return start.read_training(path, identifiers, new_classes=new_classes)
 
 
 def _show(output: Location, validation: Dataset) -> None:

@@ -139,6 +139,14 @@ class Dataset:
         """Some of the cases, by a mask or by their positions."""
         return replace(self, series=self.series[chosen], targets=self.targets[chosen])
 
+    def with_cases_of(self, other: Dataset) -> Dataset:
+        """These cases, then those of another data set of the same classes and length."""
+        return replace(
+            self,
+            series=np.concatenate([self.series, other.series]),
+            targets=np.concatenate([self.targets, other.targets]),
+        )
+
 
 def read_training(
     path: Location,

@@ -70,6 +70,14 @@ class Recipe:
             case "fast":
                 return Objective.usual(has_validation) if has_validation else None
 
+    def refitted(self, hyperparameters: Hyperparameters, best_epoch: int) -> Hyperparameters:
+        """To train again without validation data: as far as was best with it, but by `fast` to the end of its
+        cycle.
+        """
+        if self.name == "fast":
+            return hyperparameters
+        return hyperparameters.model_copy(update={"epochs": best_epoch})
+
     def moves_kernels_by_muon(self, num_cases: int) -> bool:
         """With so many training series; otherwise Adam moves all parameters."""
         return self.name == "fast" and _FEWEST_FOR_MUON <= num_cases < _MANY

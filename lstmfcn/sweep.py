@@ -32,7 +32,9 @@ from lstmfcn.tuning import run_trials
 EVALUATION = "evaluation"
 """Folder with the scores of the best on the validation set."""
 REPORT = "report.html"
-RESULT_NAMES = (LEADERBOARD, BEST, RECORD, FOLDER, EVALUATION, REPORT)
+REFIT = "refit"
+"""Folder with the networks of best/, trained on the validation set too."""
+RESULT_NAMES = (LEADERBOARD, BEST, RECORD, FOLDER, EVALUATION, REPORT, REFIT)
 
 _USUAL_NUM_TRIALS = 8
 
@@ -117,7 +119,7 @@ def sweep(
         earlier=earlier,
         views=[results] if view is None else [results, view],
     )
-    with _writing(output):
+    with writing(output):
         try:
             if ledger.num_left:
                 run_trials(data, plan, space, gpus_per_trial, ledger, output)
@@ -133,7 +135,8 @@ def sweep(
 
 
 @contextmanager
-def _writing(output: Location) -> Iterator[None]:
+def writing(output: Location) -> Iterator[None]:
+    """Raise OutputError when the output folder can't be written."""
     try:
         yield
     except OSError as error:

@@ -17,10 +17,10 @@ _MOST_ROWS = 15
 
 
 class SweepView:
-    """Follows the trials of one sweep."""
+    """Follows the trials of one sweep, or of what trains like one."""
 
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
+    def __init__(self, objective: Objective, what: str = "sweep") -> None:
+        self._objective, self._what = objective, what
         self._trials: dict[int, Trial] = {}
         self._shown = ExitStack()
 
@@ -35,7 +35,8 @@ class SweepView:
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
         """What is known of a sweep that goes on, and how many trials there are to be."""
         self._trials = {trial.number: trial for trial in trials}
-        self._progress = self._shown.enter_context(Progress("sweep", num_trials, "trials", above=self.table))
+        progress = Progress(self._what, num_trials, "trials", above=self.table)
+        self._progress = self._shown.enter_context(progress)
         self._progress.skip(sum(trial.has_ended for trial in trials))
 
     def update(self, trial: Trial) -> None:

@@ -34,7 +34,8 @@ _BEST = "best"
 class TrialSettings:
     """What all trials of a sweep have in common."""
 
-    objective: Objective
+    objective: Objective | None
+    """None for the recipe's."""
     recipe: RecipeName
     class_weight: ClassWeight
     seed: int

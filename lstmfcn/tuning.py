@@ -82,7 +82,7 @@ def run_trials(
     watcher = _Watcher(ledger, plan, trials, asked)
     judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
     settings = TrialSettings(
-        objective=plan.objective,
+        objective=None if data.valid is None else plan.objective,
         recipe=plan.recipe,
         class_weight=plan.class_weight,
         seed=plan.seed,

@@ -43,6 +43,14 @@ def test_the_papers_rate_falls_as_pytorchs_on_plateaus(losses: list[float], repe
     assert rate == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
 
 
+def test_trained_again_a_network_goes_as_far_as_was_best_or_to_the_end_of_its_cycle() -> None:
+    hyperparameters = Hyperparameters(epochs=200)
+
+    assert Recipe("reference").refitted(hyperparameters, best_epoch=70).epochs == 70
+    assert Recipe("paper").refitted(hyperparameters, best_epoch=70).epochs == 70
+    assert Recipe("fast").refitted(hyperparameters, best_epoch=70) == hyperparameters
+
+
 def test_the_papers_rate_ends_at_a_tenth() -> None:
     assert Recipe("paper").learning_rate(Hyperparameters(), [1.0] * 2000, 0.0) == 1e-4
 

@@ -77,6 +77,15 @@ def test_the_route_leaves_what_is_done_and_does_again_what_another_best_makes_st
     assert "computed from another checkpoint or input" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("cluster")
+def test_the_route_goes_on_with_the_best_as_it_was_trained_again(run: Run, tmp_path: Path) -> None:
+    assert run("--num-trials", 1, "--refit") == 0
+
+    digest = load_checkpoint(tmp_path / "route" / "sweep" / "refit").digest()
+    for name in ("evaluation/evaluation.json", "predictions/transform.json"):
+        assert json.loads((tmp_path / "route" / name).read_bytes())["checkpoint"] == digest
+
+
 def test_the_configuration_for_a_cluster_passes_serves_own_schema_and_ours() -> None:
     config = configuration("s3://lab/route/sweep/best", "abc")
 
