@@ -20,17 +20,17 @@ class Result:
 
     name: str
     accuracies: list[float]
-    """Of each seed's network; those of two kernel lengths in turn, if lengths were chosen."""
+    """Of each network."""
     together: float
-    """Of the mean of all seeds' probabilities."""
+    """Of the mean of all networks' probabilities."""
     seconds: float
-    """Of a processor, that the training of all seeds took, and of all folds: other work beside it doesn't
-    count. On GPUs the time that passed, times the share of a GPU.
+    """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
+    time that passed, times the share of a GPU. Of a sweep the time that passed in the epochs of its trials.
     """
 
     @property
     def accuracy(self) -> float:
-        """The median over seeds."""
+        """The median over networks."""
         return statistics.median(self.accuracies)
 
 
@@ -51,7 +51,7 @@ def pairs(
 
 def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> str:
     """In Markdown, with the wins, ties and losses below it."""
-    lines = ["| set | ours | seeds | together | " + " | ".join(OTHERS) + " | seconds |"]
+    lines = ["| set | ours | each | together | " + " | ".join(OTHERS) + " | seconds |"]
     lines.append("|" + "---|" * (len(OTHERS) + 5))
     for result in results:
         others = [published.get(result.name, {}).get(name) for name in OTHERS]
@@ -87,20 +87,18 @@ def write(folder: Path, results: Sequence[Result], published: dict[str, dict[str
     least = min([0.9, *(min(one.accuracy, other) for one, other in both)]) - 0.02
     axes.plot([least, 1], [least, 1], color="0.7")
     axes.scatter([other for _, other in both], [one.accuracy for one, _ in both])
-    by_place: dict[tuple[int, int], list[tuple[Result, float]]] = {}
-    for one, other in both:
-        by_place.setdefault((round(200 * other), round(200 * one.accuracy)), []).append((one, other))
-    for of_place in by_place.values():
-        first, published_of_first = of_place[0]
+    height = 1.0
+    for one, other in sorted(both, key=lambda pair: -pair[0].accuracy):
+        height = min(height, one.accuracy)
         axes.annotate(
-            ", ".join(one.name for one, _ in of_place),
-            (published_of_first, first.accuracy),
-            xytext=(-7, 0),  # to the left, where the picture has room: most sets are near the right edge
-            textcoords="offset points",
+            one.name,
+            (other, one.accuracy),
+            (least, height),
             fontsize=8,
-            ha="right",
             va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.85", "shrinkB": 4},
         )
+        height -= (1 - least) / 30  # lest names of near points cover each other
     axes.set_xlabel(f"published: {BASELINE}")
-    axes.set_ylabel("ours, median over seeds")
+    axes.set_ylabel("ours, median over networks")
     figure.savefig(folder / "accuracy.png", dpi=120)
