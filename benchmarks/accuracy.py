@@ -34,7 +34,7 @@ from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import RecipeName
-from lstmfcn.record import RECORD
+from lstmfcn.record import RECORD, Record
 from lstmfcn.refit import refit
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
 from lstmfcn.sweep import REFIT, sweep
@@ -210,7 +210,9 @@ def _of_sweep(data: Path, output: Path) -> Result:
     again = load_checkpoint(output / REFIT)
     networks = again.members if isinstance(again, Ensemble) else (again,)
     trials = Trials(output).read() + Trials(output / REFIT).read()
-    return _result(data, networks, sum(trial.seconds for trial in trials))
+    gpus = Record.read(output).plan.gpus_per_trial
+    assert gpus != "auto"
+    return _result(data, networks, sum(trial.seconds for trial in trials) * (gpus or 1))
 
 
 def _result(data: Path, networks: Sequence[Checkpoint], seconds: float) -> Result:

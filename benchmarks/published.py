@@ -25,7 +25,8 @@ class Result:
     """Of the mean of all networks' probabilities."""
     seconds: float
     """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
-    time that passed, times the share of a GPU. Of a sweep the time that passed in the epochs of its trials.
+    time that passed, times the share of a GPU. Of a sweep the time that passed, in the epochs of its trials
+    and of what was trained again.
     """
 
     @property

@@ -37,7 +37,7 @@ def evaluate(
     ```
 
     Args:
-        checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
+        checkpoint: Folder written by jobs.train, or the best/ or refit/ folder of jobs.tune.
         data: CSV file, or folder of CSV files: the label first, then the series; or
             with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series (of several channels
             x1_1, x1_2, ..., x2_1, ...).

@@ -37,7 +37,7 @@ def explain(
     ```
 
     Args:
-        checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
+        checkpoint: Folder written by jobs.train, or the best/ or refit/ folder of jobs.tune.
         data: CSV file of series without labels.
         rows: Which rows to show, from 1, separated by commas; a header isn't counted.
         output: Folder for the pictures and explanation.csv.

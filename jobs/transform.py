@@ -54,7 +54,7 @@ def transform(
     ```
 
     Args:
-        checkpoint: Folder written by jobs.train, or the best/ folder of jobs.tune.
+        checkpoint: Folder written by jobs.train, or the best/ or refit/ folder of jobs.tune.
         input: CSV file of series without labels, or a folder, of which all *.csv and *.csv.gz are taken.
         output: Folder for the predictions; on a cluster, one that all its nodes share.
         columns: What to write of each prediction: label, probabilities (one for each class, in the order of

@@ -73,7 +73,8 @@ def tune(
             and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
         refit: Then train the networks of best/ again, on the training and the validation data together, and
-            write them to refit/, the checkpoint to use where series are few; evaluation/ stays that of best/.
+            write them to refit/, the checkpoint to use where series are few. Without it a sweep that goes on
+            leaves no checkpoint there.
         search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first.
@@ -98,6 +99,8 @@ def tune(
     refuse_both(resume=resume, overwrite=overwrite)
     if new_classes and checkpoint is None:
         raise DataError("--new-classes adds to a checkpoint's classes; add --checkpoint")
+    if refit and plan.scheduler == "pbt":
+        raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
     first = [] if points is None else read_points(points, space)
@@ -108,12 +111,10 @@ def tune(
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_validation(validation, train_set, identifiers)
-    if refit and plan.scheduler == "pbt":
-        raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
-    try:
-        with connection():
+    with connection():
+        try:
             with SweepView(plan.objective) as view:
                 ranked = sweep(
                     train_set,
@@ -128,19 +129,16 @@ def tune(
                     overwrite=overwrite,
                     view=view,
                 )
-            if refit:
-                with SweepView(Objective.usual(has_validation=False), "refit") as view:
-                    train_again(output, train_set, valid_set, start=start, view=view)
-            else:
-                storage.remove(output, REFIT)  # of a sweep that went on, and may have another best
-    except (KeyboardInterrupt, TrainingError):
+        except (KeyboardInterrupt, TrainingError):
+            _show(output, valid_set)
+            raise
         _show(output, valid_set)
-        raise
-    _show(output, valid_set)
-    print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
-    if refit:
-        print(f"trained again, on {len(train_set) + len(valid_set):,} series: {output / REFIT}")
-    print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}")
+        print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
+        print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}", flush=True)
+        if refit:
+            with SweepView(Objective.usual(has_validation=False), "refit") as view:
+                train_again(output, train_set, valid_set, start=start, view=view)
+            print(f"trained again, on {len(train_set) + len(valid_set):,} series: {output / REFIT}")
 
 
 def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:

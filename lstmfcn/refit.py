@@ -1,6 +1,7 @@
 """The networks of a sweep's best/ once more, trained on the validation data too.
 
-In the sweep's folder: refit/, a checkpoint as best/ is, and in it trials/ with what became of each network.
+In the sweep's folder: refit/, a checkpoint as best/ is, and in it trials/ with what became of each network,
+by the number of its trial in the sweep.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import Ensemble, load_checkpoint, save_best
 from lstmfcn.errors import TrainingError
-from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
@@ -40,43 +40,40 @@ def refit(
     view: View | None = None,
 ) -> None:
     """Train the networks of a sweep's best/ again, in parallel on Ray, on its training and validation data
-    together. Networks that an earlier call has trained, or begun, are not trained again.
+    together. What an earlier call trained of them, or began, is not trained again.
 
-    Each has the hyperparameters of its trial, but as many epochs as `Recipe.refitted` says. Its probabilities
-    are scaled as those in best/, since no data is left to calibrate with.
+    Each has the hyperparameters of its trial, but as many epochs as `Recipe.refitted` says; the optimiser,
+    which `fast` chooses by the number of series, goes by the larger one. Probabilities are scaled as those in
+    best/, since no data is left to calibrate with.
 
     Raises TrainingError when a network can't be trained, and KeyboardInterrupt when it was interrupted.
     """
     output = output.resolve()
-    folder = output / REFIT
     record = Record.read(output)
     plan = record.plan.model_copy(update={"scheduler": "none", "target": None, "time_budget": None})
     assert plan.gpus_per_trial != "auto"  # the sweep has noted what that came to
-    best = _best(output, plan)
-    recipe = Recipe(plan.recipe)
-    wanted = [recipe.refitted(trial.hyperparameters, trial.best_epoch) for trial in best]
-    space = SearchSpace.from_mapping(record.search_space)
-    trials = Trials(folder)
+    space = SearchSpace({})
+    best, again = _best(output, plan), Trials(output / REFIT)
     with writing(output):
         ledger = Ledger(
-            trials,
+            again,
             RandomSearch(space, plan.seed),
             Objective.usual(has_validation=False),
-            len(wanted),
-            points=wanted,
-            earlier=_earlier(folder, wanted),
+            num_trials=0,
+            earlier=_begun(best, again, plan),
             views=[] if view is None else [view],
         )
         if ledger.num_left:
             data = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
-            run_trials(data, plan, space, plan.gpus_per_trial, ledger, folder)
-        for number, trial in enumerate(best, 1):
-            if error := ledger.trials[number].error:
-                raise TrainingError(f"trial {trial.number} can't be trained again: {error}")
-        numbers = range(1, len(best) + 1)
-        save_best(_as_sure([Checkpoint.load(trials.folder(n)) for n in numbers], output / BEST), folder)
-        for number in numbers:
-            storage.remove(trials.folder(number), STATE)
+            run_trials(data, plan, space, plan.gpus_per_trial, ledger, output / REFIT)
+        for trial in ledger.trials.values():
+            if trial.error:
+                raise TrainingError(f"trial {trial.number} can't be trained again: {trial.error}")
+        folders = [again.folder(trial.number) for trial in best]
+        checkpoints = [Checkpoint.load(folder) for folder in folders]
+        save_best(_with_temperatures_of(output / BEST, checkpoints), output / REFIT)
+        for folder in folders:
+            storage.remove(folder, STATE)
 
 
 def _best(output: Location, plan: Plan) -> list[Trial]:
@@ -85,17 +82,25 @@ def _best(output: Location, plan: Plan) -> list[Trial]:
     return [trial for trial in best_first[: plan.ensemble] if trial.is_usable]
 
 
-def _earlier(folder: Location, wanted: Sequence[Hyperparameters]) -> list[Trial]:
-    """What was trained before of these; what failed, or is of others, is removed."""
-    earlier = Trials(folder).read()[: len(wanted)]
-    if any(trial.error or trial.hyperparameters != wanted[trial.number - 1] for trial in earlier):
-        storage.remove(folder.parent, folder.name)
-        return []
-    return earlier
+def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
+    """What is known of each one's second training; what failed begins anew, what is of others is removed."""
+    recipe = Recipe(plan.recipe)
+    known = {trial.number: trial for trial in again.read()}
+    begun = []
+    for trial in best:
+        wanted = recipe.refitted(trial.hyperparameters, trial.best_epoch)
+        before = known.get(trial.number)
+        if before is not None and before.hyperparameters == wanted and not before.error:
+            del known[trial.number]
+            begun.append(before)
+        else:
+            begun.append(Trial(number=trial.number, hyperparameters=wanted, status="interrupted"))
+    for number in known:
+        again.remove(number)
+    return begun
 
 
-def _as_sure(checkpoints: Sequence[Checkpoint], best: Location) -> list[Checkpoint]:
-    """The checkpoints with the temperatures of those in best/."""
+def _with_temperatures_of(best: Location, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     calibrated = load_checkpoint(best)
     members = calibrated.members if isinstance(calibrated, Ensemble) else (calibrated,)
     return [

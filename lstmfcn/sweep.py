@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import lstmfcn
 from lstmfcn import cluster, memory_probe, schedulers, storage
+from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.dataset import Dataset
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -69,13 +70,13 @@ def sweep(
     output = output.resolve()
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
-    plan = plan.model_copy(update={"task": training.task})
+    treatment = training.treatment.model_dump(exclude={"channels"})
+    plan = plan.model_copy(update={"task": training.task, **treatment})
     recipe = Recipe(plan.recipe)
     if start is not None:
         space = start.search_space(space)
         points = [start.hyperparameters(point) for point in points]
         plan = plan.model_copy(update={"scaling": start.checkpoint.scaling.method})
-    plan = plan.model_copy(update=training.treatment.model_dump(exclude={"channels"}))
     space = space.completed(recipe.chosen(len(training)))
     points = [recipe.completed(point, len(training)) for point in points]
     trials = Trials(output)
@@ -88,12 +89,7 @@ def sweep(
         description=str(training),
         versions={"lstmfcn": lstmfcn.__version__, **{name: version(name) for name in ("torch", "ray")}},
     )
-    earlier = []
-    if resume:
-        before = Record.read(output)
-        before.refuse_other(record)
-        record.seconds = before.seconds
-        earlier = trials.read()
+    earlier = _earlier(trials, record, output) if resume else []
     schedulers.refuse_unsuitable(plan.scheduler, space, points)
     search = _search(space, plan, len(earlier))
     if known and not isinstance(search, BayesianSearch):
@@ -109,6 +105,7 @@ def sweep(
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
     record.write(output)
+    storage.remove(output / REFIT, CHECKPOINT)  # there may be another best; its trials stay for `refit`
     results = Results(record, plan.objective, output, started)
     ledger = Ledger(
         trials,
@@ -146,6 +143,14 @@ def writing(output: Location) -> Iterator[None]:
             f"--output {output} can't be written: {storage.reason(error)};"
             " --resume goes on when that is mended"
         ) from None
+
+
+def _earlier(trials: Trials, record: Record, output: Location) -> list[Trial]:
+    """Of the sweep that goes on, whose seconds the record counts on from."""
+    before = Record.read(output)
+    before.refuse_other(record)
+    record.seconds = before.seconds
+    return trials.read()
 
 
 def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:

@@ -87,6 +87,10 @@ class Trials:
         content = trial.model_dump_json(indent=2).encode() + b"\n"
         storage.write_bytes(self.folder(trial.number) / _DOCUMENT, content)
 
+    def remove(self, number: int) -> None:
+        """All that there is of a trial."""
+        storage.remove(self._folder, str(number))
+
     def read(self) -> list[Trial]:
         """All trials that were drawn, by number. Raises CheckpointError for a damaged document."""
         numbers = sorted(int(name) for name in storage.names(self._folder) if name.isdecimal())

@@ -17,7 +17,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     checkpoint: str = Field(
-        description="Folder that every node sees, written by jobs.train, or the best/ folder of jobs.tune"
+        description="Folder that every node sees, written by jobs.train, or the best/ or refit/ folder of"
+        " jobs.tune"
     )
     columns: Literal["label", "probabilities", "label,probabilities"] | None = Field(
         None,

@@ -264,6 +264,18 @@ def test_a_split_of_labels_takes_its_share_of_all_series() -> None:
     assert (len(kept), len(held_out), held_out.task) == (40, 10, "multilabel")
 
 
+@pytest.mark.parametrize("dataset", [make_dataset(30), make_labels(30), make_channels(30)])
+def test_what_was_held_out_and_the_rest_are_all_cases_again(dataset: Dataset) -> None:
+    kept, held_out = dataset.split(0.2, seed=0)
+
+    again = kept.with_cases_of(held_out)
+
+    order = [int(np.flatnonzero((dataset.series == series).all(axis=1))[0]) for series in again.series]
+    assert sorted(order) == list(range(30))
+    np.testing.assert_array_equal(again.targets, dataset.targets[order])
+    assert (again.task, again.treatment) == (dataset.task, dataset.treatment)
+
+
 def test_identifiers_are_left_out_and_counted_in_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("p,x,1,2\nq,z,1,2\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -16,12 +15,14 @@ import torch
 import yaml
 
 from jobs.tune import tune
+from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import TrainingError
 from lstmfcn.plan import Plan
 from lstmfcn.recipe import RecipeName
 from lstmfcn.refit import refit
+from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
@@ -44,10 +45,11 @@ def weights_of(checkpoint: Checkpoint | Ensemble) -> list[bytes]:
 def test_the_best_is_trained_on_all_of_the_data(recipe: RecipeName, tmp_path: Path) -> None:
     plan = Plan(num_trials=2, scheduler="none", recipe=recipe)
     best, _ = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=6), plan, tmp_path)
+    Trials(tmp_path).write(best.model_copy(update={"best_epoch": 4}))
 
     refit(tmp_path, TRAIN, VALID)
 
-    epochs = 6 if recipe == "fast" else best.best_epoch
+    epochs = 6 if recipe == "fast" else 4
     hyperparameters = best.hyperparameters.model_copy(update={"epochs": epochs})
     alone = [
         epoch.checkpoint
@@ -82,25 +84,40 @@ def test_only_another_best_is_trained_anew(tmp_path: Path) -> None:
     told = Told()
     sweep(TRAIN, VALID, ranges, Plan(num_trials=1), tmp_path, points=points)
     refit(tmp_path, TRAIN, VALID, view=told)
-    assert told.ended == [1]
-
     refit(tmp_path, TRAIN, VALID, view=told)
     assert told.ended == [1]
-    assert learning_rate(tmp_path) == TINY_AND_SLOW.lr
+    assert Checkpoint.load(tmp_path / "refit").hyperparameters.lr == TINY_AND_SLOW.lr
 
     sweep(TRAIN, VALID, ranges, Plan(num_trials=2), tmp_path, points=points, resume=True)
+    assert not (tmp_path / "refit" / "checkpoint.json").exists()
     refit(tmp_path, TRAIN, VALID, view=told)
-    assert told.ended == [1, 1]
-    assert learning_rate(tmp_path) == TINY_AND_FAST.lr
+    assert told.ended == [1, 2]
+    assert Checkpoint.load(tmp_path / "refit").hyperparameters.lr == TINY_AND_FAST.lr
+    assert storage.names(tmp_path / "refit" / "trials") == ["2"]
+
+    plan = Plan(num_trials=2, ensemble=2)
+    sweep(TRAIN, VALID, ranges, plan, tmp_path, points=points, resume=True)
+    refit(tmp_path, TRAIN, VALID, view=told)
+    assert told.ended == [1, 2, 1]
+    again = load_checkpoint(tmp_path / "refit")
+    assert isinstance(again, Ensemble)
+    assert [member.hyperparameters.lr for member in again.members] == [TINY_AND_FAST.lr, TINY_AND_SLOW.lr]
 
 
-def learning_rate(output: Path) -> float:
-    return Checkpoint.load(output / "refit").hyperparameters.lr
+def test_what_ends_a_sweep_does_not_end_a_refit(tmp_path: Path) -> None:
+    plan = Plan(num_trials=1, target=0.5, time_budget=300.0, scheduler="hyperband", recipe="fast")
+    sweep(TRAIN, VALID, space(epochs=20), plan, tmp_path)
+
+    refit(tmp_path, TRAIN, VALID)
+
+    (again,) = Trials(tmp_path / "refit").read()
+    assert (again.status, again.epoch) == ("completed", 20)
 
 
 def test_an_interrupted_refit_goes_on(tmp_path: Path) -> None:
-    ranges, plan = space(epochs=800), Plan(num_trials=1, scheduler="none", recipe="fast")
-    sweep(TRAIN, VALID, ranges, plan, tmp_path)
+    (trial,) = sweep(TRAIN, VALID, space(epochs=2), Plan(num_trials=1, recipe="fast"), tmp_path)
+    longer = trial.hyperparameters.model_copy(update={"epochs": 800})
+    Trials(tmp_path).write(trial.model_copy(update={"hyperparameters": longer}))
 
     def interrupt_when_there_is_a_network() -> None:
         while not (tmp_path / "refit" / "trials" / "1" / "checkpoint.json").exists():
@@ -137,39 +154,39 @@ def test_what_fails_on_all_data_is_an_error_with_the_reason_and_tried_again(
             },
         )
     )
-    sweep(TRAIN, VALID, space(lr=0.001, epochs=2), Plan(num_trials=1), tmp_path, start=start)
+    ranges = SearchSpace.from_mapping({"lr": {"categorical": [0.002, 0.001]}, "epochs": 2})
+    best, _ = sweep(TRAIN, VALID, ranges, Plan(num_trials=2, search="grid"), tmp_path, start=start)
 
     with pytest.raises(TrainingError) as failed:
         refit(tmp_path, TRAIN, VALID, start=diverging)
 
+    lr = best.hyperparameters.lr
     assert str(failed.value) == (
-        "trial 1 can't be trained again: train_loss became nan in epoch 1; try an lr below 0.001"
+        f"trial {best.number} can't be trained again:"
+        f" train_loss became nan in epoch 1; try an lr below {lr:g}"
     )
     refit(tmp_path, TRAIN, VALID, start=start)
-    assert Checkpoint.load(tmp_path / "refit").hyperparameters.lr == 0.001
+    assert Checkpoint.load(tmp_path / "refit").hyperparameters.lr == lr
 
 
 def test_the_job_trains_the_best_again_if_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(tmp_path / "train.csv", make_dataset(20), labelled=True)
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(TINY.model_dump()))
-    output = tmp_path / "sweep"
-    flags = (
-        "--training",
-        tmp_path / "train.csv",
-        "--search-space",
-        tmp_path / "space.yaml",
-        "--output",
-        output,
-    )
+    data, output = tmp_path / "train.csv", tmp_path / "sweep"
+    flags = ("--training", data, "--output", output, "--search-space", tmp_path / "space.yaml")
+    assert status_of(tune, *flags, "--num-trials", 1) == 0
+    before = contents(output / "best"), contents(output / "evaluation")
+    capsys.readouterr()
 
-    assert status_of(tune, *flags, "--num-trials", 1, "--refit") == 0
+    assert status_of(tune, *flags, "--num-trials", 1, "--resume", "--refit") == 0
 
     assert f"trained again, on 20 series: {output}/refit\n" in capsys.readouterr().out
-    assert json.loads((output / "evaluation" / "evaluation.json").read_text())["num_cases"] == 4
+    assert (contents(output / "best"), contents(output / "evaluation")) == before
     assert load_checkpoint(output / "refit").digest() != load_checkpoint(output / "best").digest()
 
-    assert status_of(tune, *flags, "--num-trials", 1, "--resume") == 0
-    assert not (output / "refit").exists()
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_what_changes_its_hyperparameters_is_not_trained_again(

@@ -25,6 +25,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
+from lstmfcn.refit import refit
 from lstmfcn.report import write_report
 from lstmfcn.scaling import Scaling
 from lstmfcn.search_space import SearchSpace
@@ -179,8 +180,11 @@ def test_a_sweep_runs_in_object_storage(bucket: ObjectPath) -> None:
     assert {trial.status for trial in trials} == {"completed"}
     assert storage.names(output / "trials") == ["1", "2", "3"]
     assert isinstance(load_checkpoint(output / "best"), Ensemble)
+    refit(output, TRAIN, VALID)
+    assert isinstance(load_checkpoint(output / "refit"), Ensemble)
     write_report(output)
-    assert set(storage.names(output)) == {"best", "leaderboard.csv", "report.html", "sweep.json", "trials"}
+    left = {"best", "leaderboard.csv", "refit", "report.html", "sweep.json", "trials"}
+    assert set(storage.names(output)) == left
 
 
 def test_a_refused_sweep_leaves_the_one_that_it_was_to_replace(tmp_path: Path) -> None:
