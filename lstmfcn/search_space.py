@@ -18,11 +18,11 @@ RangeKind: TypeAlias = Literal["uniform", "log_uniform", "integer"]
 
 DEFAULT_RANGES: dict[str, Any] = {
     "hidden_size": {"categorical": [8, 64, 128]},  # as the paper's search
-    "dropout": {"uniform": [0.5, 0.9]},
-    "kernel_size_1": {"categorical": [8, 16, 32]},  # what sets differ in most, see benchmarks/RESULTS.md
-    "lr": {"log_uniform": [0.0005, 0.01]},
+    "dropout": {"uniform": [0.7, 0.9]},
+    "kernel_size_1": {"categorical": [8, 16, 32]},  # what sets differ in most
+    "lr": {"log_uniform": [0.0005, 0.004]},
 }
-"""Batch size and epochs are left to the recipe."""
+"""Where the fast recipe, which batch size and epochs are left to, trains well: see benchmarks/RESULTS.md."""
 
 
 @dataclass(frozen=True, slots=True)
