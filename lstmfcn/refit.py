@@ -42,9 +42,8 @@ def refit(
     """Train the networks of a sweep's best/ again, in parallel on Ray, on its training and validation data
     together. What an earlier call trained of them, or began, is not trained again.
 
-    Each has the hyperparameters of its trial, but as many epochs as `Recipe.refitted` says; the optimiser,
-    which `fast` chooses by the number of series, goes by the larger one. Probabilities are scaled as those in
-    best/, since no data is left to calibrate with.
+    Each is trained as its trial was, but for as many epochs as `Recipe.refitted` says. Probabilities are
+    scaled as those in best/, since no data is left to calibrate with.
 
     Raises TrainingError when a network can't be trained, and KeyboardInterrupt when it was interrupted.
     """
@@ -64,7 +63,8 @@ def refit(
             views=[] if view is None else [view],
         )
         if ledger.num_left:
-            data = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
+            together = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
+            data = replace(together, num_for_recipe=len(training))
             run_trials(data, plan, space, plan.gpus_per_trial, ledger, output / REFIT)
         for trial in ledger.trials.values():
             if trial.error:

@@ -63,6 +63,8 @@ class TrainingData:
     scale: Scaling
     start: Start | None = None
     """What a network starts from instead of random weights."""
+    num_for_recipe: int | None = None
+    """Series that a recipe goes by, if not those of `train`."""
 
     @classmethod
     def scaled(
@@ -114,7 +116,8 @@ class Trainer:
         self._patience = patience
         if data.start is not None:
             hyperparameters = data.start.hyperparameters(hyperparameters)
-        self.hyperparameters = hyperparameters = self._recipe.completed(hyperparameters, len(data.train))
+        num_cases = data.num_for_recipe or len(data.train)
+        self.hyperparameters = hyperparameters = self._recipe.completed(hyperparameters, num_cases)
         self.history: list[dict[str, float]] = []
         """Of every epoch its metrics and its seconds."""
         self.best_epoch = 0
@@ -142,7 +145,7 @@ class Trainer:
             self._network = nn.DataParallel(self._model, device_ids=list(devices))
         decay = self._recipe.weight_decay
         self._optimiser: Adam | Muon
-        if self._recipe.moves_kernels_by_muon(len(train)):
+        if self._recipe.moves_kernels_by_muon(num_cases):
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
             self._optimiser = Muon(self._model.parameters(), hyperparameters.lr, decay, dtype)
         else:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,13 +98,15 @@ def test_only_the_fast_recipe_moves_kernels_by_muon_and_only_with_hundreds_of_se
 
 
 def test_a_training_of_hundreds_of_series_moves_kernels_by_muon() -> None:
-    def moments(num_cases: int) -> set[str]:
-        trainer = Trainer(TrainingData.scaled(make_dataset(num_cases), None, "series"), TINY, recipe="fast")
+    def moments(num_cases: int, num_for_recipe: int | None = None) -> set[str]:
+        data = TrainingData.scaled(make_dataset(num_cases), None, "series")
+        trainer = Trainer(replace(data, num_for_recipe=num_for_recipe), TINY, recipe="fast")
         trainer.step()
         return set(trainer.state().moments[0])
 
     assert moments(100) == {"mean"}
     assert moments(99) == {"step", "mean", "square"}
+    assert moments(100, num_for_recipe=99) == {"step", "mean", "square"}
 
 
 def test_the_fast_recipes_batch_normalisation_forgets_the_untrained_network_sooner() -> None:

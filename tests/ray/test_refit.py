@@ -25,7 +25,7 @@ from lstmfcn.refit import refit
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
-from lstmfcn.training import fit
+from lstmfcn.training import Trainer, TrainingData
 from lstmfcn.trials import Trials
 from tests.commands import status_of
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, space
@@ -43,19 +43,18 @@ def weights_of(checkpoint: Checkpoint | Ensemble) -> list[bytes]:
 
 @pytest.mark.parametrize("recipe", ["reference", "fast"])
 def test_the_best_is_trained_on_all_of_the_data(recipe: RecipeName, tmp_path: Path) -> None:
+    train, valid = make_dataset(90), make_dataset(20, seed=1)  # by fast, 110 would be trained by Muon
     plan = Plan(num_trials=2, scheduler="none", recipe=recipe)
-    best, _ = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=6), plan, tmp_path)
+    best, _ = sweep(train, valid, space(lr=LEARNING_RATES, epochs=6), plan, tmp_path)
     Trials(tmp_path).write(best.model_copy(update={"best_epoch": 4}))
 
-    refit(tmp_path, TRAIN, VALID)
+    refit(tmp_path, train, valid)
 
     epochs = 6 if recipe == "fast" else 4
     hyperparameters = best.hyperparameters.model_copy(update={"epochs": epochs})
-    alone = [
-        epoch.checkpoint
-        for epoch in fit(TRAIN.with_cases_of(VALID), hyperparameters=hyperparameters, recipe=recipe)
-        if epoch.checkpoint is not None
-    ][-1]
+    data = TrainingData.scaled(train.with_cases_of(valid), None, "series")
+    trainer = Trainer(replace(data, num_for_recipe=90), hyperparameters, recipe=recipe)
+    *_, alone = [kept for _ in range(epochs) if (kept := trainer.step().checkpoint)]
     again = load_checkpoint(tmp_path / "refit")
     assert isinstance(again, Checkpoint)
     assert again.hyperparameters == hyperparameters
