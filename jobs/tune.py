@@ -136,9 +136,11 @@ def tune(
         print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
         print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}", flush=True)
         if refit:
+            num_series = len(train_set) + len(valid_set)
+            print(f"refit: what {BEST}/ holds is trained again, on {num_series:,} series", flush=True)
             with SweepView(Objective.usual(has_validation=False), "refit") as view:
                 train_again(output, train_set, valid_set, start=start, view=view)
-            print(f"trained again, on {len(train_set) + len(valid_set):,} series: {output / REFIT}")
+            print(f"refit: {output / REFIT}")
 
 
 def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:

@@ -179,7 +179,9 @@ def test_the_job_trains_the_best_again_if_asked(tmp_path: Path, capsys: pytest.C
 
     assert status_of(tune, *flags, "--num-trials", 1, "--resume", "--refit") == 0
 
-    assert f"trained again, on 20 series: {output}/refit\n" in capsys.readouterr().out
+    log = capsys.readouterr().out
+    assert "refit: what best/ holds is trained again, on 20 series\n" in log
+    assert log.endswith(f"refit: {output}/refit\n")
     assert (contents(output / "best"), contents(output / "evaluation")) == before
     assert load_checkpoint(output / "refit").digest() != load_checkpoint(output / "best").digest()
 
