@@ -30,12 +30,11 @@ from lstmfcn.dataset import Dataset, read_labelled, read_training
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.evaluation import evaluate
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import RecipeName
 from lstmfcn.record import RECORD, Record
-from lstmfcn.refit import refit
+from lstmfcn.refit import OBJECTIVE, refit
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
 from lstmfcn.sweep import REFIT, sweep
 from lstmfcn.sweep_view import SweepView
@@ -187,7 +186,7 @@ def _tune(training: Path, plan: Plan, output: Path) -> None:
     name = training.parent.name
     with SweepView(plan.objective, name) as view:
         sweep(train, valid, space, plan, output, resume=goes_on, view=view)
-    with SweepView(Objective.usual(has_validation=False), f"{name}, refit") as view:
+    with SweepView(OBJECTIVE, f"{name}, refit") as view:
         refit(output, train, valid, view=view)
 
 

@@ -32,7 +32,7 @@ filters_1: 16
 filters_2: 32
 filters_3: 16
 hidden_size: {categorical: [8, 64, 128]}
-dropout: {uniform: [0.5, 0.9]}
+dropout: {uniform: [0.7, 0.9]}
 lr: {log_uniform: [0.001, 0.01]}
 """
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from lstmfcn import evaluation, storage
+from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
 from lstmfcn.dataset import Dataset, read_training, read_validation
@@ -14,10 +15,10 @@ from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, HyperparameterError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.identifiers import Identifiers
-from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import Recipe
+from lstmfcn.refit import OBJECTIVE
 from lstmfcn.refit import refit as train_again
 from lstmfcn.report import write_report
 from lstmfcn.results import BEST
@@ -74,7 +75,7 @@ def tune(
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
         refit: Then train the networks of best/ again, on the training and the validation data together, and
             write them to refit/, the checkpoint to use where series are few. Without it a sweep that goes on
-            leaves no checkpoint there.
+            leaves no checkpoint there, but what trials of a refit there are.
         search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first.
@@ -138,9 +139,11 @@ def tune(
         if refit:
             num_series = len(train_set) + len(valid_set)
             print(f"refit: what {BEST}/ holds is trained again, on {num_series:,} series", flush=True)
-            with SweepView(Objective.usual(has_validation=False), "refit") as view:
+            with SweepView(OBJECTIVE, "refit") as view:
                 train_again(output, train_set, valid_set, start=start, view=view)
             print(f"refit: {output / REFIT}")
+        else:
+            storage.remove(output / REFIT, CHECKPOINT)  # of what may no longer be the best
 
 
 def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:

@@ -30,6 +30,9 @@ from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.trials import Trial, Trials, ranked
 from lstmfcn.tuning import run_trials
 
+OBJECTIVE = Objective.usual(has_validation=False)
+"""By which what is trained again is shown."""
+
 
 def refit(
     output: Location,
@@ -57,7 +60,7 @@ def refit(
         ledger = Ledger(
             again,
             RandomSearch(space, plan.seed),
-            Objective.usual(has_validation=False),
+            OBJECTIVE,
             num_trials=0,
             earlier=_begun(best, again, plan),
             views=[] if view is None else [view],
@@ -91,11 +94,11 @@ def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
         wanted = recipe.refitted(trial.hyperparameters, trial.best_epoch)
         before = known.get(trial.number)
         if before is not None and before.hyperparameters == wanted and not before.error:
-            del known[trial.number]
             begun.append(before)
         else:
+            again.remove(trial.number)
             begun.append(Trial(number=trial.number, hyperparameters=wanted, status="interrupted"))
-    for number in known:
+    for number in known.keys() - {trial.number for trial in best}:
         again.remove(number)
     return begun
 

@@ -22,7 +22,7 @@ DEFAULT_RANGES: dict[str, Any] = {
     "kernel_size_1": {"categorical": [8, 16, 32]},  # what sets differ in most
     "lr": {"log_uniform": [0.0005, 0.004]},
 }
-"""Where the fast recipe, which batch size and epochs are left to, trains well: see benchmarks/RESULTS.md."""
+"""For the fast recipe, which batch size and epochs are left to; benchmarks/RESULTS.md says why these."""
 
 
 @dataclass(frozen=True, slots=True)
