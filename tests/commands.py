@@ -44,8 +44,9 @@ def refused(
 def in_terminal(command: Sequence[str], cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
     """A process that leads a group of its own, and the terminal that it writes to; killed after the block."""
     master, slave = pty.openpty()
+    heeding = ("env", "--default-signal=HUP", *command)  # also where the tests run under nohup
     with subprocess.Popen(
-        command, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        heeding, cwd=cwd, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
     ) as process:
         os.close(slave)
         try:
