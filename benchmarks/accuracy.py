@@ -27,7 +27,7 @@ from benchmarks.published import BASELINE, Result, pairs, published_figures, tab
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import allotted_devices, connection, set_up_worker
 from lstmfcn.dataset import Dataset, read_labelled, read_training
-from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.ensemble import Ensemble, load_checkpoint, networks
 from lstmfcn.evaluation import evaluate
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
@@ -191,33 +191,32 @@ def _tune(training: Path, plan: Plan, output: Path) -> None:
 
 
 def _of_seeds(data: Path, by_seed: Sequence[Sequence[Job]]) -> Result:
-    networks = [_chosen(candidates) for candidates in by_seed]
+    chosen = [_chosen(candidates) for candidates in by_seed]
     seconds = sum(float(job.seconds.read_text()) for candidates in by_seed for job in candidates)
-    return _result(data, networks, seconds)
+    return _result(data, chosen, seconds)
 
 
 def _chosen(candidates: Sequence[Job]) -> Checkpoint:
     """The network with the lowest loss on the training series."""
-    networks = [Checkpoint.load(job.output) for job in candidates]
-    if len(networks) == 1:
-        return networks[0]
+    trained = [Checkpoint.load(job.output) for job in candidates]
+    if len(trained) == 1:
+        return trained[0]
     train = read_training(candidates[0].training)
-    return min(networks, key=lambda network: evaluate(Predictor(network), train).summary["log_loss"])
+    return min(trained, key=lambda network: evaluate(Predictor(network), train).summary["log_loss"])
 
 
 def _of_sweep(data: Path, output: Path) -> Result:
-    again = load_checkpoint(output / REFIT)
-    networks = again.members if isinstance(again, Ensemble) else (again,)
+    again = networks(load_checkpoint(output / REFIT))
     trials = Trials(output).read() + Trials(output / REFIT).read()
     gpus = Record.read(output).plan.gpus_per_trial
     assert gpus != "auto"
-    return _result(data, networks, sum(trial.seconds for trial in trials) * (gpus or 1))
+    return _result(data, again, sum(trial.seconds for trial in trials) * (gpus or 1))
 
 
-def _result(data: Path, networks: Sequence[Checkpoint], seconds: float) -> Result:
-    test = read_labelled(data / "test.csv", networks[0].classes, networks[0].length)
-    alone = [_accuracy(Predictor(network), test) for network in networks]
-    return Result(data.name, alone, _accuracy(Predictor(Ensemble(tuple(networks))), test), seconds)
+def _result(data: Path, chosen: Sequence[Checkpoint], seconds: float) -> Result:
+    test = read_labelled(data / "test.csv", chosen[0].classes, chosen[0].length)
+    alone = [_accuracy(Predictor(network), test) for network in chosen]
+    return Result(data.name, alone, _accuracy(Predictor(Ensemble(tuple(chosen))), test), seconds)
 
 
 def _accuracy(predictor: Predictor, data: Dataset) -> float:

@@ -99,6 +99,11 @@ def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
 AnyCheckpoint: TypeAlias = Checkpoint | Ensemble
 
 
+def networks(checkpoint: AnyCheckpoint) -> tuple[Checkpoint, ...]:
+    """The one, or all members of an ensemble."""
+    return checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
+
+
 def load_checkpoint(directory: Location) -> AnyCheckpoint:
     """What a directory holds, one network or an ensemble. Raises CheckpointError."""
     try:

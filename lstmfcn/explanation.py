@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.ensemble import AnyCheckpoint, Ensemble
+from lstmfcn.ensemble import AnyCheckpoint, networks
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
@@ -45,8 +45,7 @@ def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
     if checkpoint.task == "multilabel":
         raise DataError("a multilabel network predicts no single class that a series could speak for")
     predicted = Predictor(checkpoint).predicted(series)
-    members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
-    parts = [_added(member, series, torch.from_numpy(predicted)) for member in members]
+    parts = [_added(one, series, torch.from_numpy(predicted)) for one in networks(checkpoint)]
     contributions, recurrent = (torch.stack(part).mean(dim=0).numpy() for part in zip(*parts, strict=True))
     return Explanation(predicted, contributions, recurrent)
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from lstmfcn import tasks
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
-from lstmfcn.ensemble import AnyCheckpoint, Ensemble, load_checkpoint
+from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint, networks
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.prediction_format import PredictionColumn, usual_columns
 from lstmfcn.rendering import Renderer
@@ -50,8 +50,7 @@ class Predictor:
         device = torch.device(device)
         self.precision = supported_precision(precision, device)
         """What the convolutions compute in: never auto."""
-        members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
-        self._members = [_Member(one, device, DTYPES[self.precision]) for one in members]
+        self._members = [_Member(one, device, DTYPES[self.precision]) for one in networks(checkpoint)]
         self._renderer = Renderer(self.task, self.classes)
 
     @classmethod

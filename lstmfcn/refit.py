@@ -12,14 +12,14 @@ from dataclasses import replace
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
-from lstmfcn.ensemble import Ensemble, load_checkpoint, save_best
+from lstmfcn.ensemble import load_checkpoint, networks, save_best
 from lstmfcn.errors import TrainingError
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.recipe import Recipe
 from lstmfcn.record import Record
-from lstmfcn.results import BEST
+from lstmfcn.results import BEST, kept
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
@@ -55,7 +55,8 @@ def refit(
     plan = record.plan.model_copy(update={"scheduler": "none", "target": None, "time_budget": None})
     assert plan.gpus_per_trial != "auto"  # the sweep has noted what that came to
     space = SearchSpace({})
-    best, again = _best(output, plan), Trials(output / REFIT)
+    best = kept(ranked(Trials(output).read(), plan.objective), plan)
+    again = Trials(output / REFIT)
     with writing(output):
         ledger = Ledger(
             again,
@@ -79,12 +80,6 @@ def refit(
             storage.remove(folder, STATE)
 
 
-def _best(output: Location, plan: Plan) -> list[Trial]:
-    """The trials whose networks best/ holds."""
-    best_first = ranked(Trials(output).read(), plan.objective)
-    return [trial for trial in best_first[: plan.ensemble] if trial.is_usable]
-
-
 def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
     """What is known of each one's second training; what failed begins anew, what is of others is removed."""
     recipe = Recipe(plan.recipe)
@@ -104,9 +99,8 @@ def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
 
 
 def _with_temperatures_of(best: Location, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    calibrated = load_checkpoint(best)
-    members = calibrated.members if isinstance(calibrated, Ensemble) else (calibrated,)
+    calibrated = networks(load_checkpoint(best))
     return [
-        replace(checkpoint, temperature=member.temperature)
-        for checkpoint, member in zip(checkpoints, members, strict=True)
+        replace(checkpoint, temperature=one.temperature)
+        for checkpoint, one in zip(checkpoints, calibrated, strict=True)
     ]

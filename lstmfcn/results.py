@@ -12,6 +12,7 @@ from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import save_best
 from lstmfcn.errors import CheckpointError
 from lstmfcn.metrics import Objective
+from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.storage import Location
 from lstmfcn.trials import Trial, Trials, ranked, write_leaderboard
@@ -21,6 +22,11 @@ BEST = "best"
 _SECONDS_BETWEEN_WRITES = 10.0
 _PAUSE_PER_SECOND = 20.0
 """Between writes, for each that one takes: of 100,000 trials it is several."""
+
+
+def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
+    """Those whose networks best/ holds."""
+    return [trial for trial in best_first[: plan.ensemble] if trial.is_usable]
 
 
 class Results:
@@ -53,9 +59,7 @@ class Results:
         best_first = ranked(self._trials.values(), self._objective)
         if best_first:
             write_leaderboard(self._output, best_first)
-        self._keep(
-            [trial for trial in best_first[: self._record.plan.ensemble] if trial.is_usable], calibrate_on
-        )
+        self._keep(kept(best_first, self._record.plan), calibrate_on)
         self._record.seconds = self._earlier_seconds + began - self._started
         self._record.write(self._output)
         self._written = time.monotonic()

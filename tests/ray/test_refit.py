@@ -17,7 +17,7 @@ import yaml
 from jobs.tune import tune
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.ensemble import Ensemble, load_checkpoint, networks
 from lstmfcn.errors import TrainingError
 from lstmfcn.plan import Plan
 from lstmfcn.recipe import RecipeName
@@ -37,8 +37,11 @@ TINY_AND_SLOW, TINY_AND_FAST = (TINY.model_copy(update={"lr": lr, "epochs": 8}) 
 
 
 def weights_of(checkpoint: Checkpoint | Ensemble) -> list[bytes]:
-    members = checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
-    return [tensor.numpy().tobytes() for member in members for _, tensor in sorted(member.weights.items())]
+    return [
+        tensor.numpy().tobytes()
+        for network in networks(checkpoint)
+        for _, tensor in sorted(network.weights.items())
+    ]
 
 
 @pytest.mark.parametrize("recipe", ["reference", "fast"])
