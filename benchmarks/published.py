@@ -66,9 +66,10 @@ def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> 
         ]
         lines.append("| " + " | ".join(cells) + " |")
     for name in OTHERS:
-        both = pairs(results, published, name)
-        wins = sum(one.accuracy > other for one, other in both)
-        ties = sum(one.accuracy == other for one, other in both)
+        # as precise as the table: published figures are rounded
+        both = [(round(one.accuracy, 4), round(other, 4)) for one, other in pairs(results, published, name)]
+        wins = sum(ours > other for ours, other in both)
+        ties = sum(ours == other for ours, other in both)
         lines.append(f"against {name}: {wins} wins, {ties} ties, {len(both) - wins - ties} losses")
     return "\n".join(lines)
 

@@ -38,7 +38,10 @@ class Hyperparameters(BaseModel):
     batch_size: int = _limited(128, "Series per optimiser step", at_most=1_000_000)
     epochs: int = _limited(2000, "Passes over the training set", at_most=1_000_000)
     attention: int = Field(
-        0, ge=0, le=1, description="1 for attention LSTM layers (ALSTM-FCN); see below what they amount to"
+        0,
+        ge=0,
+        le=1,
+        description="1 for attention LSTM layers (ALSTM-FCN); of a single channel they choose nothing",
     )
     squeeze_excite: int = Field(
         0,

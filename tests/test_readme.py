@@ -68,7 +68,15 @@ def test_code_and_yaml_files_travel_with_a_submitted_job_and_no_data(tmp_path: P
 
 
 def test_every_path_that_the_readme_links_exists() -> None:
-    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    links = re.findall(r"\]\((?!http|#)([^)]+)\)", README)
 
     assert links
     assert all(os.path.exists(ROOT / link) for link in links)  # noqa: PTH110
+
+
+def test_every_heading_that_the_readme_links_exists() -> None:
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    links = re.findall(r"\]\(#([^)]+)\)", README)
+
+    assert links
+    assert set(links) <= {re.sub(r"[^a-z -]", "", heading.lower()).replace(" ", "-") for heading in headings}
