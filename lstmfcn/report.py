@@ -163,13 +163,17 @@ def _curves(sweep: _Sweep, output: Location) -> str | None:
     step = max(1, -(-len(others) // (_NUM_CURVES - _NUM_BEST)))
     drawn = trained[:_NUM_BEST] + others[::step]
     folders = Trials(output)
-    tables = storage.read_all(folders.folder(trial.number) / METRICS for trial in drawn)
-    metric = sweep.objective.metric
+    paths = (folders.folder(trial.number) / METRICS for trial in drawn)
+    # A process that was lost had told of more epochs than it had written down, if any.
+    columns = [_column(table, sweep.objective.metric) for table in storage.read_all(paths, missing=b"")]
     curves = [
-        Curve(trial.number, _column(table, metric), trial.best_epoch)
-        for trial, table in zip(drawn, tables, strict=True)
+        Curve(trial.number, column, trial.best_epoch if trial.best_epoch <= len(column) else 0)
+        for trial, column in zip(drawn, columns, strict=True)
+        if column
     ]
-    return sweep_plots.learning_curves(curves[:_NUM_BEST], curves[_NUM_BEST:], metric)
+    if not curves:
+        return None
+    return sweep_plots.learning_curves(curves[:_NUM_BEST], curves[_NUM_BEST:], sweep.objective.metric)
 
 
 def _column(table: bytes, name: str) -> list[float]:

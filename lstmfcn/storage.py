@@ -319,10 +319,22 @@ def _first_piece(path: Location) -> tuple[bytes, IO[bytes]]:
     return file.read(_PIECE_BYTES), file
 
 
-def read_all(paths: Iterable[Location]) -> Iterator[bytes]:
-    """The contents of small files, in order."""
+def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterator[bytes]:
+    """The contents of small files, in order, with something for those that are missing.
+
+    Raises DataError for one that is missing if there is nothing for it.
+    """
+
+    def read(path: Location) -> bytes:
+        try:
+            return read_bytes(path)
+        except DataError:
+            if missing is None:
+                raise
+            return missing
+
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        yield from pool.map(read_bytes, paths)
+        yield from pool.map(read, paths)
 
 
 def read_rows(path: Location) -> Iterator[list[str]]:

@@ -47,6 +47,7 @@ class Curve:
     number: int
     values: Sequence[float]
     best_epoch: int
+    """0 for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,3 +291,17 @@ def test_a_sweep_without_a_trial_has_no_report(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="holds a sweep without a trial; there is nothing to show"):
         write_report(tmp_path)
+
+
+def test_curves_are_drawn_as_far_as_a_lost_process_wrote_them_down(tmp_path: Path) -> None:
+    lost = [trained(number, 0.7, "failed") for number in (2, 3)]
+    write_sweep(tmp_path, [trained(1, 0.6), *lost])
+    table = Trials(tmp_path).folder(2) / METRICS
+    storage.write_table(table, [{"epoch": 1, **lost[0].metrics, "seconds": 0.5}])
+    storage.remove(Trials(tmp_path).folder(3), METRICS)
+
+    write_report(tmp_path)
+
+    page = Page(tmp_path)
+    assert "Learning curves" in page.text
+    assert "Best trial 1" in page.text
