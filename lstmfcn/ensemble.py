@@ -5,7 +5,9 @@ A directory with a checkpoint for each member and a checkpoint.json that names t
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -74,26 +76,30 @@ class Ensemble:
         return hashlib.sha256(digests.encode()).hexdigest()
 
     def save(self, directory: Location) -> None:
-        """Write the directory, whose checkpoint.json appears last."""
-        names = [str(number) for number in range(1, len(self.members) + 1)]
+        """Write the directory; what it held before stays whole until the new checkpoint is."""
+        names = [f"{place}-{member.digest()[:8]}" for place, member in enumerate(self.members, 1)]
         for name, member in zip(names, self.members, strict=True):
             member.save(directory / name)
         document = _Document(members=names)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
+        before = [*_members(directory), *fnmatch.filter(storage.names(directory), "weights-*")]
+        storage.remove(directory, *(stale for stale in before if stale not in names))
 
 
 def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
     """Write one network, or an ensemble of several, in place of what such a directory held, which stays whole
     until then.
     """
-    num_members = len(best_first) if len(best_first) > 1 else 0
-    if num_members:
+    if len(best_first) > 1:
         Ensemble(tuple(best_first)).save(directory)
     else:
         best_first[0].save(directory)
-    for name in storage.names(directory):
-        if int(name) > num_members if name.isdecimal() else num_members and name.startswith("weights-"):
-            storage.remove(directory, name)
+        storage.remove(directory, *_members(directory))
+
+
+def _members(directory: Location) -> list[str]:
+    """The folders of ensembles' networks in it."""
+    return [name for name in storage.names(directory) if re.fullmatch("[0-9]+(-[0-9a-f]{8})?", name)]
 
 
 AnyCheckpoint: TypeAlias = Checkpoint | Ensemble

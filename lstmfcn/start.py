@@ -40,8 +40,8 @@ class Start:
         checkpoint = load_checkpoint(directory)
         if isinstance(checkpoint, Ensemble):
             raise CheckpointError(
-                f"{directory} is an ensemble of {len(checkpoint.members)} networks; training starts from one,"
-                f" for example {directory / '1'}"
+                f"{directory} is an ensemble of {len(checkpoint.members)} networks; training starts from one"
+                " of the folders in it"
             )
         return cls(checkpoint)
 

@@ -68,11 +68,31 @@ def test_a_single_network_is_loaded_as_before(ensemble: Ensemble, tmp_path: Path
     assert loaded.digest() == ensemble.members[0].digest()
 
 
+def test_it_stays_whole_until_another_has_taken_its_place(ensemble: Ensemble, tmp_path: Path) -> None:
+    first, *others = ensemble.members
+    ensemble.save(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    (second,) = (tmp_path / f"2-{others[1].digest()[:8]}",)
+    second.write_text("where the next one's second network would be written")
+
+    with pytest.raises(OSError, match=second.name):
+        Ensemble((first, *reversed(others))).save(tmp_path)
+    second.unlink()
+
+    assert load_checkpoint(tmp_path).digest() == ensemble.digest()
+    Ensemble((first, *reversed(others))).save(tmp_path)
+    assert load_checkpoint(tmp_path).digest() != ensemble.digest()
+    assert len(before & {path.name for path in tmp_path.iterdir()}) == 2  # checkpoint.json and the first
+
+
 def test_a_missing_member_is_named(ensemble: Ensemble, tmp_path: Path) -> None:
     ensemble.save(tmp_path)
-    (tmp_path / "2" / "checkpoint.json").unlink()
+    (second,) = tmp_path.glob("2-*")
+    (second / "checkpoint.json").unlink()
 
-    with pytest.raises(CheckpointError, match=r"/2 is not a checkpoint: it has no checkpoint.json$"):
+    with pytest.raises(
+        CheckpointError, match=rf"/{second.name} is not a checkpoint: it has no checkpoint.json$"
+    ):
         load_checkpoint(tmp_path)
 
 

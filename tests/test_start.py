@@ -256,6 +256,7 @@ def test_an_ensemble_is_refused_with_a_network_to_start_from(trained: Checkpoint
         Start.load(tmp_path)
 
     assert str(refused.value) == (
-        f"{tmp_path} is an ensemble of 2 networks; training starts from one, for example {tmp_path / '1'}"
+        f"{tmp_path} is an ensemble of 2 networks; training starts from one of the folders in it"
     )
-    assert Start.load(tmp_path / "1").checkpoint.digest() == trained.digest()
+    (first,) = tmp_path.glob("1-*")
+    assert Start.load(first).checkpoint.digest() == trained.digest()
