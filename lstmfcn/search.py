@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -81,26 +82,27 @@ class BayesianSearch:
         self._space = space
         self._create_trial = optuna.create_trial
         self._failed = optuna.trial.TrialState.FAIL
-        self._distributions = {name: optuna_distribution(domain) for name, domain in space.domains.items()}
+        self._distributions = {name: optuna_distribution(domain) for name, domain in space.varied.items()}
         # A trial that runs counts as a bad one (constant_liar), lest trials at once be alike.
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._asked: dict[Hyperparameters, Any] = {}
+        self._asked: dict[Hyperparameters, list[Any]] = defaultdict(list)
 
     def propose(self, number: int) -> Hyperparameters:
         """Another one each time."""
         trial = self._study.ask(self._distributions)
-        hyperparameters = Hyperparameters(**trial.params)
-        self._asked[hyperparameters] = trial
+        hyperparameters = Hyperparameters(**self._space.constants, **trial.params)
+        self._asked[hyperparameters].append(trial)
         return hyperparameters
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
-        """What was proposed by others is learnt from, if it lies in the space."""
-        if (trial := self._asked.pop(hyperparameters, None)) is not None:
-            self._study.tell(trial, value, state=self._failed if value is None else None)
+        """What was proposed by others is learnt from, if it lies in the space in all that varies."""
+        if asked := self._asked[hyperparameters]:
+            self._study.tell(asked.pop(0), value, state=self._failed if value is None else None)
             return
         values = {name: getattr(hyperparameters, name) for name in self._distributions}
-        if value is not None and hyperparameters in self._space:
+        is_inside = all(values[name] in domain for name, domain in self._space.varied.items())
+        if value is not None and is_inside:
             self._study.add_trial(
                 self._create_trial(params=values, distributions=self._distributions, value=value)
             )

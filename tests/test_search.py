@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -100,8 +101,19 @@ def test_bayesian_search_learns_from_the_trials_of_others() -> None:
     search = BayesianSearch(SPACE, seed=0)
     for number in range(1, 31):
         other = RandomSearch(SPACE, seed=1).propose(number)
-        search.learn(other, -abs(other.dropout - 0.6))
-    search.learn(Hyperparameters(hidden_size=1), 1.0)  # outside the space: nothing to learn
+        search.learn(other.model_copy(update={"epochs": 8}), -abs(other.dropout - 0.6))
+    search.learn(Hyperparameters(hidden_size=1, batch_size=32), 1.0)  # outside: nothing to learn
     search.learn(RandomSearch(SPACE, seed=2).propose(1), None)  # failed
 
     assert np.mean(distances(search, 10)) < 0.06
+
+
+def test_what_bayesian_search_proposed_twice_is_learnt_twice() -> None:
+    search = BayesianSearch(SearchSpace.from_mapping({"hidden_size": {"categorical": [3, 4]}}), seed=0)
+    drawn = [search.propose(number) for number in range(1, 9)]
+    assert len(set(drawn)) == 2
+
+    for one in drawn:
+        search.learn(one, one.hidden_size)
+
+    assert Counter(trial.state.name for trial in search._study.trials) == {"COMPLETE": 8}
