@@ -218,20 +218,25 @@ def _num_losses(class_name: str) -> int:
 
 def num_fitting(num_cpus: float, num_gpus: float) -> int:
     """How many workers of so many CPUs and GPUs the nodes hold at once; one of several can't be split."""
-    return sum(int(min(cpus // num_cpus, _num_sharing(gpus, num_gpus))) for cpus, gpus in _nodes())
+    return sum(int(min(_num_in(cpus, num_cpus), _num_sharing(gpus, num_gpus))) for cpus, gpus in _nodes())
 
 
 def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
     if gpus_per_worker == 0:
         return math.inf
     if gpus_per_worker < 1:
-        return gpus * (1 // gpus_per_worker)  # a fraction lies on one GPU
+        return gpus * _num_in(1, gpus_per_worker)  # a fraction lies on one GPU
     return gpus // gpus_per_worker
+
+
+def _num_in(resource: float, share: float) -> int:
+    """By whole ten thousandths, in which Ray counts: 1 // 0.2 is 4."""
+    return round(resource * 10_000) // round(share * 10_000)
 
 
 def num_per_gpu(num_cpus: float) -> int:
     """How many workers of so many CPUs a GPU's node has for each GPU, one at least; 0 without a GPU."""
-    return max((max(1, int(cpus / gpus // num_cpus)) for cpus, gpus in _nodes() if gpus), default=0)
+    return max((max(1, _num_in(cpus / gpus, num_cpus)) for cpus, gpus in _nodes() if gpus), default=0)
 
 
 def _nodes() -> list[tuple[float, float]]:

@@ -50,11 +50,16 @@ def test_what_fits_no_node_is_refused_in_words() -> None:
         lstmfcn_cluster.refuse_unsatisfiable("a replica", 1, 0, count=3)
 
 
-@pytest.mark.parametrize(("gpus", "expected"), [(0, 8), (0.25, 8), (0.6, 2), (1, 2), (2, 1)])
-def test_how_many_predictors_fit(gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lstmfcn_cluster, "_nodes", lambda: [(8.0, 2.0)])
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"),
+    [(1, 0, 16), (0.1, 0, 160), (1, 0.25, 8), (1, 0.2, 10), (1, 0.6, 2), (1, 1, 2), (1, 2, 1), (3, 0.2, 5)],
+)
+def test_how_many_predictors_fit(
+    cpus: float, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lstmfcn_cluster, "_nodes", lambda: [(16.0, 2.0)])
 
-    assert lstmfcn_cluster.num_fitting(1, gpus) == expected
+    assert lstmfcn_cluster.num_fitting(cpus, gpus) == expected
 
 
 def test_a_cluster_that_grows_holds_what_it_may_have_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
