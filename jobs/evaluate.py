@@ -65,13 +65,11 @@ def evaluate(
         data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
     )
     inputs = {"checkpoint": loaded.digest(), "data": Record.digest(labelled)}
-    if (
-        output is not None
-        and resume
-        and evaluation.is_recorded(output, **inputs, precision=predictor.precision)
-    ):
-        print(f"{output} holds this evaluation already")
-        return
+    if output is not None and resume:
+        summary = evaluation.recorded(output, predictor.precision, **inputs)
+        if summary is not None:
+            print(dumps(summary) if json else f"{output} holds this evaluation already")
+            return
     scores = evaluation.evaluate(predictor, labelled)
     if output is not None:
         scores.save(output, **inputs)

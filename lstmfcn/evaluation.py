@@ -85,12 +85,15 @@ class ConfusionTable:
         return cls(rows, ["not predicted", "predicted"], [counts for label in confusion for counts in label])
 
 
-def is_recorded(output: Location, **expected: str) -> bool:
-    """Whether the folder holds an evaluation with these values: digests of its inputs, precision."""
+def recorded(output: Location, precision: str, **inputs: str) -> dict[str, Any] | None:
+    """The summary of an evaluation in this precision and of inputs with these digests, if the folder holds
+    it.
+    """
     if SUMMARY not in storage.names(output):
-        return False
-    recorded = json.loads(storage.read_bytes(output / SUMMARY))
-    return all(recorded.get(name) == value for name, value in expected.items())
+        return None
+    summary: dict[str, Any] = json.loads(storage.read_bytes(output / SUMMARY))
+    found = {name: summary.pop(name, None) for name in inputs}
+    return summary if found == inputs and summary["precision"] == precision else None
 
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:

@@ -34,6 +34,20 @@ def test_evaluate_writes_the_same_and_a_picture(
     assert status_of(evaluate, *flags) == 2
 
 
+def test_an_evaluation_that_is_there_is_printed_again_as_json(
+    valid_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--checkpoint", checkpoint_folder, "--data", valid_csv, "--output", tmp_path, "--resume")
+
+    assert status_of(evaluate, *flags, "--json") == 0
+    first = capsys.readouterr().out
+    written = (tmp_path / "evaluation.json").stat().st_mtime_ns
+    assert status_of(evaluate, *flags, "--json") == 0
+
+    assert capsys.readouterr().out == first
+    assert (tmp_path / "evaluation.json").stat().st_mtime_ns == written
+
+
 @pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "wrong length", "unknown label"])
 def test_broken_data_to_evaluate_is_refused_in_one_sentence(
     kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
