@@ -123,7 +123,7 @@ class Trainer:
         self.best_epoch = 0
         self._data = data
         self._objective = objective or self._recipe.objective(data.valid is not None)
-        self._device = devices[0]
+        self._devices, self._device = devices, devices[0]
         torch.manual_seed(seed)
         train = data.train
         self._train_set = _on_device(train, self._device)
@@ -227,8 +227,9 @@ class Trainer:
     def state(self) -> TrainingState:
         """All that the next epochs depend on, apart from data and hyperparameters."""
         generators = {"cpu": torch.get_rng_state()}
-        if self._device.type == "cuda":
-            generators["cuda"] = torch.cuda.get_rng_state(self._device)
+        for place, device in enumerate(self._devices):
+            if device.type == "cuda":
+                generators[f"cuda:{place}"] = torch.cuda.get_rng_state(device)
         return TrainingState(
             list(self.history),
             self.best_epoch,
@@ -243,8 +244,9 @@ class Trainer:
         self._model.load_state_dict(state.weights)
         self._optimiser.restore(state.moments)
         torch.set_rng_state(state.generators["cpu"])
-        if "cuda" in state.generators and self._device.type == "cuda":
-            torch.cuda.set_rng_state(state.generators["cuda"], self._device)
+        for place, device in enumerate(self._devices):
+            if device.type == "cuda" and f"cuda:{place}" in state.generators:
+                torch.cuda.set_rng_state(state.generators[f"cuda:{place}"], device)
 
 
 def fit(

@@ -41,7 +41,7 @@ class TrainingState:
     moments: list[dict[str, Tensor]]
     """Of the optimiser, for each parameter."""
     generators: dict[str, Tensor]
-    """States of PyTorch's random generators, by kind of device."""
+    """States of PyTorch's random generators: cpu, and for each GPU that trains cuda:0 and so on."""
 
     def save(self, directory: Location) -> None:
         """Write it; what the directory held before stays whole until it is."""
