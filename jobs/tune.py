@@ -18,6 +18,7 @@ from lstmfcn.identifiers import Identifiers
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import Recipe
+from lstmfcn.record import RECORD, Record
 from lstmfcn.refit import OBJECTIVE
 from lstmfcn.refit import refit as train_again
 from lstmfcn.report import write_report
@@ -112,7 +113,9 @@ def tune(
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
     else:
         valid_set = read_validation(validation, train_set, identifiers)
-    most = space.completed(Recipe(plan.recipe).chosen(len(train_set))).largest.epochs
+    recipe = Recipe(plan.recipe)
+    completed = [recipe.completed(point, len(train_set)) for point in first]
+    most = space.completed(recipe.chosen(len(train_set))).largest(completed).epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
     with connection():
         try:
@@ -131,7 +134,8 @@ def tune(
                     view=view,
                 )
         except (KeyboardInterrupt, TrainingError):
-            _show(output, valid_set)
+            if _holds_sweep_of(output, train_set, valid_set):
+                _show(output, valid_set)
             raise
         _show(output, valid_set)
         print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
@@ -174,6 +178,12 @@ def _read_training(
         length=plan.length if "length" in given else None,
     )
     return start.read_training(path, identifiers, new_classes=new_classes)
+
+
+def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) -> bool:
+    """Else it holds none yet, or one that was still to be replaced."""
+    is_there = RECORD in storage.names(output)
+    return is_there and Record.read(output).data == Record.digest(training, validation)
 
 
 def _show(output: Location, validation: Dataset) -> None:

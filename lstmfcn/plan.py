@@ -79,7 +79,9 @@ class Plan(BaseModel):
         "none", description="balanced lets every class weigh alike in the training loss, however rare"
     )
     calibrate: bool = Field(
-        False, description="Scale the best's probabilities to fit the validation data; labels stay the same"
+        False,
+        description="Scale the best's probabilities to fit the validation data; a single network's labels"
+        " stay the same",
     )
     scaling: ScalingMethod = Field(
         "series",

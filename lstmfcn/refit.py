@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lstmfcn import storage
+from lstmfcn import schedulers, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import load_checkpoint, networks, save_best
@@ -54,13 +54,12 @@ def refit(
     record = Record.read(output)
     plan = record.plan.model_copy(update={"scheduler": "none", "target": None, "time_budget": None})
     assert plan.gpus_per_trial != "auto"  # the sweep has noted what that came to
-    space = SearchSpace({})
     best = kept(ranked(Trials(output).read(), plan.objective), plan)
     again = Trials(output / REFIT)
     with writing(output):
         ledger = Ledger(
             again,
-            RandomSearch(space, plan.seed),
+            RandomSearch(SearchSpace({}), plan.seed),
             OBJECTIVE,
             num_trials=0,
             earlier=_begun(best, again, plan),
@@ -69,7 +68,8 @@ def refit(
         if ledger.num_left:
             together = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
             data = replace(together, num_for_recipe=len(training))
-            run_trials(data, plan, space, plan.gpus_per_trial, ledger, output / REFIT)
+            in_turn = schedulers.make(plan, SearchSpace({}))
+            run_trials(data, plan, in_turn, plan.gpus_per_trial, ledger, output / REFIT)
         for trial in ledger.trials.values():
             if trial.error:
                 raise TrainingError(f"trial {trial.number} can't be trained again: {trial.error}")

@@ -33,15 +33,6 @@ _OF_A_POPULATION = ("lr", "dropout", "batch_size")
 """What can change while a network trains."""
 
 
-def judged_every(name: SchedulerName, most_epochs: int) -> int | None:
-    """Epochs from one judgement to the next, the same for all trials; None if nobody judges."""
-    return None if name == "none" else _step(most_epochs)
-
-
-def _step(most_epochs: int) -> int:
-    return max(1, most_epochs // _JUDGEMENTS)
-
-
 def refuse_unsuitable(
     name: SchedulerName, space: SearchSpace, points: Sequence[Hyperparameters] = ()
 ) -> None:
@@ -58,7 +49,7 @@ def refuse_unsuitable(
         raise HyperparameterError(
             f"scheduler pbt needs a search space that varies one of {', '.join(_OF_A_POPULATION)}"
         )
-    network = space.largest.model_dump(exclude=set(_OF_A_POPULATION))
+    network = space.largest().model_dump(exclude=set(_OF_A_POPULATION))
     for number, point in enumerate(points, 1):
         for fixed_name, value in network.items():
             if (own := getattr(point, fixed_name)) != value:
@@ -68,18 +59,23 @@ def refuse_unsuitable(
                 )
 
 
-def make(plan: Plan, space: SearchSpace) -> TrialScheduler:
-    """The plan's scheduler."""
+def make(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()) -> TrialScheduler:
+    """The plan's scheduler, for trials of the space and these points."""
     if plan.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    scheduler = _judge(plan, space)
-    scheduler.every = _step(space.largest.epochs)
+    most_epochs = space.largest(points).epochs
+    every = max(1, most_epochs // _JUDGEMENTS)
+    scheduler = _judge(plan, space, most_epochs, every)
+    scheduler.every = every
     return scheduler
 
 
-def _judge(plan: Plan, space: SearchSpace) -> _Epochwise:
-    most_epochs = space.largest.epochs
-    first = _step(most_epochs)
+def judged_every(scheduler: TrialScheduler) -> int | None:
+    """Epochs from one judgement to the next, the same for all trials; None if nobody judges."""
+    return scheduler.every if isinstance(scheduler, _Epochwise) else None
+
+
+def _judge(plan: Plan, space: SearchSpace, most_epochs: int, first: int) -> _Epochwise:
     metric, mode = plan.metric, plan.objective.mode
     by_metric: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": mode}
     match plan.scheduler:

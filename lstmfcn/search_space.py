@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
@@ -117,7 +117,7 @@ class SearchSpace:
     def read(cls, path: Location) -> Self:
         """From a YAML file. Raises HyperparameterError, or DataError when there is no file."""
         ranges = _read_yaml(path)
-        if not isinstance(ranges, dict) or not all(isinstance(name, str) for name in ranges):
+        if not _is_named(ranges):
             raise HyperparameterError(f"{path} must map names of hyperparameters to ranges or values")
         return cls.from_mapping(ranges)
 
@@ -133,9 +133,6 @@ class SearchSpace:
         """What `read` would read."""
         return str(yaml.safe_dump(self.described(), sort_keys=False, default_flow_style=None))
 
-    def __contains__(self, hyperparameters: Hyperparameters) -> bool:
-        return all(getattr(hyperparameters, name) in domain for name, domain in self.domains.items())
-
     def sample(self, random: np.random.Generator) -> Hyperparameters:
         """One of the space's hyperparameters."""
         return Hyperparameters(**{name: domain.sample(random) for name, domain in self.domains.items()})
@@ -150,10 +147,18 @@ class SearchSpace:
         """What has one value."""
         return {name: domain.greatest for name, domain in self.domains.items() if not domain.is_varied}
 
-    @property
-    def largest(self) -> Hyperparameters:
-        """Of each hyperparameter the greatest value."""
-        return Hyperparameters(**{name: domain.greatest for name, domain in self.domains.items()})
+    def largest(self, points: Sequence[Hyperparameters] = ()) -> Hyperparameters:
+        """Of each hyperparameter the greatest value, of the space and of points that are tried beside it."""
+        corners = [
+            Hyperparameters(**{name: domain.greatest for name, domain in self.domains.items()}),
+            *points,
+        ]
+        greatest = {name: max(getattr(one, name) for one in corners) for name in Hyperparameters.model_fields}
+        return Hyperparameters(**greatest)
+
+
+def _is_named(given: Any) -> bool:
+    return isinstance(given, dict) and all(isinstance(name, str) for name in given)
 
 
 def _with_underscores(named: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +205,7 @@ def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
     Raises HyperparameterError, or DataError when there is no file.
     """
     points = _read_yaml(path)
-    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+    if not isinstance(points, list) or not all(map(_is_named, points)):
         raise HyperparameterError(f"{path} must be a list of mappings from hyperparameters to values")
     try:
         return [

@@ -98,7 +98,8 @@ def sweep(
     data = TrainingData.scaled(training, validation, plan.scaling, start)
     gpus_per_trial = plan.gpus_per_trial
     if gpus_per_trial == "auto":
-        gpus_per_trial = memory_probe.gpus_per_trial(data, space.largest, plan.precision, plan.cpus_per_trial)
+        largest = space.largest(points)
+        gpus_per_trial = memory_probe.gpus_per_trial(data, largest, plan.precision, plan.cpus_per_trial)
         record.plan = plan.model_copy(update={"gpus_per_trial": gpus_per_trial})
     cluster.refuse_unsatisfiable("a trial", plan.cpus_per_trial, gpus_per_trial)
     if overwrite:
@@ -117,7 +118,8 @@ def sweep(
     with writing(output):
         try:
             if ledger.num_left:
-                run_trials(data, plan, space, gpus_per_trial, ledger, output)
+                scheduler = schedulers.make(plan, space, points)
+                run_trials(data, plan, scheduler, gpus_per_trial, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
             for trial in ledger.trials.values():

@@ -24,6 +24,7 @@ from ray.tune import tune as tune_loop
 from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from lstmfcn import cluster, schedulers, storage
@@ -31,7 +32,6 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
-from lstmfcn.search_space import SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
@@ -58,7 +58,7 @@ _SECONDS_OF_PATIENCE = 30.0
 def run_trials(
     data: TrainingData,
     plan: Plan,
-    space: SearchSpace,
+    scheduler: TrialScheduler,
     gpus_per_trial: float,
     ledger: Ledger,
     output: Location,
@@ -80,14 +80,13 @@ def run_trials(
     trials = Trials(output.resolve())
     asked = (plan.cpus_per_trial, gpus_per_trial)
     watcher = _Watcher(ledger, plan, trials, asked)
-    judged_every = schedulers.judged_every(plan.scheduler, space.largest.epochs)
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
         recipe=plan.recipe,
         class_weight=plan.class_weight,
         seed=plan.seed,
         precision=plan.precision,
-        judged_every=judged_every,
+        judged_every=schedulers.judged_every(scheduler),
     )
     trainable = tune.with_parameters(TrialProcess, data=data, trials=trials, settings=settings)
     tuner = tune.Tuner(
@@ -95,7 +94,7 @@ def run_trials(
         tune_config=tune.TuneConfig(
             num_samples=ledger.num_left,
             search_alg=_Drawer(ledger),
-            scheduler=schedulers.make(plan, space),
+            scheduler=scheduler,
             max_concurrent_trials=plan.max_concurrent_trials,
             reuse_actors=True,
         ),
@@ -245,7 +244,8 @@ class _Watcher(tune.Callback):
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
         running = [trial for trial in self._ledger.trials.values() if trial.status == "running"]
-        self.was_interrupted = bool(running) and not self.is_ending
+        is_early = bool(running) or self._ledger.num_left > 0
+        self.was_interrupted = is_early and not self.is_ending
         for trial in running:
             self._ledger.update(trial.number, status="interrupted", **self._since_its_last_report(trial))
 

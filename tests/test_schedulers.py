@@ -44,7 +44,10 @@ def test_by_the_median_rule_trials_go_on_until_three_others_have_come_as_far() -
 
 
 def test_a_population_takes_points_of_its_network_only() -> None:
-    points = [SPACE.largest.model_copy(update={"lr": 0.5}), SPACE.largest.model_copy(update={"epochs": 30})]
+    points = [
+        SPACE.largest().model_copy(update={"lr": 0.5}),
+        SPACE.largest().model_copy(update={"epochs": 30}),
+    ]
 
     schedulers.refuse_unsuitable("pbt", SPACE, points[:1])
     with pytest.raises(HyperparameterError) as refused:
@@ -53,3 +56,19 @@ def test_a_population_takes_points_of_its_network_only() -> None:
     assert str(refused.value) == (
         "scheduler pbt trains copies of one network: point 2 has epochs 30, the search space 20"
     )
+
+
+def test_points_may_have_more_epochs_than_the_search_space() -> None:
+    point = SPACE.largest().model_copy(update={"epochs": 200})
+    judge = schedulers.make(Plan(scheduler="asha"), SPACE, [point])
+    controller: Any = None
+    trial: Any = SimpleNamespace(trial_id="1")
+    judge.on_trial_add(controller, trial)
+
+    decisions = [
+        judge.on_trial_result(controller, trial, {"epoch": epoch, "valid_accuracy": 0.5})
+        for epoch in (20, 180, 200)
+    ]
+
+    assert schedulers.judged_every(judge) == 20
+    assert decisions == ["CONTINUE", "CONTINUE", "STOP"]

@@ -42,7 +42,7 @@ def test_the_default_space_leaves_batch_size_and_epochs_to_the_recipe() -> None:
     ],
 )
 def test_the_most_epochs_that_a_trial_can_have(ranges: dict[str, Any], epochs: int) -> None:
-    assert SearchSpace.from_mapping(ranges).largest.epochs == epochs
+    assert SearchSpace.from_mapping(ranges).largest().epochs == epochs
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,14 @@ def test_points_are_like_the_whole_space_in_what_they_leave_out(tmp_path: Path) 
         Hyperparameters(lr=0.01, batch_size=64, epochs=5),
         Hyperparameters(batch_size=16, epochs=7),
     ]
+
+
+@pytest.mark.parametrize("text", ["{lr: 0.01}", "[0.01]", "[{lr: 0.01}, {0.01: 0.02}]"])
+def test_points_that_are_no_list_of_mappings_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "points.yaml"
+    path.write_text(text)
+
+    with pytest.raises(HyperparameterError) as refused:
+        read_points(path, SearchSpace({}))
+
+    assert str(refused.value) == f"{path} must be a list of mappings from hyperparameters to values"

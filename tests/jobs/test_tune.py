@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from jobs.tune import tune, what_to_try
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.plan import Plan
+from lstmfcn.record import Record
 from lstmfcn.search_space import SearchSpace
 from tests.commands import refused, status_of
 from tests.samples import LENGTH, TINY
@@ -53,3 +57,19 @@ def test_tune_refuses_another_treatment_than_the_checkpoints(
     assert status_of(tune, *flags, "--length", "pad") == 2
 
     assert capsys.readouterr().err.startswith("length is equal in the checkpoint that training starts from")
+
+
+def test_what_is_to_be_replaced_is_not_scored_on_the_new_data(
+    train_csv: Path, checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.tune.connection", nullcontext)
+    monkeypatch.setattr("jobs.tune.sweep", interrupted)
+    Record(plan=Plan(), search_space={}, data="of others", description="", versions={}).write(tmp_path)
+    Checkpoint.load(checkpoint_folder).save(tmp_path / "best")
+
+    assert status_of(tune, "--training", train_csv, "--output", tmp_path, "--overwrite") == 130
+
+    assert not (tmp_path / "evaluation").exists()
