@@ -82,10 +82,11 @@ def each_on_one_thread(function: Callable[[_Item], _Result], items: Sequence[_It
     """The function of every item, in order: as many items at once as PyTorch may use threads, and one thread
     for each, for the bits of a matrix product depend on the number of its threads.
     """
-    if torch.get_num_threads() == 1:
+    with _changing_threads:  # a thread's first look takes over the process's number, for good
+        num_threads = torch.get_num_threads()
+    if num_threads == 1:
         return [function(item) for item in items]
     with _changing_threads:
-        num_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             if len(items) == 1:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+from lstmfcn.errors import ResourceError
 from serve_app import ingress
 
-ingress.choose()  # before Ray Serve is imported
+try:
+    ingress.choose()  # before Ray Serve is imported
+except ResourceError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
 # isort: split
 import os
 import signal
@@ -17,7 +24,6 @@ from ray import serve
 from lstmfcn.cluster import connection, refuse_unsatisfiable
 from lstmfcn.command import Count, run
 from lstmfcn.ensemble import load_checkpoint
-from lstmfcn.errors import ResourceError
 from lstmfcn.storage import location
 from serve_app.access import ApiKeys
 from serve_app.app import application
@@ -88,7 +94,7 @@ def serve_checkpoint(
         except KeyboardInterrupt:
             print("stopping", flush=True)
         finally:
-            serve.delete("lstmfcn")
+            serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _greeting(path: str, url: str, num_values: int, *, with_key: bool) -> str:

@@ -21,11 +21,13 @@ class ApiKeys:
     """
 
     def __init__(self, keys: list[str]) -> None:
-        """Raises DataError for a key that is too short to be safe."""
+        """Raises DataError for a key that is too short to be safe, or that no header can carry."""
         if any(len(key) < _SHORTEST for key in keys):
             raise DataError(
                 f"an API key has fewer than {_SHORTEST} characters; make one by: openssl rand -hex 32"
             )
+        if not all(key.isascii() and key.isprintable() for key in keys):
+            raise DataError("an API key has a character that isn't printable ASCII; others can't be sent")
         self._digests = [_digest(key) for key in keys]
 
     @classmethod
@@ -36,7 +38,7 @@ class ApiKeys:
         """
         if path is None:
             return cls([key.strip() for key in os.environ.get(VARIABLE, "").split(",") if key.strip()])
-        lines = storage.read_bytes(storage.location(path)).decode(errors="replace").splitlines()
+        lines = storage.read_bytes(storage.location(path)).decode("utf-8-sig", errors="replace").splitlines()
         keys = [key for line in lines if (key := line.partition("#")[0].strip())]
         if not keys:
             raise DataError(f"{path} holds no API key; write one a line")

@@ -29,10 +29,11 @@ from lstmfcn.treatment import Treatment
 from serve_app import contract
 from serve_app.access import ApiKeys
 from serve_app.backlog import REQUESTS_AT_ONCE, Backlog
-from serve_app.bodies import Bodies
+from serve_app.bodies import Bodies, num_lines
 from serve_app.contract import RequestError, Route
 from serve_app.model import Model
 from serve_app.observation import Observer
+from serve_app.offload import offload
 from serve_app.settings import Serving, Settings
 from serve_app.stage import Stage
 
@@ -177,7 +178,7 @@ class Endpoint:
         with self._arriving.place():
             body = await self._bodies.read(request)
         try:
-            with self._backlog.place(len(body)), self._answering.place():
+            with self._backlog.place(model.counted_bytes(body)), self._answering.place():
                 async with asyncio.timeout(self._settings.timeout_seconds):
                     return await self._predict(model, body, columns)
         except TimeoutError:
@@ -192,7 +193,7 @@ class Endpoint:
         series, with_header = await self._parse(body, model.predictor.treatment)
         probabilities = await model.batcher.probabilities(series)
         answer = partial(model.predictor.answer, probabilities, columns, with_header=with_header)
-        lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await asyncio.to_thread(answer)
+        lines = answer() if probabilities.size <= _CELLS_ON_LOOP else await offload(answer)
         return lines, len(series)
 
     async def _parse(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
@@ -202,12 +203,12 @@ class Endpoint:
             if series is not None:
                 self._refuse_more_rows(len(series))
                 return series, has_header(body)
-        return await asyncio.to_thread(self._parse_slowly, body, treatment)
+        return await offload(partial(self._parse_slowly, body, treatment))
 
     def _parse_slowly(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
         with_header = has_header(body)
         # Before they are parsed, since a treatment may make short ones as long as the network's.
-        self._refuse_more_rows(body.count(b"\n") + (not body.endswith(b"\n")) - with_header)
+        self._refuse_more_rows(num_lines(body) - with_header)
         try:
             series = parse_series(body, source="body", length=self._num_values, treatment=treatment)
         except DataError as error:

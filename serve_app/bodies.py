@@ -16,6 +16,11 @@ _SECONDS_OF_SILENCE = 4.0
 """Between two parts of a body: fewer than haproxy._LEAST_SILENCE, which ends in no sentence."""
 
 
+def num_lines(body: bytes) -> int:
+    """The last may lack its end."""
+    return body.count(b"\n") + (not body.endswith(b"\n"))
+
+
 class Bodies:
     """Those that a replica holds in memory."""
 

@@ -43,7 +43,9 @@ def guarded(
     replica stumbles over; and without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
+    # In HTTP/2 a large body may come without the header that tells that it has no length.
     requests = f"""\\g<0>
+    option disable-h2-upgrade
     {_unavailable("http-request return", busy)} if {{ fe_conn gt {connections} }}
     http-request del-header ^({_SERVES_OWN})$ -m reg
     http-request del-header x-request-id if {{ req.fhdr(x-request-id) -m reg [^!-~] }}

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import sys
+import sysconfig
 from itertools import count
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def variables() -> dict[str, str]:
     """Names and values, for HAProxy where Ray brings it, on Linux."""
     if sys.platform != "linux":
         return {}
-    stricter = shutil.which(COMMAND, path=str(Path(sys.executable).parent))
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
+    places = [str(Path(sys.executable).parent), *(sysconfig.get_path("scripts", one) for one in schemes)]
+    stricter = shutil.which(COMMAND, path=os.pathsep.join(places))
     return {**_HAPROXY, **({BINARY: stricter} if stricter else {})}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble
 from lstmfcn.predictor import Predictor
 from serve_app.batching import Batcher
+from serve_app.bodies import num_lines
 
 _PASS_SECONDS = 0.05
 _ON_LOOP_SECONDS = 0.005
@@ -43,6 +44,14 @@ class Model:
             seconds_per_row=seconds,
             on_pass=on_pass,
         )
+
+    def counted_bytes(self, body: bytes) -> int:
+        """Of a body, by which its request waits its turn: if series of any length are made as long as the
+        network's, at least what they would have then, for they take as long.
+        """
+        if not self.predictor.treatment.takes_any_length:
+            return len(body)
+        return max(len(body), num_lines(body) * self.predictor.num_values * _BYTES_PER_VALUE)
 
     def described(self) -> dict[str, Any]:
         """What it is, for people; hyperparameters are a list for an ensemble."""

@@ -30,9 +30,14 @@ class Settings(BaseModel):
         description="What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where"
         " the hardware computes in it, else fp32",
     )
-    gpus_per_replica: float = Field(0, ge=0, description="GPUs of each replica; a fraction shares one")
+    gpus_per_replica: float = Field(
+        0, ge=0, allow_inf_nan=False, description="GPUs of each replica; a fraction shares one"
+    )
     cpus_per_replica: float = Field(
-        1, gt=0, description="CPUs of each replica; whole ones are also its network's threads"
+        1,
+        ge=0.0001,
+        allow_inf_nan=False,
+        description="CPUs of each replica; whole ones are also its network's threads",
     )
     replicas: int = Field(1, ge=1, description="Replicas, each a process")
     max_replicas: int | None = Field(None, ge=1, description="Under load replicas are added up to so many")
@@ -73,6 +78,14 @@ class Settings(BaseModel):
         None,
         description="File with an API key a line; without it they come from LSTMFCN_API_KEYS, if it is set",
     )
+
+    @model_validator(mode="after")
+    def _precision_of_a_device(self) -> Settings:
+        if self.precision == "fp16" and self.gpus_per_replica == 0:
+            raise ValueError(
+                "precision is fp16, which needs gpus-per-replica; a CPU computes in fp32 or bf16"
+            )
+        return self
 
     @model_validator(mode="after")
     def _room_for_a_body(self) -> Settings:

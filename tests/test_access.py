@@ -47,6 +47,12 @@ def test_keys_come_from_a_file_or_from_the_environment(
         assert keys.allow(Headers({"X-Api-Key": NEXT}))
 
 
+def test_the_byte_order_mark_of_an_editor_is_no_part_of_a_key(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{KEY}\n", encoding="utf-8-sig")
+
+    assert ApiKeys.read(str(tmp_path / "keys")).allow(Headers({"X-Api-Key": KEY}))
+
+
 def test_keys_that_protect_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("# none yet\n")
 
@@ -54,5 +60,7 @@ def test_keys_that_protect_nothing_are_refused(tmp_path: Path) -> None:
         ApiKeys.read(str(tmp_path / "keys"))
     with pytest.raises(DataError, match=r"^an API key has fewer than 16 characters; make one by: openssl"):
         ApiKeys(["secret"])
+    with pytest.raises(DataError, match=r"^an API key has a character that isn't printable ASCII"):
+        ApiKeys(["0123456789abcdefé"])
     with pytest.raises(DataError, match=r"none does not exist$"):
         ApiKeys.read(str(tmp_path / "none"))

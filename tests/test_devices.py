@@ -59,3 +59,27 @@ def test_each_item_is_computed_on_one_thread_and_as_many_at_once_as_there_are_th
 
 def test_one_item_stays_on_the_thread_that_asks() -> None:
     assert each_on_one_thread(lambda _: threading.current_thread(), [0]) == [threading.current_thread()]
+
+
+def test_a_thread_that_begins_while_another_computes_has_as_many_threads() -> None:
+    devices.use_threads(2)
+    first_computes, second_begins = threading.Event(), threading.Event()
+    found = []
+
+    def compute(_: int) -> None:
+        first_computes.set()
+        second_begins.wait(0.1)
+
+    def begin() -> None:
+        first_computes.wait(10)
+        each_on_one_thread(abs, [1])
+        found.append(torch.get_num_threads())
+
+    second = threading.Thread(target=begin)
+    try:
+        second.start()
+        each_on_one_thread(compute, [0])
+        second.join()
+    finally:
+        devices.use_threads(1)
+    assert found == [2]

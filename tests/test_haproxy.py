@@ -65,6 +65,14 @@ def test_headers_and_connections_have_limits(configuration: str) -> None:
     assert "if { fe_conn gt 12 }" in changed
 
 
+def test_a_body_of_unknown_length_says_so_since_there_is_no_http2(configuration: str) -> None:
+    changed = guarded(configuration, **LIMITS)
+
+    assert re.search(
+        r"^frontend http_frontend\n    bind .*\n    option disable-h2-upgrade$", changed, re.MULTILINE
+    )
+
+
 def test_a_silent_client_is_not_given_up_before_a_replica_can_say_so(configuration: str) -> None:
     changed = guarded(configuration, **LIMITS | {"header_seconds": 1})
 

@@ -1,0 +1,28 @@
+"""Work of a request on another thread than the event loop's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
+
+_threads = ThreadPoolExecutor(thread_name_prefix="request")
+
+
+async def offload(function: Callable[[], _Result]) -> _Result:
+    """The function's result. When the request is cancelled, a function that waits for a thread is not called,
+    and one that runs is waited for: only then is what the request holds, and its place, free for others.
+    """
+    work = _threads.submit(function)
+    try:
+        return await asyncio.wrap_future(work)
+    except asyncio.CancelledError:
+        work.cancel()
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([asyncio.wrap_future(work)])
+        raise
