@@ -110,8 +110,8 @@ def _transform(
     overwrite: bool,
 ) -> None:
     print("\ntransform", flush=True)
-    of = Journal(output).checkpoint()
-    is_of_best = of == load_checkpoint(best).digest()
+    journal = Journal(output)
+    is_of_best = journal.checkpoint() == load_checkpoint(best).digest()
     transform(
         checkpoint=best,
         input=input,
@@ -120,7 +120,7 @@ def _transform(
         columns=columns,
         gpus_per_predictor=gpus_per_predictor,
         resume=is_of_best and not overwrite,
-        overwrite=overwrite or (of is not None and not is_of_best),
+        overwrite=overwrite or (journal.holds_something() and not is_of_best),
     )
 
 

@@ -94,7 +94,7 @@ def transform(
         raise DataError("a class is named ERROR, which is what --bad-rows mark writes; use --bad-rows fail")
     files, skipped = find_inputs(input, output)
     if skipped:
-        some = ", ".join(skipped[:_MOST_SKIPPED])
+        some = ", ".join(skipped[:_MOST_SKIPPED]).encode(errors="backslashreplace").decode()
         more = f" and {len(skipped) - _MOST_SKIPPED:,} more" if len(skipped) > _MOST_SKIPPED else ""
         print(f"skipped, for they are not *.csv or *.csv.gz, or list bad rows: {some}{more}")
     options = Options(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Self
 
 import numpy as np
@@ -30,19 +30,20 @@ class ClassLabels:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._numeric = all(is_number(name) for name in self.names)
+        self._numeric = all(_number(name) is not None for name in self.names)
         self._positions = {self._key(name): position for position, name in enumerate(self.names)}
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> Self:
         """The classes that occur among the labels."""
         distinct = list(dict.fromkeys(labels))
-        if all(is_number(label) for label in distinct):
-            first_spelling: dict[Decimal, str] = {}
-            for label in distinct:
-                first_spelling.setdefault(Decimal(label), label)
-            return cls([first_spelling[number] for number in sorted(first_spelling)])
-        return cls(sorted(distinct))
+        numbers = [number for label in distinct if (number := _number(label)) is not None]
+        if len(numbers) < len(distinct):
+            return cls(sorted(distinct))
+        first_spelling: dict[Decimal, str] = {}
+        for number, label in zip(numbers, distinct, strict=True):
+            first_spelling.setdefault(number, label)
+        return cls([first_spelling[number] for number in sorted(first_spelling)])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,7 +69,16 @@ class ClassLabels:
         return [label for label in dict.fromkeys(labels) if self._key(label) not in self._positions]
 
     def _key(self, label: str) -> Decimal | str:
-        return Decimal(label) if self._numeric and is_number(label) else label
+        number = _number(label) if self._numeric else None
+        return label if number is None else number
+
+
+def _number(label: str) -> Decimal | None:
+    """What it stands for if it is a number; a hash such as 1e99999999999999999999 is none."""
+    try:
+        return Decimal(label) if is_number(label) else None
+    except InvalidOperation:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,11 @@ def load_checkpoint(directory: Location) -> AnyCheckpoint:
         document = _Document.model_validate_json(storage.read_bytes(directory / FILE_NAME))
     except (DataError, ValidationError):
         return Checkpoint.load(directory)
+    if document.format_version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{directory / FILE_NAME} has format version {document.format_version}; this version of lstmfcn"
+            f" reads {FORMAT_VERSION}"
+        )
     members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
     if any(member.treatment != members[0].treatment for member in members):
         raise CheckpointError(f"{directory} holds networks that treat the values of a row differently")

@@ -70,12 +70,14 @@ class Identifiers:
                 )
 
     def cut(self, line: bytes) -> tuple[bytes, bytes]:
-        """A line -> its identifiers and the rest of it."""
+        """A line -> its identifiers and the rest; all of one that is no CSV, for the parser to say so."""
+        if not _is_text(line):
+            return b"", line
         if b'"' in line:
             try:
-                cells = [csv_cell(cell) for cell in next(csv.reader([line.decode(errors="surrogateescape")]))]
+                cells = [csv_cell(cell) for cell in next(csv.reader([line.decode()]))]
             except csv.Error:
-                return b"", line  # the parser says what is wrong with it
+                return b"", line
         else:
             cells = line.split(b",")
         chosen = {position - 1 for position in self.positions}
@@ -111,6 +113,14 @@ class Identifiers:
             return f"{match[1] or ''} has {found} columns where {match[3] or ''}{expected}"
 
         return _COUNTS.sub(counts_in_file, _COLUMN.sub(position_in_file, sentence))
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\r" not in line and b"\0" not in line
 
 
 NO_IDENTIFIERS = Identifiers()

@@ -119,7 +119,7 @@ class Journal:
         """The plan as recorded. Raises OutputError unless it has the same values as `plan`."""
         if not self.is_unfinished():
             raise OutputError(f"--resume: {self.output} holds no unfinished transform; leave it out")
-        recorded: dict[str, Any] = json.loads(storage.read_bytes(self._work_folder / _PLAN))
+        recorded = _read(self._work_folder / _PLAN)
         for name, value in plan.items():
             if recorded.get(name) != value:
                 raise OutputError(
@@ -135,7 +135,7 @@ class Journal:
         """
         if self.is_unfinished() or not (self.output / _SUMMARY).exists():
             return None
-        recorded: dict[str, Any] = json.loads(storage.read_bytes(self.output / _SUMMARY))
+        recorded = _read(self.output / _SUMMARY)
         if recorded.get("plan") != plan:
             raise OutputError(
                 f"--resume: {self.output} holds what was computed from another checkpoint or input, or in"
@@ -146,11 +146,15 @@ class Journal:
             raise OutputError(f"--resume: {self.output} has lost {name}; --overwrite starts over")
         return recorded
 
+    def holds_something(self) -> bool:
+        """Predictions, or what a transform has begun or was about to replace."""
+        return self.is_unfinished() or (self.output / _SUMMARY).exists()
+
     def checkpoint(self) -> str | None:
         """Digest of the checkpoint whose predictions are here, or begun; None if there are none."""
         for path in (self._work_folder / _PLAN, self.output / _SUMMARY):
             if path.exists():
-                recorded: str | None = json.loads(storage.read_bytes(path)).get("checkpoint")
+                recorded: str | None = _read(path).get("checkpoint")
                 return recorded
         return None
 
@@ -230,6 +234,17 @@ class Journal:
         """The first range of a file that is known to have a bad row."""
         noted = storage.names(self.folder / f"{_FAULT}{file}")  # apart, since every range asks
         return min((int(name) for name in noted if name.isdecimal()), default=None)
+
+
+def _read(path: Location) -> dict[str, Any]:
+    """Raises OutputError."""
+    try:
+        recorded = json.loads(storage.read_bytes(path))
+    except ValueError:
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise OutputError(f"{path} is not what a transform writes; --overwrite starts over")
+    return recorded
 
 
 def _difference(name: str, recorded: object, value: object) -> str:

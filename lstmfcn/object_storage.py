@@ -69,6 +69,10 @@ class ObjectPath:
     def parent(self) -> Self:
         return type(self)(self.scheme, self.key.parent)
 
+    @property
+    def is_bucket(self) -> bool:
+        return len(self.key.parts) == 1
+
     def resolve(self) -> Self:
         return self
 

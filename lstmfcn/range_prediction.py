@@ -155,7 +155,8 @@ def _commit(
         if report.error:
             return
         if report.spoils_its_file(task.bad_rows):
-            journal.note_fault(one.file, one.part)
+            if any(row for row, _ in report.faults):  # others may be this node's, and be mended
+                journal.note_fault(one.file, one.part)
         elif not report.is_left_out:
             part = Part(one.file, one.part, report.num_rows, report.num_bad)
             if report.num_bad:

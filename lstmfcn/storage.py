@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, TypeAlias, cast
 from uuid import uuid4
 
-from lstmfcn.errors import DataError, MissingDataError, OutputError
+from lstmfcn.errors import DataError, LocationError, MissingDataError, OutputError
 from lstmfcn.object_storage import ObjectPath
 
 Location: TypeAlias = Path | ObjectPath
@@ -53,6 +53,8 @@ class StoredFile:
 
 def location(text: str) -> Location:
     """What a path or URI stands for. Raises LocationError for one that can't be used."""
+    if not text:
+        raise LocationError("a path is empty; . would be the current folder")
     return ObjectPath.parse(text) if re.match("[A-Za-z0-9]+://", text) else Path(text)
 
 
@@ -364,9 +366,11 @@ def remove(folder: Location, *names: str) -> None:
 
 def remove_if_empty(folder: Location) -> None:
     """Remove a folder that holds nothing, unless it is a bucket or a mounted disk."""
-    if not names(folder):
-        with suppress(OSError):
-            remove(folder.parent, folder.name)
+    with suppress(OSError):
+        if isinstance(folder, Path):
+            folder.rmdir()
+        elif not folder.is_bucket and not names(folder):
+            folder.remove()
 
 
 def check_output(output: Location, *patterns: str, overwrite: bool) -> None:

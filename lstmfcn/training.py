@@ -170,6 +170,10 @@ class Trainer:
             return True
         return self.number >= self.hyperparameters.epochs
 
+    def is_better(self, metrics: Mapping[str, float], others: Mapping[str, float]) -> bool:
+        """Whether an epoch is to be kept in place of an earlier one."""
+        return self._objective is None or self._objective.is_better(metrics, others)
+
     def step(self) -> Epoch:
         """One pass over the training set. Raises TrainingError when the loss is no longer finite."""
         started = time.perf_counter()
@@ -179,11 +183,7 @@ class Trainer:
                 metrics |= _validate(self._model, self._valid_set, self._device, self._task)
         _refuse_divergence(metrics, self.number + 1, self.hyperparameters)
         seconds = time.perf_counter() - started
-        is_best = (
-            not self.best_epoch
-            or self._objective is None
-            or self._objective.is_better(metrics, self.best_metrics)
-        )
+        is_best = not self.best_epoch or self.is_better(metrics, self.best_metrics)
         self.history.append({**metrics, "seconds": seconds})
         checkpoint = None
         if is_best:

@@ -158,8 +158,11 @@ class TrainingRun:
             yield epoch
 
     def _keep(self, epoch: Epoch) -> None:
-        # An interrupted run may have kept an epoch after its last state; this one gets there again.
-        if epoch.checkpoint and (self._best is None or epoch.number >= self._best.epoch):
+        # An interrupted run may have kept an epoch after its last state. This one comes to the same again or,
+        # where the learning rate depends on how many epochs there are to be, to others.
+        if epoch.checkpoint and (
+            self._best is None or self._trainer.is_better(epoch.checkpoint.metrics, self._best.metrics)
+        ):
             self._best = epoch.checkpoint
 
     def _write(self, best: Checkpoint | None) -> None:

@@ -362,3 +362,11 @@ def test_the_longest_series_of_all_files_is_as_long_as_the_network(
     else:
         further = read_labelled(tmp_path / "1.csv", dataset.classes, 5, treatment=treatment)
         assert np.allclose(further.series, [[1, 2.25, 3.5, 4.75, 7]])
+
+
+def test_a_label_with_more_exponent_than_a_number_can_have_is_text() -> None:
+    classes = ClassLabels.of(["10", "9", "1e99999999999999999999"])
+
+    assert classes.names == ("10", "1e99999999999999999999", "9")
+    assert classes.positions(["9", "1e99999999999999999999"], "f.csv").tolist() == [2, 1]
+    assert ClassLabels(["1", "2"]).unknown(["1e99999999999999999999"]) == ["1e99999999999999999999"]

@@ -96,6 +96,15 @@ def test_a_missing_member_is_named(ensemble: Ensemble, tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_one_of_another_format_version_is_refused(ensemble: Ensemble, tmp_path: Path) -> None:
+    ensemble.save(tmp_path)
+    path = tmp_path / "checkpoint.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 99'))
+
+    with pytest.raises(CheckpointError, match=r"has format version 99; this version of lstmfcn reads 1$"):
+        load_checkpoint(tmp_path)
+
+
 def test_jobs_take_it_like_any_checkpoint(
     ensemble: Ensemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

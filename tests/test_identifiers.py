@@ -70,3 +70,10 @@ def test_faults_of_labelled_files_are_told_with_the_files_columns(data: bytes, s
         parse_labelled(data, source="f", identifiers=Identifiers(names=("id",)))
 
     assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("identifier", [b"p\r1", b"p\0", b"\xff", b'"p\r1"'])
+def test_a_line_that_is_no_text_is_left_to_the_parser(identifier: bytes) -> None:
+    line = identifier + b",1,2,3"
+
+    assert Identifiers((1,)).cut(line) == (b"", line)

@@ -188,3 +188,25 @@ def test_the_end_leaves_the_summary_or_no_folder(journal: Journal, place: Locati
     other.begin(PLAN)
     other.end(None)
     assert storage.names(place) == ["output"]
+
+
+def test_what_no_transform_wrote_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "transform.json").write_text("[]")
+
+    with pytest.raises(OutputError) as refused:
+        Journal(tmp_path).ended("plan")
+
+    assert str(refused.value) == (
+        f"{tmp_path / 'transform.json'} is not what a transform writes; --overwrite starts over"
+    )
+
+
+def test_a_replacement_that_was_broken_off_holds_no_checkpoints_predictions(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert not journal.holds_something()
+    journal.begin({"input": [], "checkpoint": "digest"})
+    assert (journal.holds_something(), journal.checkpoint()) == (True, "digest")
+
+    journal._write_plan({"input": []})
+
+    assert (journal.holds_something(), journal.checkpoint()) == (True, None)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from lstmfcn.journal import Part
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.outcome import FileResult, Outcomes
 from lstmfcn.prediction_format import PredictionFormat
-from lstmfcn.range_prediction import BadRows, Report, Task
+from lstmfcn.predictor import Predictor
+from lstmfcn.range_prediction import BadRows, Report, Task, predict_range
 from lstmfcn.ranges import InputFile, Range
 
 FILES = [InputFile(Path(name), name, name, 20, 0) for name in ("a.csv", "b.csv")]
@@ -115,3 +117,14 @@ def test_the_state_of_the_files_in_a_few_words(done: list[Report], text: str) ->
         outcomes.add(one)
 
     assert str(outcomes) == text
+
+
+def test_only_the_faults_of_rows_keep_others_from_a_file(trained: Checkpoint, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin({"input": []})
+    work = Task(FILES, RANGES, 3, [PLAIN, PLAIN], "fail", journal)
+
+    predict_range(work, report(0, (0, "a.csv does not exist on this node")), [], Predictor(trained))
+    assert journal.first_fault(0) is None
+    predict_range(work, report(1, (2, " is blank")), [], Predictor(trained))
+    assert journal.first_fault(0) == 1

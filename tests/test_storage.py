@@ -15,7 +15,7 @@ from moto.s3.responses import S3Response
 from werkzeug.exceptions import ServiceUnavailable
 
 from lstmfcn import storage
-from lstmfcn.errors import DataError, OutputError
+from lstmfcn.errors import DataError, LocationError, OutputError
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 
@@ -243,6 +243,30 @@ def test_files_and_folders_are_removed_by_name(place: Location) -> None:
     storage.remove(place, "folder", "file", "absent")
 
     assert storage.names(place) == ["kept"]
+
+
+def test_an_empty_folder_is_removed(place: Location) -> None:
+    folder = place / "folder"
+    storage.write_bytes(folder / "file", b"")
+
+    storage.remove_if_empty(folder)
+    assert storage.names(folder) == ["file"]
+    storage.remove(folder, "file")
+    storage.remove_if_empty(folder)
+    assert not folder.exists()
+
+
+def test_an_empty_bucket_stays(google_bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "names", lambda _: [])
+
+    storage.remove_if_empty(google_bucket)
+
+    assert google_bucket.exists()
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(LocationError, match=r"^a path is empty; \. would be the current folder$"):
+        storage.location("")
 
 
 def test_an_output_folder_with_a_result_is_refused_by_name(place: Location) -> None:

@@ -242,3 +242,16 @@ def test_the_record_knows_no_difference_between_what_is_given_and_what_is_defaul
     given = TrainingRecord.of(data, Hyperparameters(**Hyperparameters().model_dump()), **how)
 
     given.refuse_other(TrainingRecord.of(data, Hyperparameters(), **how))
+
+
+@pytest.mark.parametrize(("accuracy", "is_kept"), [(0.0, False), (1.0, True)])
+def test_an_epoch_that_was_kept_on_another_way_stays_if_none_is_better(
+    accuracy: float, is_kept: bool, whole: Path, tmp_path: Path
+) -> None:
+    finish(begin(tmp_path, epochs=5))
+    metrics = {"train_loss": 0.0, "train_accuracy": 1.0, "valid_loss": 0.0, "valid_accuracy": accuracy}
+    replace(Checkpoint.load(tmp_path), epoch=100, metrics=metrics).save(tmp_path)
+
+    go_on(tmp_path)
+
+    assert Checkpoint.load(tmp_path).epoch == (100 if is_kept else Checkpoint.load(whole).epoch)
