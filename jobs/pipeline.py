@@ -111,7 +111,7 @@ def _transform(
 ) -> None:
     print("\ntransform", flush=True)
     journal = Journal(output)
-    is_of_best = journal.checkpoint() == load_checkpoint(best).digest()
+    is_of_best = not overwrite and journal.checkpoint() == load_checkpoint(best).digest()
     transform(
         checkpoint=best,
         input=input,
@@ -119,7 +119,7 @@ def _transform(
         id_columns=id_columns,
         columns=columns,
         gpus_per_predictor=gpus_per_predictor,
-        resume=is_of_best and not overwrite,
+        resume=is_of_best,
         overwrite=overwrite or (journal.holds_something() and not is_of_best),
     )
 

@@ -12,13 +12,13 @@ from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
 from lstmfcn.dataset import Dataset, read_training, read_validation
 from lstmfcn.ensemble import Ensemble, load_checkpoint
-from lstmfcn.errors import DataError, HyperparameterError, TrainingError
+from lstmfcn.errors import DataError, HyperparameterError, OutputError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import Recipe
-from lstmfcn.record import RECORD, Record
+from lstmfcn.record import Record
 from lstmfcn.refit import OBJECTIVE
 from lstmfcn.refit import refit as train_again
 from lstmfcn.report import write_report
@@ -182,8 +182,10 @@ def _read_training(
 
 def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) -> bool:
     """Else it holds none yet, or one that was still to be replaced."""
-    is_there = RECORD in storage.names(output)
-    return is_there and Record.read(output).data == Record.digest(training, validation)
+    try:
+        return Record.read(output).data == Record.digest(training, validation)
+    except OutputError:
+        return False
 
 
 def _show(output: Location, validation: Dataset) -> None:

@@ -231,7 +231,7 @@ def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
 
 def _num_in(resource: float, share: float) -> int:
     """By whole ten thousandths, in which Ray counts: 1 // 0.2 is 4."""
-    return round(resource * 10_000) // round(share * 10_000)
+    return round(resource * 10_000) // max(1, round(share * 10_000))
 
 
 def num_per_gpu(num_cpus: float) -> int:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from lstmfcn.cells import split_line
 from lstmfcn.errors import DataError, shown
 
 _ROW = r"^(.*?: row \d+)?"
@@ -71,16 +72,12 @@ class Identifiers:
 
     def cut(self, line: bytes) -> tuple[bytes, bytes]:
         """A line -> its identifiers and the rest; all of one that is no CSV, for the parser to say so."""
-        if not _is_text(line):
-            return b"", line
-        if b'"' in line:
-            try:
-                cells = [csv_cell(cell) for cell in next(csv.reader([line.decode()]))]
-            except csv.Error:
-                return b"", line
-        else:
-            cells = line.split(b",")
         chosen = {position - 1 for position in self.positions}
+        try:
+            split = split_line(line, "")
+        except DataError:
+            return b"," * (len(chosen) - 1), line
+        cells = [csv_cell(cell) for cell in split] if b'"' in line else line.split(b",")
         identifiers = [cells[index] for index in sorted(chosen) if index < len(cells)]
         rest = [cell for index, cell in enumerate(cells) if index not in chosen]
         if len(identifiers) < len(chosen):  # so that the row is one column short for each that it lacks
@@ -115,14 +112,6 @@ class Identifiers:
         return _COUNTS.sub(counts_in_file, _COLUMN.sub(position_in_file, sentence))
 
 
-def _is_text(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return b"\r" not in line and b"\0" not in line
-
-
 NO_IDENTIFIERS = Identifiers()
 
 
@@ -138,4 +127,4 @@ def csv_cell(cell: str) -> bytes:
     """A cell quoted where CSV needs it."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([cell])
-    return text.getvalue().encode(errors="surrogateescape")
+    return text.getvalue().encode()

@@ -50,7 +50,7 @@ class Ledger:
     @property
     def num_left(self) -> int:
         """Trials that are to be drawn, or to go on."""
-        return len(self._unfinished) + max(0, self._num_trials - len(self.trials))
+        return len(self._unfinished) + max(0, self._num_trials - self._last)
 
     def draw(self) -> Trial | None:
         """The next trial, first those that were interrupted; None when there are enough."""

@@ -54,8 +54,13 @@ class Plan(BaseModel):
     max_concurrent_trials: int | None = Field(
         None, ge=1, description="At most so many at once; else what fits"
     )
-    cpus_per_trial: float = Field(1, gt=0, description="CPUs for each trial; whole ones are also its threads")
-    gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    cpus_per_trial: float = Field(
+        1,
+        ge=0.0001,
+        allow_inf_nan=False,
+        description="CPUs for each trial; whole ones are also its threads",
+    )
+    gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
         0.0,
         description="GPUs for each trial: a fraction shares one, several train with DataParallel; auto is the"
         " share that the largest network of the search space needs of one's memory. Without this flag trials"

@@ -89,7 +89,7 @@ class BayesianSearch:
         self._asked: dict[Hyperparameters, list[Any]] = defaultdict(list)
 
     def propose(self, number: int) -> Hyperparameters:
-        """Another one each time."""
+        """The same again only where there is little to choose from."""
         trial = self._study.ask(self._distributions)
         hyperparameters = Hyperparameters(**self._space.constants, **trial.params)
         self._asked[hyperparameters].append(trial)

@@ -330,7 +330,7 @@ def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterato
     def read(path: Location) -> bytes:
         try:
             return read_bytes(path)
-        except DataError:
+        except MissingDataError:
             if missing is None:
                 raise
             return missing

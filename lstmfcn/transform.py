@@ -116,13 +116,13 @@ def transform(
         return Summary.from_dict(ended)
     with _writing(journal):
         if journal is not None and resume:
-            range_bytes = journal.resume({**plan, "versions": versions()})["range_bytes"]
+            range_bytes = journal.resume({**plan, **versions()})["range_bytes"]
             journal.take_over()
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
         ranges = plan_ranges(files, range_bytes)
         if journal is not None and not resume:
-            journal.begin({**plan, "versions": versions(), "range_bytes": range_bytes})
+            journal.begin({**plan, **versions(), "range_bytes": range_bytes})
     renderer = Renderer(checkpoint.task, checkpoint.classes)
     num_values = checkpoint.num_values
     layouts = read_layouts(files, options.format, num_values, renderer, checkpoint.treatment)

@@ -75,7 +75,8 @@ def serve_checkpoint(
     app = application(settings, keys, checkpoint)
     _refuse_taken(host, port)
     with connection():
-        if serve.status().proxies:
+        status = serve.status()
+        if status.proxies or status.applications:
             raise ResourceError(
                 "Ray Serve already runs on this Ray; deploy with `serve deploy` and serve_app/config.yaml,"
                 " or give this one a Ray of its own by RAY_ADDRESS=local"

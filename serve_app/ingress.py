@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import site
 import socket
 import sys
 import sysconfig
@@ -59,8 +60,9 @@ def variables() -> dict[str, str]:
     """Names and values, for HAProxy where Ray brings it, on Linux."""
     if sys.platform != "linux":
         return {}
-    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
-    places = [str(Path(sys.executable).parent), *(sysconfig.get_path("scripts", one) for one in schemes)]
+    places = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    if site.ENABLE_USER_SITE:  # not in a virtual environment
+        places.append(sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user")))
     stricter = shutil.which(COMMAND, path=os.pathsep.join(places))
     return {**_HAPROXY, **({BINARY: stricter} if stricter else {})}
 

@@ -24,5 +24,6 @@ async def offload(function: Callable[[], _Result]) -> _Result:
         work.cancel()
         while not work.done():
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([asyncio.wrap_future(work)])
+                # Gathered, an error is nobody's, and isn't logged: it may quote the body.
+                await asyncio.gather(asyncio.wrap_future(work), return_exceptions=True)
         raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -68,10 +69,12 @@ def test_a_thread_that_begins_while_another_computes_has_as_many_threads() -> No
 
     def compute(_: int) -> None:
         first_computes.set()
-        second_begins.wait(0.1)
+        second_begins.wait(10)
+        time.sleep(0.05)
 
     def begin() -> None:
         first_computes.wait(10)
+        second_begins.set()
         each_on_one_thread(abs, [1])
         found.append(torch.get_num_threads())
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,3 +62,28 @@ def test_what_waits_for_a_thread_when_its_request_is_cancelled_is_not_done() -> 
         return called
 
     assert asyncio.run(called()) == []
+
+
+def test_an_error_for_a_request_that_was_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def cancelled() -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def refuse() -> None:
+            begun.set()
+            go_on.wait(10)
+            raise ValueError("column 3: 'secret' is not a finite number")
+
+        request = asyncio.create_task(offload(refuse))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        for _ in range(2):
+            request.cancel()
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.wait([request])
+        assert request.cancelled()
+
+    asyncio.run(cancelled())
+    gc.collect()
+
+    assert caplog.records == []

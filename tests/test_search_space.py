@@ -111,3 +111,11 @@ def test_points_that_are_no_list_of_mappings_are_refused(text: str, tmp_path: Pa
         read_points(path, SearchSpace({}))
 
     assert str(refused.value) == f"{path} must be a list of mappings from hyperparameters to values"
+
+
+def test_the_largest_network_is_that_of_space_and_points_together() -> None:
+    space = SearchSpace.from_mapping({"hidden_size": {"categorical": [8, 64]}, "lr": {"uniform": [0.1, 0.2]}})
+
+    largest = space.largest([Hyperparameters(hidden_size=32, epochs=3000), Hyperparameters(filters_1=512)])
+
+    assert largest == Hyperparameters(hidden_size=64, lr=0.2, epochs=3000, filters_1=512)

@@ -12,6 +12,7 @@ from torch import nn
 
 from lstmfcn import training
 from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.devices import cuda_devices
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
@@ -230,6 +231,22 @@ def test_several_devices_train_through_data_parallel(
 
     assert used == [devices]
     assert outcome(wrapped) == outcome(plain)  # also: no `module.` in the names of weights
+
+
+def test_a_state_has_the_random_numbers_of_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {index: torch.tensor([index]) for index in range(2)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device.index])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: states.update({device.index: state})
+    )
+    trainer = Trainer(TrainingData.scaled(make_dataset(10), None, "series"), TINY)
+    trainer._devices = cuda_devices(2)
+
+    saved = trainer.state()
+    states = {}
+    trainer.restore(saved)
+
+    assert [state.item() for state in states.values()] == [0, 1]
 
 
 @pytest.mark.gpu
