@@ -180,12 +180,12 @@ def _train_one(config: dict[str, Job]) -> None:
 
 
 def _tune(training: Path, plan: Plan, output: Path) -> None:
-    """A sweep of one set."""
+    """A sweep of one set, as jobs.tune begins one."""
     train, valid = read_training(training).split(share=0.2, seed=plan.seed)
     space, goes_on = SearchSpace.from_mapping(DEFAULT_RANGES), (output / RECORD).is_file()
     name = training.parent.name
     with SweepView(plan.objective, name) as view:
-        sweep(train, valid, space, plan, output, resume=goes_on, view=view)
+        sweep(train, valid, space, plan, output, points=[Hyperparameters()], resume=goes_on, view=view)
     with SweepView(OBJECTIVE, f"{name}, refit") as view:
         refit(output, train, valid, view=view)
 

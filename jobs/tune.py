@@ -14,6 +14,7 @@ from lstmfcn.dataset import Dataset, read_training, read_validation
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
@@ -79,7 +80,8 @@ def tune(
             leaves no checkpoint there, but what trials of a refit there are.
         search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
-        points: YAML file with a list of hyperparameters to try first.
+        points: YAML file with a list of hyperparameters to try first; of the default search space, without
+            --checkpoint, by default the default network.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
         plan: How the sweep goes.
         resume: Go on with the sweep in the output folder, after a crash, an interruption or for more trials.
@@ -105,7 +107,7 @@ def tune(
         raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
-    first = [] if points is None else read_points(points, space)
+    first = to_try_first(points, space, of_default=search_space is None and start is None)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     identifiers = Identifiers.parse(id_columns)
     train_set = _read_training(training, identifiers, plan, start, new_classes=new_classes)
@@ -162,6 +164,13 @@ def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) 
         if "recipe" not in plan.model_fields_set:
             plan = plan.model_copy(update={"recipe": "fast"})
     return (space if start is None else start.search_space(space)), plan
+
+
+def to_try_first(points: Location | None, space: SearchSpace, *, of_default: bool) -> list[Hyperparameters]:
+    """The points in the file; without a file, the default network if the search space is the default one."""
+    if points is not None:
+        return read_points(points, space)
+    return [Hyperparameters()] if of_default else []
 
 
 def _read_training(

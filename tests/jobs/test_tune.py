@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.tune import tune, what_to_try
+from jobs.tune import to_try_first, tune, what_to_try
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.search_space import SearchSpace
@@ -37,6 +38,15 @@ def test_the_default_search_trains_by_the_fast_recipe_unless_another_is_asked_fo
     assert what_to_try(None, Plan(), None)[1].recipe == "fast"
     assert what_to_try(None, Plan(recipe="paper"), None)[1].recipe == "paper"
     assert what_to_try(tmp_path / "space.yaml", Plan(), None)[1].recipe == "reference"
+
+
+def test_the_default_search_begins_with_the_default_network_unless_points_are_given(tmp_path: Path) -> None:
+    (tmp_path / "points.yaml").write_text("[{lr: 0.01}]")
+    space = SearchSpace({})
+
+    assert to_try_first(None, space, of_default=True) == [Hyperparameters()]
+    assert to_try_first(None, space, of_default=False) == []
+    assert to_try_first(tmp_path / "points.yaml", space, of_default=True) == [Hyperparameters(lr=0.01)]
 
 
 def test_the_default_search_from_a_checkpoint_varies_what_can_be_chosen(
