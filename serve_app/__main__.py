@@ -75,8 +75,7 @@ def serve_checkpoint(
     app = application(settings, keys, checkpoint)
     _refuse_taken(host, port)
     with connection():
-        status = serve.status()
-        if status.proxies or status.applications:
+        if serve.status().proxies:
             raise ResourceError(
                 "Ray Serve already runs on this Ray; deploy with `serve deploy` and serve_app/config.yaml,"
                 " or give this one a Ray of its own by RAY_ADDRESS=local"
@@ -95,7 +94,7 @@ def serve_checkpoint(
         except KeyboardInterrupt:
             print("stopping", flush=True)
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            serve.delete("lstmfcn")
 
 
 def _greeting(path: str, url: str, num_values: int, *, with_key: bool) -> str:
