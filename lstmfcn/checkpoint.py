@@ -178,16 +178,20 @@ class Checkpoint:
         return checkpoint
 
 
+def refuse_other_version(found: int, path: Location) -> None:
+    """Raise CheckpointError for a document of another format version than this one's."""
+    if found != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {found}; this version of lstmfcn reads {FORMAT_VERSION}"
+        )
+
+
 def _read_document(raw: bytes, path: Location) -> _Document:
     class Version(BaseModel):
         format_version: int
 
     try:
-        found = Version.model_validate_json(raw).format_version
-        if found != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path} has format version {found}; this version of lstmfcn reads {FORMAT_VERSION}"
-            )
+        refuse_other_version(Version.model_validate_json(raw).format_version, path)
         return _Document.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]

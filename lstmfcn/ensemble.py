@@ -16,7 +16,7 @@ from typing import TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lstmfcn import storage
-from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint
+from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint, refuse_other_version
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.storage import Location
@@ -82,7 +82,8 @@ class Ensemble:
             member.save(directory / name)
         document = _Document(members=names)
         storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
-        before = [*_members(directory), *fnmatch.filter(storage.names(directory), "weights-*")]
+        found = storage.names(directory)
+        before = [*_members(found), *fnmatch.filter(found, "weights-*")]
         storage.remove(directory, *(stale for stale in before if stale not in names))
 
 
@@ -94,12 +95,12 @@ def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
         Ensemble(tuple(best_first)).save(directory)
     else:
         best_first[0].save(directory)
-        storage.remove(directory, *_members(directory))
+        storage.remove(directory, *_members(storage.names(directory)))
 
 
-def _members(directory: Location) -> list[str]:
-    """The folders of ensembles' networks in it."""
-    return [name for name in storage.names(directory) if re.fullmatch("[0-9]+(-[0-9a-f]{8})?", name)]
+def _members(names: Sequence[str]) -> list[str]:
+    """Those of them that are folders of ensembles' networks."""
+    return [name for name in names if re.fullmatch("[0-9]+(-[0-9a-f]{8})?", name)]
 
 
 AnyCheckpoint: TypeAlias = Checkpoint | Ensemble
@@ -116,11 +117,7 @@ def load_checkpoint(directory: Location) -> AnyCheckpoint:
         document = _Document.model_validate_json(storage.read_bytes(directory / FILE_NAME))
     except (DataError, ValidationError):
         return Checkpoint.load(directory)
-    if document.format_version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{directory / FILE_NAME} has format version {document.format_version}; this version of lstmfcn"
-            f" reads {FORMAT_VERSION}"
-        )
+    refuse_other_version(document.format_version, directory / FILE_NAME)
     members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
     if any(member.treatment != members[0].treatment for member in members):
         raise CheckpointError(f"{directory} holds networks that treat the values of a row differently")

@@ -97,7 +97,7 @@ class BayesianSearch:
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
         """What was proposed by others is learnt from, if it lies in the space in all that varies."""
-        if asked := self._asked[hyperparameters]:
+        if asked := self._asked.get(hyperparameters):
             self._study.tell(asked.pop(0), value, state=self._failed if value is None else None)
             return
         values = {name: getattr(hyperparameters, name) for name in self._distributions}

@@ -72,7 +72,7 @@ def test_it_stays_whole_until_another_has_taken_its_place(ensemble: Ensemble, tm
     first, *others = ensemble.members
     ensemble.save(tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
-    (second,) = (tmp_path / f"2-{others[1].digest()[:8]}",)
+    second = tmp_path / f"2-{others[1].digest()[:8]}"
     second.write_text("where the next one's second network would be written")
 
     with pytest.raises(OSError, match=second.name):
