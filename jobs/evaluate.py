@@ -6,7 +6,7 @@ from json import dumps
 
 from jobs.place import run_in_place
 from lstmfcn import evaluation, storage
-from lstmfcn.command import Count, LocationFlag, refuse_both
+from lstmfcn.command import Count, LocationFlag, OneOrNone, refuse_both
 from lstmfcn.dataset import read_labelled
 from lstmfcn.devices import Precision, use_threads, visible_devices
 from lstmfcn.ensemble import load_checkpoint
@@ -23,7 +23,7 @@ def evaluate(
     id_columns: str = "",
     json: bool = False,
     num_cpus: Count | None = None,
-    num_gpus: int | None = None,
+    num_gpus: OneOrNone | None = None,
     precision: Precision = "fp32",
     resume: bool = False,
     overwrite: bool = False,

@@ -10,7 +10,7 @@ from jobs.place import placed
 from jobs.transform import transform
 from jobs.tune import PlanFlags, tune
 from lstmfcn import storage
-from lstmfcn.command import LocationFlag, NotNegative, cluster_is_given, run
+from lstmfcn.command import GpuShare, LocationFlag, cluster_is_given, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.journal import Journal
 from lstmfcn.plan import Plan
@@ -32,7 +32,7 @@ def pipeline(
     search_space: LocationFlag | None = None,
     plan: PlanFlags = Plan(),  # noqa: B008 (frozen)
     columns: str | None = None,
-    gpus_per_predictor: NotNegative = 0,
+    gpus_per_predictor: GpuShare = 0,
     deploy: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -61,7 +61,7 @@ def pipeline(
         search_space: YAML file of what to try, as of jobs.tune.
         plan: How the sweep goes.
         columns: What to write of each prediction, as of jobs.transform.
-        gpus_per_predictor: GPUs for each process of the transform; a fraction shares one.
+        gpus_per_predictor: GPUs for each process of the transform, at most 1; a fraction shares one.
         deploy: Then serve the best: on this machine, on port 8080 until Ctrl-C; or, when a cluster is given,
             by that, where it goes on after the job, in place of what Ray Serve serves there.
         overwrite: Replace the results that the output folder holds.
@@ -130,7 +130,7 @@ def _deploy(best: Location) -> None:
     if cluster_is_given():
         from serve_app.deployment import deploy  # noqa: PLC0415 (Ray Serve, which the others don't need)
 
-        print(deploy(path, load_checkpoint(best).digest()))
+        print(deploy(path, load_checkpoint(best)))
     else:
         os.execv(sys.executable, [sys.executable, "-m", "serve_app", "--checkpoint", path])  # noqa: S606
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from jobs.place import run_in_place
 from lstmfcn import history, storage
-from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, Seed, refuse_both
+from lstmfcn.command import (
+    Count,
+    HyperparameterFlags,
+    LocationFlag,
+    NotNegativeCount,
+    Seed,
+    refuse_both,
+)
 from lstmfcn.dataset import read_training, read_validation
 from lstmfcn.devices import use_threads, visible_devices
 from lstmfcn.errors import DataError
@@ -41,7 +48,7 @@ def train(
     patience: Count | None = None,
     seed: Seed = 0,
     num_cpus: Count | None = None,
-    num_gpus: int | None = None,
+    num_gpus: NotNegativeCount | None = None,
     precision: TrainingPrecision = "fp32",
     overwrite: bool = False,
 ) -> None:

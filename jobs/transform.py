@@ -6,7 +6,7 @@ from typing import Literal
 
 from lstmfcn import storage
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, LocationFlag, NotNegative, NotNegativeCount, refuse_both, run
+from lstmfcn.command import Count, GpuShare, LocationFlag, NotNegativeCount, refuse_both, run
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import DataError, OutputError
@@ -38,7 +38,7 @@ def transform(
     resume: bool = False,
     check: bool = False,
     predictors: Count | None = None,
-    gpus_per_predictor: NotNegative = 0,
+    gpus_per_predictor: GpuShare = 0,
     precision: Precision = "fp32",
     overwrite: bool = False,
 ) -> None:
@@ -69,7 +69,7 @@ def transform(
             as it is.
         check: Only read the input, and report rows, length and the faults of each file.
         predictors: Predictor processes. As many as fit the cluster, by default.
-        gpus_per_predictor: GPUs for each predictor; a fraction shares one.
+        gpus_per_predictor: GPUs for each predictor, at most 1; a fraction shares one.
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
             hardware computes in it, else fp32.
         overwrite: Replace the result that the output folder holds.

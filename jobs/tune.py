@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from lstmfcn import evaluation, storage
-from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
 from lstmfcn.dataset import Dataset, read_training, read_validation
@@ -148,8 +147,6 @@ def tune(
             with SweepView(OBJECTIVE, "refit") as view:
                 train_again(output, train_set, valid_set, start=start, view=view)
             print(f"refit: {output / REFIT}")
-        else:
-            storage.remove(output / REFIT, CHECKPOINT)  # of what may no longer be the best
 
 
 def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:

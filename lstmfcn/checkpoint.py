@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lstmfcn import __version__, storage
 from lstmfcn.dataset import ClassLabels
-from lstmfcn.errors import CheckpointError, DataError, MissingCheckpointError
+from lstmfcn.errors import CheckpointError, DataError, MissingCheckpointError, MissingDataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
@@ -158,8 +158,10 @@ class Checkpoint:
         """Read a directory written by `save`. Raises CheckpointError."""
         try:
             raw = storage.read_bytes(directory / FILE_NAME)
-        except DataError:
+        except MissingDataError:
             raise MissingCheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
+        except DataError as error:
+            raise CheckpointError(str(error)) from None
         document = _read_document(raw, directory / FILE_NAME)
         weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(
@@ -202,8 +204,10 @@ def _read_document(raw: bytes, path: Location) -> _Document:
 def _read_weights(path: Location, sha256: str) -> dict[str, Tensor]:
     try:
         content = storage.read_bytes(path)
-    except DataError:
+    except MissingDataError:
         raise CheckpointError(f"{path} is missing; the checkpoint names it as its weights") from None
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one that {FILE_NAME} names")
     try:

@@ -23,7 +23,7 @@ from ray._private.services import find_bootstrap_address
 from ray._private.state import state
 from ray.exceptions import AuthenticationError
 
-from lstmfcn.command import CLUSTER, end_on_signals, outliving_the_terminal
+from lstmfcn.command import CLUSTER, cluster_is_given, end_on_signals, outliving_the_terminal
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
 from lstmfcn.errors import ResourceError, TrainingError, shown
 
@@ -80,6 +80,11 @@ def connection() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def joins_another() -> bool:
+    """Whether the connection is to a Ray that runs before and after it."""
+    return ray.is_initialized() or _address_given() not in ("", "local")
 
 
 @contextmanager
@@ -148,23 +153,16 @@ def _why_silent(address: str, error: OSError) -> str:
 def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:
     """Raise ResourceError when the nodes don't hold so many workers of so many CPUs and GPUs, for Ray would
     wait for ever.
-
-    A cluster that grows by itself, but doesn't say how far, may start a node that has.
     """
-    if grows():
-        return
     if num_fitting(num_cpus, num_gpus) >= count:
         return
     together = f", and there are to be {count}" if count > 1 else ""
     nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
+    may_grow = cluster_is_given() and NODES not in os.environ
+    hint = f" (of a cluster that grows {NODES} says how far)" if may_grow else ""
     raise ResourceError(
-        f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}"
+        f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}{hint}"
     )
-
-
-def grows() -> bool:
-    """Whether the cluster may start further nodes by itself."""
-    return state.get_max_resources_from_cluster_config() is not None
 
 
 def waiting(what: str, num_cpus: float, num_gpus: float) -> str:

@@ -48,8 +48,11 @@ Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A whole number from 1."""
 NotNegativeCount: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 """A whole number from 0."""
+OneOrNone: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1))]
+"""0 or 1."""
 Positive: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0))]
-NotNegative: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+GpuShare: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
+"""Of what computes on one GPU at most."""
 Seed: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**32))]
 
 
@@ -165,7 +168,7 @@ def _interrupt(_signal: int, frame: FrameType | None) -> None:
 
 def cluster_is_given() -> bool:
     """Whether jobs are to use one; `local` is Ray's word for one of one's own."""
-    return os.environ.get(CLUSTER, "local") != "local"
+    return os.environ.get(CLUSTER, "") not in ("", "local")
 
 
 def _on_which_node() -> str:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Literal, TypeAlias
 
 import ray
@@ -98,14 +98,7 @@ class _Errand:
         with self._lock:
             if self._is_interrupted:
                 return
-            self._process = subprocess.Popen(  # noqa: S603 (a module of this project)
-                [sys.executable, "-m", module, *flags],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                preexec_fn=_end_with_the_parent,  # noqa: PLW1509 (it takes no lock)
-            )
+            self._process = _started([sys.executable, "-m", module, *flags], environment)
         yield from _lines(self._process)
         self._process.wait()
 
@@ -120,6 +113,18 @@ class _Errand:
         """The command's, after its last line."""
         assert self._process is not None
         return self._process.returncode
+
+
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 (a module of this project)
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="backslashreplace",  # a path may be no UTF-8
+        preexec_fn=_end_with_the_parent,  # noqa: PLW1509 (it takes no lock)
+    )
 
 
 def _address() -> str:

@@ -91,9 +91,14 @@ def recorded(output: Location, precision: str, **inputs: str) -> dict[str, Any] 
     """
     if SUMMARY not in storage.names(output):
         return None
-    summary: dict[str, Any] = json.loads(storage.read_bytes(output / SUMMARY))
+    try:
+        summary = json.loads(storage.read_bytes(output / SUMMARY))
+    except ValueError:
+        return None
+    if not isinstance(summary, dict):
+        return None
     found = {name: summary.pop(name, None) for name in inputs}
-    return summary if found == inputs and summary["precision"] == precision else None
+    return summary if found == inputs and summary.get("precision") == precision else None
 
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:

@@ -78,10 +78,10 @@ class Identifiers:
         except DataError:
             return b"," * (len(chosen) - 1), line
         cells = [csv_cell(cell) for cell in split] if b'"' in line else line.split(b",")
-        identifiers = [cells[index] for index in sorted(chosen) if index < len(cells)]
+        identifiers = [cells[index] if index < len(cells) else b"" for index in sorted(chosen)]
         rest = [cell for index, cell in enumerate(cells) if index not in chosen]
-        if len(identifiers) < len(chosen):  # so that the row is one column short for each that it lacks
-            del rest[len(identifiers) - len(chosen) :]
+        if lacking := sum(index >= len(cells) for index in chosen):  # the row is one column short for each
+            del rest[-lacking:]
         return b",".join(identifiers), b",".join(rest)
 
     def without(self, lines: bytes) -> bytes:

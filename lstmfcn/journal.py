@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,8 @@ from lstmfcn.storage import Location, PendingFile
 _WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
 _OWNER = "owner"
+_REJECTS_AT_ONCE = 1000
+"""Of a part: that of a gzip file is the whole of it."""
 _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
@@ -198,9 +201,9 @@ class Journal:
                     if part.num_bad:
                         rows = storage.read_rows(self.folder / part.rejects_name)
                         before = rows_before[part.part]
-                        rejects.write(
-                            storage.csv_lines([str(before + int(row)), *rest] for row, *rest in rows)
-                        )
+                        numbered = ([str(before + int(row)), *rest] for row, *rest in rows)
+                        while some := list(islice(numbered, _REJECTS_AT_ONCE)):
+                            rejects.write(storage.csv_lines(some))
                 self.refuse_another_run()
                 rejects.commit(self.output / f"{relative}{REJECTS_SUFFIX}")
 

@@ -26,15 +26,11 @@ def gpus_per_trial(
 ) -> float:
     """The share of a GPU that a trial of the largest network needs; not less than leaves a CPU for each.
 
-    0 where the cluster has no GPU. Raises ResourceError when it doesn't fit on one alone, or a GPU is yet to
-    come.
+    0 where the cluster has no GPU, as far as it is known. Raises ResourceError when it doesn't fit on one
+    alone.
     """
     at_once = cluster.num_per_gpu(cpus_per_trial)
     if at_once == 0:
-        if cluster.grows():
-            raise ResourceError(
-                "--gpus-per-trial auto needs a GPU that is there; say how many, for example 0.5"
-            )
         return 0.0
     num_cpus = min(1, cpus_per_trial)
     task = ray.remote(_measure).options(num_cpus=num_cpus, num_gpus=1, max_retries=0)

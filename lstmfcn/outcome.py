@@ -24,6 +24,7 @@ class FileResult:
     relative: str
     """Its path below the input folder."""
     num_rows: int
+    """In its output; 0 without one."""
     num_bad: int
     faults: list[str]
     """Sentences on its first bad rows."""
@@ -145,7 +146,7 @@ class Outcomes:
         if is_sound and most is not None and num_bad > most:
             is_sound = False
             faults = [f"{file.name} has {num_bad:,} bad rows, more than --max-bad-rows {most:,}"]
-        num_rows = sum(part.num_rows for part in parts.values())
+        num_rows = sum(part.num_rows for part in parts.values()) if is_sound else 0
         result = FileResult(file.name, file.relative, num_rows, num_bad, faults, is_sound)
         if self._task.journal is not None:
             ordered = [parts[part] for part in sorted(parts)]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import storage
 from lstmfcn.dataset import Dataset
-from lstmfcn.errors import DataError, OutputError
+from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.storage import Location
@@ -55,7 +55,7 @@ class Record(BaseModel):
         """Raises OutputError where there is no sweep."""
         try:
             return cls.model_validate_json(storage.read_bytes(output / RECORD))
-        except (DataError, ValidationError):
+        except (MissingDataError, ValidationError):
             raise OutputError(f"{output} holds no {RECORD} of a sweep") from None
 
     @staticmethod

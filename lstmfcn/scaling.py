@@ -13,13 +13,19 @@ ScalingMethod: TypeAlias = Literal["series", "training-set"]
 _Deviation: TypeAlias = Annotated[FiniteFloat, Field(ge=0)]
 
 _EPSILON = 1e-8  # as in the paper's code, against division by zero
+_FELT_BELOW = 1e-3
+"""Deviations to which the epsilon would be more than a trifle, such as those of nanoamperes in amperes."""
+_LIMIT = 1e4
+"""Of scaled values: beyond it the network's features would overflow, and its probabilities be NaN."""
 
 
 class Scaling(BaseModel):
-    """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation.
+    """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation; without
+    the 1e-8 where that is below 0.001. What is constant becomes zeros.
 
     `series` takes mean and deviation from each series itself, as the paper's code does;
-    `training-set` takes one mean and one deviation over all values of the training set. Of several channels
+    `training-set` takes one mean and one deviation over all values of the training set, and what is more than
+    10,000 deviations from that mean is taken for 10,000. Of several channels
     each is scaled for itself. The NaN that a padded channel ends with are no values; they become zeros.
     """
 
@@ -57,9 +63,8 @@ class Scaling(BaseModel):
         values = series.astype(np.float64).reshape(len(series), channels, series.shape[1] // channels)
         if self.method == "training-set":
             values -= np.reshape(self.mean, (-1, 1))
-            values /= np.reshape(self.deviation, (-1, 1)) + _EPSILON
-            limits = np.finfo(np.float32)
-            np.clip(values, limits.min, limits.max, out=values)
+            values /= _divisor(np.reshape(self.deviation, (-1, 1)))
+            np.clip(values, -_LIMIT, _LIMIT, out=values)
             values[np.isnan(values)] = 0.0
         elif not np.isnan(values[..., -1]).any():
             _normalise(values)
@@ -77,6 +82,8 @@ class Scaling(BaseModel):
 
 def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
     values = series[~np.isnan(series)]
+    if values.min() == values.max():  # whose mean, rounded, would give it a deviation
+        return float(values[0]), 0.0
     return float(values.mean(dtype=np.float64)), float(values.astype(np.float64).std())
 
 
@@ -84,7 +91,15 @@ def _normalise(values: NDArray[np.float64]) -> None:
     """In place: (..., timepoints)."""
     values -= values[..., :1].copy()  # which makes a constant series exactly 0
     values -= _mean(values)
-    values /= np.sqrt(_mean(np.square(values))) + _EPSILON
+    values /= _divisor(np.sqrt(_mean(np.square(values))))
+
+
+def _divisor(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """That makes it 1."""
+    divisor = deviation + _EPSILON
+    if (is_small := deviation < _FELT_BELOW).any():
+        divisor[is_small] = np.where(deviation > 0, deviation, 1)[is_small]
+    return divisor
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,8 @@ from lstmfcn.search_space import Choice, Range, SearchSpace
 
 SearchName: TypeAlias = Literal["random", "grid", "bayesian"]
 
+_MOST_COMBINATIONS = 10**9
+
 
 class Search(Protocol):
     """Proposes hyperparameters and learns what became of them."""
@@ -43,9 +45,14 @@ class GridSearch:
     """Every combination of the space's values, the last hyperparameter changing first."""
 
     def __init__(self, space: SearchSpace) -> None:
-        """Raises HyperparameterError for a space with a range that has no end of values."""
+        """Raises HyperparameterError for a space with a range that has no end of values, or too many."""
         self._values = {name: _values(name, domain) for name, domain in space.domains.items()}
         self._shape = [len(values) for values in self._values.values()]
+        if (combinations := math.prod(self._shape)) > _MOST_COMBINATIONS:
+            raise HyperparameterError(
+                f"search space: a grid of {combinations:.2g} combinations; at most"
+                f" {_MOST_COMBINATIONS:,} can be counted, or use another search"
+            )
 
     def __len__(self) -> int:
         return math.prod(self._shape)

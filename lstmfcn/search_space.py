@@ -218,5 +218,5 @@ def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
 def _read_yaml(path: Location) -> Any:
     try:
         return yaml.safe_load(read_bytes(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that there isn't
         raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -88,24 +88,19 @@ def parse_series(
     *,
     source: str,
     length: int | None = None,
-    first_row: int | None = 1,
     treatment: Treatment = UNTREATED,
 ) -> Matrix:
     """Series without labels, as (cases, timepoints).
 
     `source` is what errors call the data. `length` is the number of values that every row must have, or that
     the treatment gives it; None takes it from the first row, or from the longest where lengths may differ:
-    the others then end with NaN, as padded ones do, in each of several channels. `first_row` is the row
-    number of the first line, which is a header only where it is 1; None when it is unknown because `data`
-    begins in the middle of a file.
+    the others then end with NaN, as padded ones do, in each of several channels.
 
     Raises DataError with row and column, both counted from 1.
     """
-    header = None
-    if first_row == 1:
-        header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
+    header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
     if header is None:
-        return _parse(data, source, length, first_row, labelled=False, treatment=treatment).series
+        return _parse(data, source, length, 1, labelled=False, treatment=treatment).series
     cells = _parse_named(data, source, header, 2, treatment)
     return _series_below(header, cells, source, length, 2, treatment)
 
@@ -133,7 +128,7 @@ def parse_labelled(
     data = identifiers.without(data)
     try:
         if header is None:
-            return _parse(data, source, length, first_row=1, labelled=True, treatment=treatment)
+            return _parse(data, source, length, 1, labelled=True, treatment=treatment)
         cells = _parse_named(data, source, header, 2, treatment)
         marks = header.marks_of(cells, source)
         series = _series_below(header, cells, source, length, 2, treatment)
@@ -238,16 +233,15 @@ def _parse(
     data: bytes,
     source: str,
     length: int | None,
-    first_row: int | None,
+    row: int,
     *,
     labelled: bool,
     treatment: Treatment,
 ) -> LabelledSeries:
-    if first_row == 1:
+    if row == 1:
         data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
         raise DataError(f"{source} is empty")
-    row = first_row or 1
     columns = 0 if treatment.takes_any_length else length or _first_length(data, source, row, labelled)
     shape = _Shape(source, labelled, columns, length is not None)
     if treatment.takes_rows_as_they_are:

@@ -182,12 +182,24 @@ def files(path: Location) -> list[StoredFile]:
     if isinstance(path, ObjectPath):
         found = [StoredFile(file, info.size, info.mtime_ns) for file, info in path.files()]
     else:
-        paths = [path] if path.is_file() else [below for below in path.rglob("*") if below.is_file()]
+        paths = [path] if path.is_file() else [below for below in _below(path) if below.is_file()]
         statuses = [(file, file.stat()) for file in paths]
         found = [StoredFile(file, status.st_size, status.st_mtime_ns) for file, status in statuses]
     if not found and not path.exists():
         raise MissingDataError(f"{path} does not exist")
     return sorted(found, key=lambda file: str(file.path))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, and in those in it and those that it links to, each of which is entered once."""
+    entered = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders.sort()
+        yield from (Path(parent) / name for name in names)
 
 
 def csv_files(path: Location) -> list[Location]:

@@ -18,7 +18,7 @@ from lstmfcn import __version__, history, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import FILE_NAME, Checkpoint
 from lstmfcn.dataset import Dataset
-from lstmfcn.errors import DataError, OutputError
+from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import RecipeName
 from lstmfcn.record import Record
@@ -88,7 +88,7 @@ class TrainingRecord(BaseModel):
         """Raises OutputError where there is no training."""
         try:
             return cls.model_validate_json(storage.read_bytes(output / RECORD))
-        except (DataError, ValidationError):
+        except (MissingDataError, ValidationError):
             raise OutputError(f"--resume: {output} holds no {RECORD} of a training") from None
 
     def write(self, output: Location) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lstmfcn import storage
-from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.errors import CheckpointError, DataError, MissingDataError
 from lstmfcn.storage import Location
 
 FILE_NAME = "state.safetensors"
@@ -63,8 +63,10 @@ class TrainingState:
         path = directory / FILE_NAME
         try:
             content = storage.read_bytes(path)
-        except DataError:
+        except MissingDataError:
             return None
+        except DataError as error:
+            raise CheckpointError(str(error)) from None
         try:
             tensors = safetensors.torch.load(content)
             # A safetensors file begins with its header's length in eight bytes, then the header as JSON.

@@ -6,6 +6,8 @@ each epoch, event files for TensorBoard and, until it has ended, the state that 
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
@@ -136,19 +138,25 @@ def read_leaderboard(folder: Location) -> list[tuple[Hyperparameters, dict[str, 
     """Hyperparameters and best epoch's metrics of an earlier sweep's usable trials.
 
     What a version before a hyperparameter left has its default. Raises DataError when there is no
-    leaderboard, and HyperparameterError for values that no hyperparameter can have.
+    leaderboard, or a damaged one, and HyperparameterError for values that no hyperparameter can have.
     """
     path = folder / LEADERBOARD
-    names, *rows = [*storage.read_rows(path)] or [[]]
+    text = io.StringIO(storage.read_bytes(path).decode(errors="replace"), newline="")
+    names, *rows = [*csv.reader(text)] or [[]]
     needed = ("status", "best_epoch", *(f"best_{name}" for name in METRIC_NAMES))
     if missing := [name for name in needed if name not in names]:
         raise DataError(f"{path} is no sweep's leaderboard: it has no column {missing[0]}")
     known = []
-    for row in rows:
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(names):
+            raise DataError(f"{path}: row {number} has {len(row)} columns where row 1 has {len(names)}")
         named = dict(zip(names, row, strict=True))
         if named["status"] != "failed" and named["best_epoch"]:
             given = {name: named[name] for name in Hyperparameters.model_fields if name in named}
-            hyperparameters = Hyperparameters(**given)
-            metrics = {name: float(named[f"best_{name}"]) for name in METRIC_NAMES if named[f"best_{name}"]}
-            known.append((hyperparameters, metrics))
+            best = {name: named[f"best_{name}"] for name in METRIC_NAMES}
+            try:
+                metrics = {name: float(value) for name, value in best.items() if value}
+            except ValueError as error:
+                raise DataError(f"{path}: row {number}: {error}") from None
+            known.append((Hyperparameters(**given), metrics))
     return known

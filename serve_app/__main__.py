@@ -21,7 +21,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from ray import serve
 
-from lstmfcn.cluster import connection, refuse_unsatisfiable
+from lstmfcn.cluster import connection, joins_another, refuse_unsatisfiable
 from lstmfcn.command import Count, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.storage import location
@@ -74,6 +74,7 @@ def serve_checkpoint(
     checkpoint = load_checkpoint(location(settings.checkpoint))
     app = application(settings, keys, checkpoint)
     _refuse_taken(host, port)
+    is_guest = joins_another()
     with connection():
         if serve.status().proxies:
             raise ResourceError(
@@ -87,14 +88,17 @@ def serve_checkpoint(
             serve.start(http_options={"host": host, "port": port})
             serve.run(app, name="lstmfcn")
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            print(
-                _greeting(settings.checkpoint, url, checkpoint.num_values, with_key=len(keys) > 0), flush=True
-            )
+            print(_greeting(settings.checkpoint, url, checkpoint.num_values, with_key=len(keys) > 0))
+            if not is_guest and (ports := ingress.open_ports()):
+                print(ports)
+            sys.stdout.flush()
             signal.pause()
         except KeyboardInterrupt:
             print("stopping", flush=True)
         finally:
             serve.delete("lstmfcn")
+            if is_guest:  # else its controller and HAProxy would stay
+                serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _greeting(path: str, url: str, num_values: int, *, with_key: bool) -> str:
@@ -104,8 +108,6 @@ def _greeting(path: str, url: str, num_values: int, *, with_key: bool) -> str:
         f"serving {path} on {url}; Ctrl-C ends it",
         f"try: {row} | curl --data-binary @- -H 'Content-Type: text/csv' {key}{url}/invocations",
     ]
-    if ports := ingress.open_ports():
-        lines.append(ports)
     return "\n".join(lines)
 
 

@@ -37,7 +37,12 @@ class ApiKeys:
         Raises DataError.
         """
         if path is None:
-            return cls([key.strip() for key in os.environ.get(VARIABLE, "").split(",") if key.strip()])
+            if VARIABLE not in os.environ:
+                return cls([])
+            keys = [key.strip() for key in os.environ[VARIABLE].split(",") if key.strip()]
+            if not keys:
+                raise DataError(f"{VARIABLE} holds no API key; unset it to let everybody ask")
+            return cls(keys)
         lines = storage.read_bytes(storage.location(path)).decode("utf-8-sig", errors="replace").splitlines()
         keys = [key for line in lines if (key := line.partition("#")[0].strip())]
         if not keys:

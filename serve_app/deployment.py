@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.exceptions import AuthenticationError
 
+from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import TrainingError
 
 _DASHBOARD = "RAY_DASHBOARD_ADDRESS"
@@ -20,43 +23,51 @@ _MOST_SECONDS = 900.0
 """Until it serves: a cluster that grows from nothing first starts and installs a node."""
 
 
-def configuration(checkpoint: str, digest: str) -> dict[str, Any]:
-    """config.yaml with this checkpoint, by a path that every node sees."""
+def configuration(
+    path: str, checkpoint: AnyCheckpoint, args: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """config.yaml with this checkpoint, by a path that every node sees, and such other arguments."""
     config: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "config.yaml").read_text())
     [application] = config["applications"]
-    application["args"]["checkpoint"] = checkpoint
+    application["args"] = {**args, **application["args"], "checkpoint": path}
+    # A replica never takes series of another length: by this Serve knows that it needs new ones.
+    series = f"{checkpoint.channels} x {checkpoint.length}"
+    application["runtime_env"] = {"env_vars": {"LSTMFCN_SERIES": series}}
     [deployment] = application["deployments"]
-    deployment["user_config"] = {"checkpoint": checkpoint, "digest": digest}
+    deployment["user_config"] = {"checkpoint": path, "digest": checkpoint.digest()}
     return config
 
 
-def deploy(checkpoint: str, digest: str) -> str:
-    """Let the cluster serve a checkpoint, in place of what it serves, and wait until it does: a sentence.
+def deploy(path: str, checkpoint: AnyCheckpoint) -> str:
+    """Let the cluster serve a checkpoint, in place of what it serves and with the same settings, such as API
+    keys, and wait until it does: a sentence.
 
     Raises TrainingError when it can't, or doesn't within fifteen minutes.
     """
     try:
-        return _deploy(checkpoint, configuration(checkpoint, digest))
+        return _deploy(path, checkpoint)
     except (AuthenticationError, RuntimeError, OSError) as error:
         raise TrainingError(f"the endpoint can't be deployed: {' '.join(str(error).split())}") from None
 
 
-def _deploy(checkpoint: str, config: dict[str, Any]) -> str:
+def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
     client = ServeSubmissionClient(os.environ.get(_DASHBOARD, "http://127.0.0.1:8265"))
-    name = config["applications"][0]["name"]
-    before = _application(client, name)
+    before = _application(client)
+    args = (before.get("deployed_app_config") or {}).get("args", {})
+    config = configuration(path, checkpoint, args)
     client.deploy_applications(config)
     found = before
     give_up = time.monotonic() + _MOST_SECONDS
     while time.monotonic() < give_up:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-        found = _application(client, name)
+        found = _application(client)
         if found.get("last_deployed_time_s") == before.get("last_deployed_time_s"):
             continue  # it still tells of what was there before
         match found["status"]:
             case "RUNNING":
-                host, port = (config["http_options"][name] for name in ("host", "port"))
-                return f"the cluster serves {checkpoint}, on {host} port {port} of its nodes"
+                # Those of the first deployment, if there was one: Serve changes them only by a restart.
+                http = client.get_serve_details()["http_options"]
+                return f"the cluster serves {path}, on {http['host']} port {http['port']} of its nodes"
             case "DEPLOY_FAILED" | "UNHEALTHY":
                 raise RuntimeError(found["message"])
     raise RuntimeError(
@@ -65,7 +76,7 @@ def _deploy(checkpoint: str, config: dict[str, Any]) -> str:
     )
 
 
-def _application(client: ServeSubmissionClient, name: str) -> dict[str, Any]:
-    """What Serve tells of it; nothing, if it isn't there."""
-    found: dict[str, Any] = client.get_serve_details()["applications"].get(name, {})
+def _application(client: ServeSubmissionClient) -> dict[str, Any]:
+    """What Serve tells of the endpoint; nothing, if it isn't there."""
+    found: dict[str, Any] = client.get_serve_details()["applications"].get("lstmfcn", {})
     return found

@@ -31,7 +31,7 @@ class Settings(BaseModel):
         " the hardware computes in it, else fp32",
     )
     gpus_per_replica: float = Field(
-        0, ge=0, allow_inf_nan=False, description="GPUs of each replica; a fraction shares one"
+        0, ge=0, le=1, allow_inf_nan=False, description="GPUs of each replica; a fraction shares one"
     )
     cpus_per_replica: float = Field(
         1,

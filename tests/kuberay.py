@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 METRICS_PORT = 8080
 """On which KubeRay lets each of Ray's nodes show its metrics, if it isn't told another."""
+HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
+"""Beside the endpoint's: what it takes for a head's, if its container names no port, and looks for if it
+does: without the dashboard's it never sends Serve's configuration."""
 
 
 class _Strict(BaseModel):

@@ -53,6 +53,14 @@ def test_the_byte_order_mark_of_an_editor_is_no_part_of_a_key(tmp_path: Path) ->
     assert ApiKeys.read(str(tmp_path / "keys")).allow(Headers({"X-Api-Key": KEY}))
 
 
+@pytest.mark.parametrize("text", ["", " , "])
+def test_a_variable_that_holds_no_key_opens_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, text)
+
+    with pytest.raises(DataError, match=r"^LSTMFCN_API_KEYS holds no API key; unset it to let everybody ask"):
+        ApiKeys.read(None)
+
+
 def test_keys_that_protect_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("# none yet\n")
 

@@ -165,6 +165,13 @@ def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
     assert str(refused.value) == f"{tmp_path} is not a checkpoint: it has no checkpoint.json"
 
 
+def test_a_document_that_is_there_but_cannot_be_read_is_not_told_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").mkdir()
+
+    with pytest.raises(CheckpointError, match=r"checkpoint.json is a directory where a file is expected$"):
+        Checkpoint.load(tmp_path)
+
+
 def test_an_unknown_format_version_is_refused_by_name(folder: Path) -> None:
     edit(folder, format_version=7)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from ray.serve._private.deploy_utils import get_app_code_version
+from ray.serve.schema import ServeDeploySchema
 
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import TrainingError
 from serve_app import deployment
-from serve_app.deployment import deploy
+from serve_app.deployment import configuration, deploy
 from tests.servers import free_port
 
 
@@ -24,13 +28,21 @@ class Dashboard(BaseHTTPRequestHandler):
         if self.path == "/api/ray/version":
             self._answer({"ray_version": "2.60.0"})
         else:
-            self._answer({"applications": self.server.applications})  # type: ignore[attr-defined]
+            self._answer(
+                {
+                    "applications": self.server.applications,  # type: ignore[attr-defined]
+                    "http_options": {"host": "10.0.0.1", "port": 9000},
+                }
+            )
 
     def do_PUT(self) -> None:
         """Deploy, which takes effect at once."""
         config = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        name = config["applications"][0]["name"]
-        self.server.applications[name] = self.server.application  # type: ignore[attr-defined]
+        [application] = config["applications"]
+        self.server.applications[application["name"]] = {  # type: ignore[attr-defined]
+            **self.server.application,  # type: ignore[attr-defined]
+            "deployed_app_config": application,
+        }
         self._answer({})
 
     def _answer(self, content: dict[str, Any]) -> None:
@@ -59,12 +71,42 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.server_close()
 
 
-def test_it_ends_when_the_endpoint_is_there(dashboard: Any) -> None:
-    dashboard.application = {"status": "RUNNING", "message": "", "last_deployed_time_s": 1.0}
+def running(seconds: float) -> dict[str, Any]:
+    return {"status": "RUNNING", "message": "", "last_deployed_time_s": seconds}
 
-    assert (
-        deploy("/shared/best", "") == "the cluster serves /shared/best, on 127.0.0.1 port 8080 of its nodes"
-    )
+
+def test_it_ends_when_the_endpoint_is_there_and_says_where_serve_listens(
+    dashboard: Any, trained: Checkpoint
+) -> None:
+    dashboard.application = running(1.0)
+
+    said = deploy("/shared/best", trained)
+
+    assert said == "the cluster serves /shared/best, on 10.0.0.1 port 9000 of its nodes"
+
+
+def test_another_checkpoint_is_served_with_the_settings_of_before(
+    dashboard: Any, trained: Checkpoint
+) -> None:
+    dashboard.application = running(2.0)
+    args = {"checkpoint": "/shared/old", "api_keys": "/shared/keys", "max_rows": 7}
+    dashboard.applications["lstmfcn"] = {**running(1.0), "deployed_app_config": {"args": args}}
+
+    deploy("/shared/best", trained)
+
+    deployed = dashboard.applications["lstmfcn"]["deployed_app_config"]
+    assert deployed["args"] == {**args, "checkpoint": "/shared/best"}
+
+
+def test_serve_makes_new_replicas_for_series_of_another_length_in_the_same_folder(
+    trained: Checkpoint,
+) -> None:
+    def version(checkpoint: Checkpoint) -> str:
+        config = ServeDeploySchema.model_validate(configuration("/shared/best", checkpoint))
+        return get_app_code_version(config.applications[0])
+
+    assert version(replace(trained, epoch=trained.epoch + 1)) == version(trained)
+    assert version(replace(trained, length=trained.length + 1)) != version(trained)
 
 
 @pytest.mark.parametrize(
@@ -82,26 +124,28 @@ def test_it_ends_when_the_endpoint_is_there(dashboard: Any) -> None:
     ],
 )
 def test_it_says_why_the_endpoint_is_not_there(
-    application: dict[str, Any], sentence: str, dashboard: Any
+    application: dict[str, Any], sentence: str, dashboard: Any, trained: Checkpoint
 ) -> None:
     dashboard.application = application
 
     with pytest.raises(TrainingError) as raised:
-        deploy("/shared/best", "")
+        deploy("/shared/best", trained)
 
     assert str(raised.value) == sentence
 
 
-def test_who_has_no_token_is_told_so(dashboard: Any) -> None:
+def test_who_has_no_token_is_told_so(dashboard: Any, trained: Checkpoint) -> None:
     dashboard.status = 401
 
     with pytest.raises(TrainingError, match=r"^the endpoint can't be deployed: .*token"):
-        deploy("/shared/best", "")
+        deploy("/shared/best", trained)
 
 
-def test_a_dashboard_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dashboard_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, trained: Checkpoint
+) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("RAY_DASHBOARD_ADDRESS", address)
 
     with pytest.raises(TrainingError, match=f"^the endpoint can't be deployed: .* {address}"):
-        deploy("/shared/best", "")
+        deploy("/shared/best", trained)

@@ -5,7 +5,7 @@ from sklearn import metrics
 from sklearn.metrics import classification_report
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.evaluation import ConfusionTable, evaluate
+from lstmfcn.evaluation import ConfusionTable, evaluate, recorded
 from lstmfcn.predictor import Predictor
 from tests.samples import make_dataset, make_labels
 
@@ -40,6 +40,22 @@ def test_an_evaluation_is_saved_with_a_picture(trained: Checkpoint, tmp_path: Pa
 
     assert (tmp_path / "confusion-matrix.png").read_bytes().startswith(PNG)
     assert (tmp_path / "evaluation.json").read_text().startswith('{\n  "accuracy": ')
+
+
+def test_a_recorded_evaluation_is_found_by_its_inputs(trained: Checkpoint, tmp_path: Path) -> None:
+    evaluation = evaluate(Predictor(trained), make_dataset(10))
+    evaluation.save(tmp_path, checkpoint="a", data="b")
+
+    assert recorded(tmp_path, "fp32", checkpoint="a", data="b") == evaluation.summary
+    assert recorded(tmp_path, "bf16", checkpoint="a", data="b") is None
+    assert recorded(tmp_path, "fp32", checkpoint="a", data="c") is None
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"checkpoint": "a", "data": "b"}'])
+def test_what_is_no_evaluation_is_none_that_is_recorded(content: str, tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text(content)
+
+    assert recorded(tmp_path, "fp32", checkpoint="a", data="b") is None
 
 
 def test_scores_of_labels_are_those_of_scikit_learn(trained_labels: Checkpoint, tmp_path: Path) -> None:

@@ -72,6 +72,21 @@ def test_faults_of_labelled_files_are_told_with_the_files_columns(data: bytes, s
     assert str(refused.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("positions", "line", "cut"),
+    [
+        ((1, 2), b"p,q,1,2", (b"p,q", b"1,2")),
+        ((1, 4), b"p,1,2", (b"p,", b"1")),
+        ((1, 2), b"p", (b"p,", b"")),
+        ((2, 9), b"1,q,2,3", (b"q,", b"1,2")),
+    ],
+)
+def test_a_row_that_lacks_an_identifier_has_an_empty_one_and_is_one_value_short(
+    positions: tuple[int, ...], line: bytes, cut: tuple[bytes, bytes]
+) -> None:
+    assert Identifiers(positions).cut(line) == cut
+
+
 @pytest.mark.parametrize("identifier", [b"p\r1", b"p\0", b"\xff", b'"p\r1"', b'"p"x', b'"p'])
 def test_a_line_that_is_no_csv_is_left_to_the_parser(identifier: bytes) -> None:
     line = identifier + b",1,2,3"

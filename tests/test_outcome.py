@@ -45,6 +45,7 @@ def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:
 
     result = outcomes.concluded[0]
     assert not result.is_sound
+    assert result.num_rows == 0
     assert result.faults == [
         "a.csv: row 7, column 3: 'x' is not a finite number",
         "a.csv: row 9 is blank",

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from lstmfcn.scaling import Scaling
+from lstmfcn.scaling import Scaling, ScalingMethod
 
 MATRICES = arrays(
     np.float32,
@@ -33,10 +33,29 @@ def test_a_constant_series_becomes_zeros(value: float) -> None:
     assert Scaling()(np.full((1, 7), value, np.float32)).tolist() == [[0] * 7]
 
 
-def test_a_constant_training_set_gives_no_nan() -> None:
-    series = np.full((3, 4), 2.5, np.float32)
+@pytest.mark.parametrize("value", [2.5, 0.1, 1e-30])
+def test_a_constant_training_set_becomes_zeros(value: float) -> None:
+    series = np.full((3, 7), value, np.float32)
 
-    assert Scaling.fitted("training-set", series)(series).tolist() == [[0] * 4] * 3
+    assert Scaling.fitted("training-set", series)(series).tolist() == [[0] * 7] * 3
+
+
+@pytest.mark.parametrize("method", ["series", "training-set"])
+@pytest.mark.parametrize("unit", [1e-9, 1e-30, 1e-44])
+def test_values_in_a_unit_that_makes_them_small_are_scaled_like_others(
+    method: ScalingMethod, unit: float
+) -> None:
+    series = np.float32(unit) * np.array([[1, 3], [10, 30]], np.float32)
+
+    scaled = Scaling.fitted(method, series)(series).astype(np.float64)
+
+    assert (scaled.std(axis=1) if method == "series" else scaled.std()) == pytest.approx(1)
+
+
+def test_what_no_network_could_compute_with_is_taken_for_less() -> None:
+    scaling = Scaling.fitted("training-set", np.array([[1, 3], [5, 7]], np.float32))
+
+    assert scaling(np.array([[3.4e38, -3.4e38]], np.float32)).tolist() == [[10_000, -10_000]]
 
 
 @given(MATRICES)

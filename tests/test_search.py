@@ -80,6 +80,16 @@ def test_a_grid_over_a_range_without_end_is_refused() -> None:
         GridSearch(SearchSpace.from_mapping(DEFAULT_RANGES))
 
 
+def test_a_grid_that_nobody_could_count_is_refused() -> None:
+    names = ("hidden_size", "filters_1", "filters_2", "filters_3", "batch_size", "epochs")
+    space = SearchSpace.from_mapping({name: {"integer": [1, 2000]} for name in names})
+
+    with pytest.raises(
+        HyperparameterError, match=r"^search space: a grid of 6\.4e\+19 combinations; at most "
+    ):
+        GridSearch(space)
+
+
 def distances(search: BayesianSearch, num_trials: int) -> list[float]:
     """From the best dropout, which a trial is the better the nearer it is to."""
     found = []

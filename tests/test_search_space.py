@@ -85,8 +85,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         SearchSpace.read(tmp_path / "space.yaml")
 
 
-def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text("lr: {uniform: [")
+@pytest.mark.parametrize("text", ["lr: {uniform: [", "lr: 2020-13-45"])
+def test_a_file_that_is_no_yaml_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(text)
 
     with pytest.raises(HyperparameterError, match="is not YAML: "):
         SearchSpace.read(tmp_path / "space.yaml")

@@ -16,6 +16,7 @@ from serve_app.settings import Settings
         ({"max_held_bytes": 5, "max_body_bytes": 6}, "max-held-bytes is 5; a single body may have 6"),
         ({"replicas": 3, "max_replicas": 2}, "max-replicas is 2; there are at least 3 replicas"),
         ({"cpus_per_replica": float("inf")}, "finite number"),
+        ({"gpus_per_replica": 2}, "less than or equal to 1"),
         ({"cpus_per_replica": 0.00001}, "greater than or equal to 0.0001"),
     ],
 )

@@ -112,6 +112,17 @@ def test_csv_files_of_a_folder_are_found_below_it_in_order(place: Location) -> N
     assert storage.csv_files(place / "b.csv") == [place / "b.csv"]
 
 
+def test_folders_that_a_folder_links_to_are_searched_too_and_once(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.csv").write_bytes(b"1,2\n")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "linked" / "back").symlink_to(folder)
+
+    assert storage.csv_files(folder) == [folder / "linked" / "b.csv"]
+
+
 def test_a_file_is_told_from_a_later_one_of_its_name(place: Location) -> None:
     path = place / "a.csv"
     storage.write_bytes(path, b"1,2\n")

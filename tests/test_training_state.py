@@ -54,6 +54,13 @@ def test_where_nothing_was_saved_there_is_no_state(tmp_path: Path) -> None:
     assert TrainingState.load(tmp_path) is None
 
 
+def test_a_state_that_cannot_be_read_is_not_told_as_none(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+
+    with pytest.raises(CheckpointError, match=r"state.safetensors is a directory where a file is expected$"):
+        TrainingState.load(tmp_path)
+
+
 def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
     Trainer(DATA, TINY).state().save(tmp_path)
     path = tmp_path / FILE_NAME

@@ -308,7 +308,7 @@ def test_a_row_is_treated_alike_alone_and_among_others(treated: Treatment, lines
     reasons = []
     for line in lines:
         try:
-            alone.append(parse_series(line + b"\n", source="", length=3, first_row=2, treatment=treated))
+            alone.append(series._parse(line + b"\n", "", 3, 2, labelled=False, treatment=treated).series)
         except DataError as error:
             reasons.append(str(error).removeprefix(": row 2"))
     assert sound.tobytes() == b"".join(row.tobytes() for row in alone)

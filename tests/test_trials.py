@@ -95,6 +95,27 @@ def test_another_table_is_no_leaderboard(content: str, tmp_path: Path) -> None:
         read_leaderboard(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("completed,", "completed,,", r"row 2 has \d+ columns where row 1 has \d+"),
+        ("0.8", "most", "row 2: could not convert string to float: 'most'"),
+    ],
+)
+def test_a_damaged_leaderboard_is_refused(before: str, after: str, sentence: str, tmp_path: Path) -> None:
+    write_leaderboard(tmp_path, [ended(1, 0.8, 0.2)])
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(path.read_text().replace(before, after))
+
+    with pytest.raises(DataError, match=f"leaderboard.csv: {sentence}$"):
+        read_leaderboard(tmp_path)
+
+
+def test_where_there_is_no_leaderboard_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"leaderboard.csv does not exist$"):
+        read_leaderboard(tmp_path)
+
+
 def ledger(folder: Path, num_trials: int, **known: object) -> Ledger:
     return Ledger(Trials(folder), RandomSearch(SPACE, seed=0), ACCURACY, num_trials, **known)  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from lstmfcn.cluster import NODES
 from serve_app import ingress
 from serve_app.access import VARIABLE as API_KEYS
 from serve_app.settings import Serving, Settings
-from tests.kuberay import METRICS_PORT, Group, RayCluster, RayJob, RayService
+from tests.kuberay import HEAD_PORTS, METRICS_PORT, Group, RayCluster, RayJob, RayService
 
 ROOT = Path(__file__).parent.parent.parent
 JOBS = ("sweep", "transform")
@@ -128,8 +128,9 @@ def test_the_endpoint_is_configured_by_serves_own_schema_and_ours() -> None:
     assert Serving.model_validate(deployment.user_config).checkpoint == application.args["checkpoint"]
     Settings.model_validate(application.args)
     for group in service.rayClusterConfig.groups:
-        [port] = container(group)["ports"]
-        assert port == {"name": "serve", "containerPort": config.http_options.port}  # where KubeRay looks
+        ports = {port["name"]: port["containerPort"] for port in container(group)["ports"]}
+        of_head = HEAD_PORTS if group is service.rayClusterConfig.headGroupSpec else {}
+        assert ports == {**of_head, "serve": config.http_options.port}  # where KubeRay looks
         [keys] = [entry for entry in container(group)["env"] if entry["name"] == API_KEYS]
         assert "value" not in keys
     assert config.http_options.port != METRICS_PORT

@@ -13,6 +13,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from jobs import pipeline as jobs_pipeline
 from jobs.pipeline import pipeline
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import load_checkpoint
 from serve_app.deployment import configuration
 from serve_app.settings import Serving, Settings
@@ -86,15 +87,15 @@ def test_the_route_goes_on_with_the_best_as_it_was_trained_again(run: Run, tmp_p
         assert json.loads((tmp_path / "route" / name).read_bytes())["checkpoint"] == digest
 
 
-def test_the_configuration_for_a_cluster_passes_serves_own_schema_and_ours() -> None:
-    config = configuration("s3://lab/route/sweep/best", "abc")
+def test_the_configuration_for_a_cluster_passes_serves_own_schema_and_ours(trained: Checkpoint) -> None:
+    config = configuration("s3://lab/route/sweep/best", trained)
 
     (application,) = ServeDeploySchema.model_validate(config).applications
 
     assert Settings.model_validate(application.args).checkpoint == "s3://lab/route/sweep/best"
     (deployment,) = application.deployments
     assert Serving.model_validate(deployment.user_config) == Serving(
-        checkpoint="s3://lab/route/sweep/best", digest="abc"
+        checkpoint="s3://lab/route/sweep/best", digest=trained.digest()
     )
 
 
