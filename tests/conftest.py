@@ -12,7 +12,7 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from lstmfcn import object_storage
+from lstmfcn import object_storage, plots
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
@@ -32,6 +32,16 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_ADDRESS"] = "local"  # not one that this machine happens to run
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""What such a file begins with."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are composed but not rendered, which takes longer than a small training; but in test_plots."""
+    monkeypatch.setattr(plots, "_png", lambda _: PNG)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +108,9 @@ def trained() -> Checkpoint:
 @pytest.fixture(scope="session")
 def trained_labels() -> Checkpoint:
     """A network that tells the labels of make_labels."""
-    hyperparameters = TINY.model_copy(update={"epochs": 60, "dropout": 0.2, "hidden_size": 8})
+    hyperparameters = TINY.model_copy(
+        update={"epochs": 60, "batch_size": 25, "dropout": 0.2, "hidden_size": 8}
+    )
     epochs = fit(make_labels(100), hyperparameters=hyperparameters)
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 
@@ -106,7 +118,7 @@ def trained_labels() -> Checkpoint:
 @pytest.fixture(scope="session")
 def trained_channels() -> Checkpoint:
     """A network that tells the two classes of make_channels apart."""
-    hyperparameters = TINY.model_copy(update={"epochs": 60, "squeeze_excite": 1})
+    hyperparameters = TINY.model_copy(update={"epochs": 60, "batch_size": 20, "squeeze_excite": 1})
     epochs = fit(make_channels(40), hyperparameters=hyperparameters, scaling="training-set")
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lstmfcn import report, storage
+from lstmfcn import report, storage, sweep_plots
 from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
@@ -20,6 +20,27 @@ from lstmfcn.storage import Location
 from lstmfcn.trials import METRICS, Status, Trial, Trials
 
 SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 0.1]}, "batch_size": 32}
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are composed but not rendered, which takes ten times as long as the rest of a report."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(sweep_plots, "_svg", lambda _, name: f'<svg id="{name}-x"></svg>')
+
+
+@pytest.fixture
+def drawn() -> None:
+    """The test needs what `undrawn` leaves out."""
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Location:
+    """The folder of a sweep of twelve trials, with its report drawn."""
+    folder = tmp_path_factory.mktemp("twelve")
+    write_sweep(folder, some(12))
+    write_report(folder)
+    return folder
 
 
 def write_sweep(output: Location, trials: Iterable[Trial], **plan: Any) -> None:
@@ -123,8 +144,8 @@ def test_it_says_what_was_run_with_what(tmp_path: Path) -> None:
     assert "scheduler median" in page.text
 
 
-def test_the_ten_best_are_listed_best_first(tmp_path: Path) -> None:
-    page = page_of(tmp_path, some(12))
+def test_the_ten_best_are_listed_best_first(twelve: Location) -> None:
+    page = Page(twelve)
 
     listed = re.findall(r"<tr><td>(\d+)</td><td>completed</td>", page.source)
     assert listed == [str(number) for number in range(12, 2, -1)]
@@ -151,6 +172,7 @@ def test_failed_trials_show_their_reason_as_text(tmp_path: Path) -> None:
     assert "b" not in page.tags
 
 
+@pytest.mark.usefixtures("drawn")
 def test_class_names_and_workers_are_text(tmp_path: Path) -> None:
     write_evaluation(tmp_path, {"<script>": {}, "$x$": {}}, [[5, 1], [0, 7]])
 
@@ -198,27 +220,28 @@ def test_without_an_ensemble_there_is_none_in_it(tmp_path: Path) -> None:
     assert "Ensemble" not in page_of(tmp_path, some(3)).text
 
 
-def test_nothing_is_fetched(tmp_path: Path) -> None:
-    page = page_of(tmp_path, some(12))
+def test_nothing_is_fetched(twelve: Location) -> None:
+    page = Page(twelve)
 
     assert page.tags.count("svg") == 4
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
     assert not {"script", "iframe", "object", "embed"} & set(page.tags)
 
 
-def test_pictures_share_no_ids(tmp_path: Path) -> None:
-    page = page_of(tmp_path, some(12))
+def test_pictures_share_no_ids(twelve: Location) -> None:
+    page = Page(twelve)
 
     assert len(page.ids) == len(set(page.ids))
     assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
 
 
-def test_the_same_sweep_has_the_same_report(tmp_path: Path) -> None:
-    first = page_of(tmp_path, some(12)).source
+@pytest.mark.usefixtures("drawn")
+def test_the_same_sweep_has_the_same_report(twelve: Location) -> None:
+    first = Page(twelve).source
 
-    write_report(tmp_path)
+    write_report(twelve)
 
-    assert Page(tmp_path).source == first
+    assert Page(twelve).source == first
 
 
 def test_what_the_results_follow_is_the_most_important(tmp_path: Path) -> None:
@@ -252,6 +275,7 @@ def test_importance_is_left_out_where_nothing_tells_it(tmp_path: Path, trials: l
     ],
     ids=["one trial", "all but one failed", "interrupted"],
 )
+@pytest.mark.usefixtures("drawn")
 def test_small_sweeps_have_their_pictures(tmp_path: Path, trials: list[Trial]) -> None:
     page = page_of(tmp_path, trials, metric="valid_loss")
 
@@ -273,11 +297,12 @@ def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, some(1000)).source) < 5_000_000
 
 
+@pytest.mark.usefixtures("drawn")
 def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_MOST_DRAWN", 20)
-    few, many = (page_of(tmp_path / str(count), some(count)) for count in (20, 60))
+    monkeypatch.setattr(report, "_MOST_DRAWN", 5)
+    few, many = (page_of(tmp_path / str(count), some(count)) for count in (5, 15))
 
-    assert "Of these 60 trials, what follows is from 20 at most" in many.text
+    assert "Of these 15 trials, what follows is from 5 at most" in many.text
     assert "Of these" not in few.text
     assert len(many.source) < 1.2 * len(few.source)
 

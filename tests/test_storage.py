@@ -2,6 +2,7 @@ import gzip
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from moto.s3.models import S3Backend
 from moto.s3.responses import S3Response
 from werkzeug.exceptions import ServiceUnavailable
 
-from lstmfcn import storage
+from lstmfcn import object_storage, storage
 from lstmfcn.errors import DataError, LocationError, OutputError
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
@@ -123,11 +124,15 @@ def test_folders_that_a_folder_links_to_are_searched_too_and_once(tmp_path: Path
     assert storage.csv_files(folder) == [folder / "linked" / "b.csv"]
 
 
-def test_a_file_is_told_from_a_later_one_of_its_name(place: Location) -> None:
+def test_a_file_is_told_from_a_later_one_of_its_name(
+    place: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = place / "a.csv"
     storage.write_bytes(path, b"1,2\n")
     (before,) = storage.files(place)
-    time.sleep(1.1)  # the server keeps whole seconds
+    later = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=1)  # the server keeps whole seconds
+    monkeypatch.setattr("moto.s3.models.utcnow", lambda: later)
+    time.sleep(0.01)
 
     storage.write_bytes(path, b"3,4\n")
 
@@ -156,7 +161,7 @@ def test_a_file_appears_only_when_it_is_whole(place: Location) -> None:
 
 
 def test_a_file_of_several_uploads_is_whole(bucket: ObjectPath) -> None:
-    content = bytes(range(256)) * 100_000
+    content = bytes(range(256)) * 42_000
 
     storage.write_bytes(bucket / "large", content)
 
@@ -177,7 +182,7 @@ def test_an_upload_that_fails_half_way_leaves_what_was_there(
 
     monkeypatch.setattr(S3Backend, "upload_part", refuse_second)
     with pytest.raises(OSError, match="no more"):
-        storage.write_bytes(path, bytes(30_000_000))
+        storage.write_bytes(path, bytes(10_600_000))
 
     assert storage.read_bytes(path) == b"old"
 
@@ -196,6 +201,7 @@ def test_a_busy_object_store_is_asked_again(
         return get_object(*args, **kwargs)
 
     monkeypatch.setattr(S3Response, "get_object", refuse_twice)
+    monkeypatch.setattr(object_storage, "_PAUSES", (0.01,) * 7)
 
     assert storage.read_bytes(path) == bytes(num_bytes)
     assert next(asked) == 4

@@ -38,7 +38,7 @@ def outcome(epochs: list[Epoch]) -> list[tuple[dict[str, float], dict[str, list[
 
 
 def test_a_network_learns_to_tell_two_classes_apart() -> None:
-    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(30))
+    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(30, batch_size=20))
 
     assert last.metrics["valid_accuracy"] == 1.0
 
@@ -116,7 +116,11 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
 
 
 def test_a_binary_network_learns_with_a_single_output() -> None:
-    *_, last = fit(replace(make_dataset(60), task="binary"), hyperparameters=with_epochs(30), recipe="fast")
+    *_, last = fit(
+        replace(make_dataset(60), task="binary"),
+        hyperparameters=with_epochs(30, batch_size=20),
+        recipe="fast",
+    )
 
     assert last.checkpoint is not None
     assert last.checkpoint.weights["linear.bias"].shape == (1,)
@@ -126,7 +130,9 @@ def test_a_binary_network_learns_with_a_single_output() -> None:
 def test_metrics_of_labels_are_those_of_scikit_learn() -> None:
     valid_set = make_labels(50, seed=1)
 
-    epochs = fit(make_labels(100), valid_set, with_epochs(20), class_weight="balanced", recipe="fast")
+    epochs = fit(
+        make_labels(100), valid_set, with_epochs(20, batch_size=25), class_weight="balanced", recipe="fast"
+    )
     last = [epoch for epoch in epochs if epoch.checkpoint][-1]
 
     assert last.checkpoint is not None
@@ -158,7 +164,9 @@ def test_balanced_weights_find_a_rare_class_among_others_that_look_alike() -> No
 
     found = {}
     for class_weight in CLASS_WEIGHTS:
-        *_, last = fit(dataset, hyperparameters=with_epochs(15), recipe="fast", class_weight=class_weight)
+        *_, last = fit(
+            dataset, hyperparameters=with_epochs(15, batch_size=100), recipe="fast", class_weight=class_weight
+        )
         assert last.checkpoint is not None
         is_rare = Predictor(last.checkpoint).predicted(dataset.series) == 1
         found[class_weight] = is_rare[targets == 1].mean()
@@ -167,7 +175,9 @@ def test_balanced_weights_find_a_rare_class_among_others_that_look_alike() -> No
 
 
 def test_bf16_trains_as_well_and_keeps_weights_in_float32() -> None:
-    *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(60), precision="bf16")
+    *_, last = fit(
+        make_dataset(60), make_dataset(40, seed=1), with_epochs(40, batch_size=20), precision="bf16"
+    )
 
     assert last.metrics["valid_accuracy"] == 1.0
     (exact,) = fit(make_dataset(10), hyperparameters=with_epochs(1))

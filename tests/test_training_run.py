@@ -33,7 +33,7 @@ def begin(
     **hyperparameters: Any,
 ) -> TrainingRun:
     data = data or TrainingData.scaled(TRAIN, VALID, "series")
-    chosen = TINY.model_copy(update={"epochs": epochs, **hyperparameters})
+    chosen = TINY.model_copy(update={"epochs": epochs, "batch_size": 10, **hyperparameters})
     trainer = Trainer(data, chosen, seed=seed, patience=patience)
     record = TrainingRecord.of(
         data, chosen, recipe="reference", class_weight="none", seed=seed, precision="fp32"

@@ -48,9 +48,8 @@ def read(data: bytes, treated: Treatment, length: int | None = None) -> list[lis
     return [[value for value in row if not np.isnan(value)] for row in values]
 
 
-@pytest.mark.parametrize("treated", TREATMENTS)
-@given(MATRICES)
-def test_series_of_one_length_without_gaps_stay_the_same_bits(treated: Treatment, matrix: Matrix) -> None:
+@given(MATRICES, st.sampled_from(TREATMENTS))
+def test_series_of_one_length_without_gaps_stay_the_same_bits(matrix: Matrix, treated: Treatment) -> None:
     data, length = as_csv(matrix), matrix.shape[1]
 
     for known in (length, None):
@@ -293,13 +292,13 @@ def test_plain_numbers_and_usual_gaps_take_the_fast_engine(
     assert len(series._parse(data, "f", None, 1, labelled=labelled, treatment=BOTH).series) == 4
 
 
-@pytest.mark.parametrize("treated", TREATMENTS[1:])
 @given(
+    st.sampled_from(TREATMENTS[1:]),
     st.lists(
         st.sampled_from([b"1,2,3", b"1,,3", b",2,", b"1,2", b"1,2,", b"4", b",,", b"", b"1,x,3", b"1,2,3,4"]),
         min_size=1,
         max_size=8,
-    )
+    ),
 )
 def test_a_row_is_treated_alike_alone_and_among_others(treated: Treatment, lines: list[bytes]) -> None:
     sound, faults = parse_sound_rows(b"\n".join(lines) + b"\n", length=3, begins_file=True, treatment=treated)
@@ -365,10 +364,12 @@ def test_ragged_rows_of_plain_numbers_are_read_as_one_list() -> None:
     assert np.array_equal(rows.values, [1, 2, 3, NAN, NAN, NAN, 4, NAN, 5], equal_nan=True)
 
 
-@pytest.mark.parametrize("treated", TREATMENTS)
-@given(arrays(np.float32, (3, 2, 4), elements=st.one_of(st.integers(0, 9), st.just(NAN))))
+@given(
+    arrays(np.float32, (3, 2, 4), elements=st.one_of(st.integers(0, 9), st.just(NAN))),
+    st.sampled_from(TREATMENTS),
+)
 def test_a_channel_is_treated_alike_alone_and_beside_another(
-    treated: Treatment, channels: NDArray[np.float32]
+    channels: NDArray[np.float32], treated: Treatment
 ) -> None:
     def parsed(rows: NDArray[np.float32], channels: int) -> Matrix | str:
         treatment = treated.model_copy(update={"channels": channels})
