@@ -91,8 +91,9 @@ def recorded(output: Location, precision: str, **inputs: str) -> dict[str, Any] 
     """
     if SUMMARY not in storage.names(output):
         return None
+    content = storage.read_bytes(output / SUMMARY)
     try:
-        summary = json.loads(storage.read_bytes(output / SUMMARY))
+        summary = json.loads(content)
     except ValueError:
         return None
     if not isinstance(summary, dict):

@@ -15,13 +15,16 @@ _Deviation: TypeAlias = Annotated[FiniteFloat, Field(ge=0)]
 _EPSILON = 1e-8  # as in the paper's code, against division by zero
 _FELT_BELOW = 1e-3
 """Deviations to which the epsilon would be more than a trifle, such as those of nanoamperes in amperes."""
+_ROUNDING = 1e-13
+"""Deviations up to which a series may be flat but for rounding."""
 _LIMIT = 1e4
 """Of scaled values: beyond it the network's features would overflow, and its probabilities be NaN."""
 
 
 class Scaling(BaseModel):
     """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation; without
-    the 1e-8 where that is below 0.001. What is constant becomes zeros.
+    the 1e-8 where that is below 0.001. What is constant becomes zeros, and what deviates by less than 1e-13,
+    as rounding does, next to nothing.
 
     `series` takes mean and deviation from each series itself, as the paper's code does;
     `training-set` takes one mean and one deviation over all values of the training set, and what is more than
@@ -97,8 +100,8 @@ def _normalise(values: NDArray[np.float64]) -> None:
 def _divisor(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     """That makes it 1."""
     divisor = deviation + _EPSILON
-    if (is_small := deviation < _FELT_BELOW).any():
-        divisor[is_small] = np.where(deviation > 0, deviation, 1)[is_small]
+    if (is_small := (deviation < _FELT_BELOW) & (deviation > _ROUNDING)).any():
+        divisor[is_small] = deviation[is_small]
     return divisor
 
 

@@ -216,7 +216,8 @@ def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
 
 
 def _read_yaml(path: Location) -> Any:
+    content = read_bytes(path)
     try:
-        return yaml.safe_load(read_bytes(path))
+        return yaml.safe_load(content)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that there isn't
         raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -191,15 +191,24 @@ def files(path: Location) -> list[StoredFile]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, and in those in it and those that it links to, each of which is entered once."""
-    entered = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders.sort()
-        yield from (Path(parent) / name for name in names)
+    """What lies in a folder, in those in it and, once, in those elsewhere that it links to. Raises DataError
+    for one that can't be read.
+    """
+    root, entered = folder.resolve(), set[Path]()
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise DataError(f"{error.filename} can't be read: {reason(error)}")
+
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        for name in sorted(folders):
+            below = Path(parent, name)
+            if below.is_symlink():
+                real = below.resolve()
+                if real in entered or real.is_relative_to(root) or root.is_relative_to(real):
+                    folders.remove(name)
+                entered.add(real)
+        yield from (Path(parent, name) for name in names)
 
 
 def csv_files(path: Location) -> list[Location]:

@@ -12,7 +12,6 @@ from importlib.metadata import version
 
 import lstmfcn
 from lstmfcn import cluster, memory_probe, schedulers, storage
-from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.dataset import Dataset
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -106,7 +105,6 @@ def sweep(
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
     record.write(output)
-    storage.remove(output / REFIT, CHECKPOINT)  # of what may no longer be the best
     results = Results(record, plan.objective, output, started)
     ledger = Ledger(
         trials,

@@ -76,7 +76,8 @@ def serve_checkpoint(
     _refuse_taken(host, port)
     is_guest = joins_another()
     with connection():
-        if serve.status().proxies:
+        status = serve.status()
+        if status.proxies or status.applications:
             raise ResourceError(
                 "Ray Serve already runs on this Ray; deploy with `serve deploy` and serve_app/config.yaml,"
                 " or give this one a Ray of its own by RAY_ADDRESS=local"
@@ -97,7 +98,7 @@ def serve_checkpoint(
             print("stopping", flush=True)
         finally:
             serve.delete("lstmfcn")
-            if is_guest:  # else its controller and HAProxy would stay
+            if is_guest and not serve.status().applications:  # else its controller and HAProxy would stay
                 serve.shutdown()  # type: ignore[no-untyped-call]
 
 

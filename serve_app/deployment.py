@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.exceptions import AuthenticationError
+from ray.serve.config import HTTPOptions
 
 from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import TrainingError
@@ -24,23 +25,26 @@ _MOST_SECONDS = 900.0
 
 
 def configuration(
-    path: str, checkpoint: AnyCheckpoint, args: Mapping[str, Any] = MappingProxyType({})
+    path: str, checkpoint: AnyCheckpoint, deployed: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """config.yaml with this checkpoint, by a path that every node sees, and such other arguments."""
+    """config.yaml with this checkpoint, by a path that every node sees; all else of arguments and environment
+    as an application has it that is deployed already.
+    """
     config: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "config.yaml").read_text())
     [application] = config["applications"]
-    application["args"] = {**args, **application["args"], "checkpoint": path}
+    application["args"] = {**deployed.get("args", {}), **application["args"], "checkpoint": path}
     # A replica never takes series of another length: by this Serve knows that it needs new ones.
-    series = f"{checkpoint.channels} x {checkpoint.length}"
-    application["runtime_env"] = {"env_vars": {"LSTMFCN_SERIES": series}}
+    series = {"LSTMFCN_SERIES": f"{checkpoint.channels} x {checkpoint.length}"}
+    environment = deployed.get("runtime_env", {})
+    application["runtime_env"] = {**environment, "env_vars": {**environment.get("env_vars", {}), **series}}
     [deployment] = application["deployments"]
     deployment["user_config"] = {"checkpoint": path, "digest": checkpoint.digest()}
     return config
 
 
 def deploy(path: str, checkpoint: AnyCheckpoint) -> str:
-    """Let the cluster serve a checkpoint, in place of what it serves and with the same settings, such as API
-    keys, and wait until it does: a sentence.
+    """Let the cluster serve a checkpoint, in place of what it serves and with the same arguments and
+    environment, such as API keys, and wait until it does: a sentence.
 
     Raises TrainingError when it can't, or doesn't within fifteen minutes.
     """
@@ -53,9 +57,7 @@ def deploy(path: str, checkpoint: AnyCheckpoint) -> str:
 def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
     client = ServeSubmissionClient(os.environ.get(_DASHBOARD, "http://127.0.0.1:8265"))
     before = _application(client)
-    args = (before.get("deployed_app_config") or {}).get("args", {})
-    config = configuration(path, checkpoint, args)
-    client.deploy_applications(config)
+    client.deploy_applications(configuration(path, checkpoint, before.get("deployed_app_config") or {}))
     found = before
     give_up = time.monotonic() + _MOST_SECONDS
     while time.monotonic() < give_up:
@@ -66,8 +68,8 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
         match found["status"]:
             case "RUNNING":
                 # Those of the first deployment, if there was one: Serve changes them only by a restart.
-                http = client.get_serve_details()["http_options"]
-                return f"the cluster serves {path}, on {http['host']} port {http['port']} of its nodes"
+                http = HTTPOptions.model_validate(client.get_serve_details()["http_options"])
+                return f"the cluster serves {path}, on {http.host} port {http.port} of its nodes"
             case "DEPLOY_FAILED" | "UNHEALTHY":
                 raise RuntimeError(found["message"])
     raise RuntimeError(

@@ -31,7 +31,7 @@ class Dashboard(BaseHTTPRequestHandler):
             self._answer(
                 {
                     "applications": self.server.applications,  # type: ignore[attr-defined]
-                    "http_options": {"host": "10.0.0.1", "port": 9000},
+                    "http_options": self.server.http_options,  # type: ignore[attr-defined]
                 }
             )
 
@@ -59,7 +59,7 @@ class Dashboard(BaseHTTPRequestHandler):
 @pytest.fixture
 def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Dashboard)
-    server.status, server.applications = 200, {}
+    server.status, server.applications, server.http_options = 200, {}, {}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("RAY_DASHBOARD_ADDRESS", f"http://127.0.0.1:{server.server_port}")
@@ -79,23 +79,35 @@ def test_it_ends_when_the_endpoint_is_there_and_says_where_serve_listens(
     dashboard: Any, trained: Checkpoint
 ) -> None:
     dashboard.application = running(1.0)
+    dashboard.http_options = {"host": "10.0.0.1", "port": 9000}
 
     said = deploy("/shared/best", trained)
 
     assert said == "the cluster serves /shared/best, on 10.0.0.1 port 9000 of its nodes"
 
 
-def test_another_checkpoint_is_served_with_the_settings_of_before(
+def test_where_nobody_chose_serve_listens_by_its_defaults(dashboard: Any, trained: Checkpoint) -> None:
+    dashboard.application = running(1.0)
+
+    said = deploy("/shared/best", trained)
+
+    assert said == "the cluster serves /shared/best, on 127.0.0.1 port 8000 of its nodes"
+
+
+def test_another_checkpoint_is_served_with_the_arguments_and_environment_of_before(
     dashboard: Any, trained: Checkpoint
 ) -> None:
     dashboard.application = running(2.0)
     args = {"checkpoint": "/shared/old", "api_keys": "/shared/keys", "max_rows": 7}
-    dashboard.applications["lstmfcn"] = {**running(1.0), "deployed_app_config": {"args": args}}
+    environment = {"env_vars": {"LSTMFCN_API_KEYS": "0123456789abcdef"}}
+    config = {"args": args, "runtime_env": environment}
+    dashboard.applications["lstmfcn"] = {**running(1.0), "deployed_app_config": config}
 
     deploy("/shared/best", trained)
 
     deployed = dashboard.applications["lstmfcn"]["deployed_app_config"]
     assert deployed["args"] == {**args, "checkpoint": "/shared/best"}
+    assert deployed["runtime_env"]["env_vars"].items() > environment["env_vars"].items()
 
 
 def test_serve_makes_new_replicas_for_series_of_another_length_in_the_same_folder(
@@ -105,7 +117,7 @@ def test_serve_makes_new_replicas_for_series_of_another_length_in_the_same_folde
         config = ServeDeploySchema.model_validate(configuration("/shared/best", checkpoint))
         return get_app_code_version(config.applications[0])
 
-    assert version(replace(trained, epoch=trained.epoch + 1)) == version(trained)
+    assert version(replace(trained, temperature=2.0)) == version(trained)
     assert version(replace(trained, length=trained.length + 1)) != version(trained)
 
 

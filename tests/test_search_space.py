@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lstmfcn.errors import HyperparameterError
+from lstmfcn.errors import HyperparameterError, MissingDataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.search_space import DEFAULT_RANGES, Choice, Range, SearchSpace, read_points
 
@@ -90,6 +90,11 @@ def test_a_file_that_is_no_yaml_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(text)
 
     with pytest.raises(HyperparameterError, match="is not YAML: "):
+        SearchSpace.read(tmp_path / "space.yaml")
+
+
+def test_a_file_that_is_not_there_is_told_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match=r"space.yaml does not exist$"):
         SearchSpace.read(tmp_path / "space.yaml")
 
 

@@ -113,15 +113,17 @@ def test_csv_files_of_a_folder_are_found_below_it_in_order(place: Location) -> N
     assert storage.csv_files(place / "b.csv") == [place / "b.csv"]
 
 
-def test_folders_that_a_folder_links_to_are_searched_too_and_once(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "b.csv").write_bytes(b"1,2\n")
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "linked").symlink_to(tmp_path / "elsewhere")
-    (folder / "linked" / "back").symlink_to(folder)
+def test_folders_elsewhere_that_a_folder_links_to_are_searched_too_and_once(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for name in (folder / "runs" / "a.csv", elsewhere / "b.csv"):
+        storage.write_bytes(name, b"1,2\n")
+    (folder / "current").symlink_to(folder / "runs")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked again").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    (elsewhere / "round").symlink_to(elsewhere)
 
-    assert storage.csv_files(folder) == [folder / "linked" / "b.csv"]
+    assert storage.csv_files(folder) == [folder / "linked" / "b.csv", folder / "runs" / "a.csv"]
 
 
 def test_a_file_is_told_from_a_later_one_of_its_name(
