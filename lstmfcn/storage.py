@@ -361,8 +361,11 @@ def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterato
 
 
 def read_rows(path: Location) -> Iterator[list[str]]:
-    """The rows of a CSV."""
-    with path.open("rb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+    """The rows of a CSV. Raises DataError for one that can't be read."""
+    with (
+        _open(path) as file,
+        io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="") as text,
+    ):
         yield from csv.reader(text)
 
 

@@ -6,8 +6,6 @@ each epoch, event files for TensorBoard and, until it has ended, the state that 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
@@ -141,8 +139,7 @@ def read_leaderboard(folder: Location) -> list[tuple[Hyperparameters, dict[str, 
     leaderboard, or a damaged one, and HyperparameterError for values that no hyperparameter can have.
     """
     path = folder / LEADERBOARD
-    text = io.StringIO(storage.read_bytes(path).decode(errors="replace"), newline="")
-    names, *rows = [*csv.reader(text)] or [[]]
+    names, *rows = [*storage.read_rows(path)] or [[]]
     needed = ("status", "best_epoch", *(f"best_{name}" for name in METRIC_NAMES))
     if missing := [name for name in needed if name not in names]:
         raise DataError(f"{path} is no sweep's leaderboard: it has no column {missing[0]}")
