@@ -40,8 +40,9 @@ def main(*, num_ranges: int = 2000, predictor_mb_per_second: float = 95.0) -> No
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         planned, plan_seconds = _plan(folder / "terabyte.csv")
-        assembled = num_ranges / _assemble(folder / "assembly", num_ranges)
-        listed = num_ranges / _seconds(lambda: storage.names(folder / "assembly" / ".transform"))
+        journal = Journal(folder / "assembly")
+        assembled = num_ranges / _assemble(journal, num_ranges)
+        listed = num_ranges / _seconds(lambda: list(journal.parts()))
         with connection():
             scheduled = ranges_per_second(folder, num_ranges)
     driver_mb_per_second = RANGE_BYTES / 1e6 / (1 / scheduled + 1 / assembled)
@@ -73,9 +74,8 @@ def _plan(path: Path) -> tuple[int, float]:
     return len(planned), time.perf_counter() - started
 
 
-def _assemble(output: Path, num_parts: int) -> float:
+def _assemble(journal: Journal, num_parts: int) -> float:
     """Seconds to join so many parts to an output; they stay, for the listing."""
-    journal = Journal(output)
     journal.begin({"input": []})
     parts = [Part(0, number, 18_000, 0) for number in range(num_parts)]
     for part in parts:

@@ -7,12 +7,11 @@ from json import dumps
 from jobs.place import run_in_place
 from lstmfcn import evaluation, storage
 from lstmfcn.command import Count, LocationFlag, OneOrNone, refuse_both
-from lstmfcn.dataset import read_labelled
+from lstmfcn.dataset import digest, read_labelled
 from lstmfcn.devices import Precision, use_threads, visible_devices
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.predictor import Predictor
-from lstmfcn.record import Record
 
 
 def evaluate(
@@ -64,7 +63,7 @@ def evaluate(
     labelled = read_labelled(
         data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
     )
-    inputs = {"checkpoint": loaded.digest(), "data": Record.digest(labelled)}
+    inputs = {"checkpoint": loaded.digest(), "data": digest(labelled)}
     if output is not None and resume:
         summary = evaluation.recorded(output, predictor.precision, **inputs)
         if summary is not None:

@@ -22,11 +22,8 @@ def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None
 
 def placed(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
     """The job or, when a cluster is given, the same on a node, by these flags."""
-    return _sent(job, flags) if cluster_is_given() else job
-
-
-def _sent(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
-    """The same job, with the same flags, on a node."""
+    if not cluster_is_given():
+        return job
 
     @functools.wraps(job)
     def send(**given: Any) -> None:

@@ -10,7 +10,7 @@ from lstmfcn import evaluation, storage
 from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
-from lstmfcn.dataset import Dataset, read_training, read_validation
+from lstmfcn.dataset import Dataset, digest, read_training, read_validation
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
@@ -190,7 +190,7 @@ def _read_training(
 def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) -> bool:
     """Else it holds none yet, or one that was still to be replaced."""
     try:
-        return Record.read(output).data == Record.digest(training, validation)
+        return Record.read(output).data == digest(training, validation)
     except OutputError:
         return False
 

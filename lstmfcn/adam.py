@@ -1,4 +1,4 @@
-"""The optimiser: Adam (Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980).
+"""An optimiser: Adam (Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980).
 
 On PyTorch's fused kernel, without torch.optim: that imports PyTorch's compiler with the first step, which
 takes every process as long as the rest of PyTorch, and longer than many a trial of a sweep trains.

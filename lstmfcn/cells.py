@@ -8,6 +8,9 @@ import re
 
 from lstmfcn.errors import DataError, shown
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""UTF-8's, which a file may begin with."""
+
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 """The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
 

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from lstmfcn import __version__, storage
+from lstmfcn import storage
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError, DataError, MissingCheckpointError, MissingDataError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -28,6 +28,7 @@ from lstmfcn.series import Matrix
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName, num_outputs
 from lstmfcn.treatment import UNTREATED, Treatment
+from lstmfcn.versions import installed
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -135,7 +136,7 @@ class Checkpoint:
         name = f"weights-{digest[:16]}.safetensors"
         document = _Document(
             format_version=FORMAT_VERSION,
-            versions={"lstmfcn": __version__, "torch": torch.__version__},
+            versions=installed("torch"),
             weights=name,
             sha256=digest,
             hyperparameters=self.hyperparameters,

@@ -50,7 +50,6 @@ NotNegativeCount: TypeAlias = Annotated[int, Parameter(validator=validators.Numb
 """A whole number from 0."""
 OneOrNone: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1))]
 """0 or 1."""
-Positive: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 GpuShare: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 """Of what computes on one GPU at most."""
 Seed: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**32))]

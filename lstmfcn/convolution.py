@@ -49,9 +49,8 @@ def _channels_last(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     _, channels, taps = weight.shape
     if channels * taps > _LARGEST_UNFOLDED:
         return functional.conv2d(image, weight.unsqueeze(2), bias)
-    windows = (
-        image.unfold(3, taps, 1).permute(0, 2, 3, 1, 4).flatten(3)
-    )  # (batch, 1, length, channels * taps)
+    # (batch, 1, length, channels * taps)
+    windows = image.unfold(3, taps, 1).permute(0, 2, 3, 1, 4).flatten(3)
     return functional.linear(windows, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -53,16 +54,12 @@ class ClassLabels:
 
     def positions(self, labels: Sequence[str], source: str) -> NDArray[np.int64]:
         """The position of each label in the class order. Raises DataError for a label of no class."""
-        try:
-            return np.array([self._positions[self._key(label)] for label in labels], np.int64)
-        except KeyError:
-            pass
-        for row, label in enumerate(labels, 1):
-            if self._key(label) not in self._positions:
-                raise DataError(
-                    f"{source}: row {row}, column 1: label {label!r} is none of the classes {self}"
-                )
-        raise AssertionError("one of the labels is unknown")
+        if unknown := self.unknown(labels):
+            row = labels.index(unknown[0]) + 1
+            raise DataError(
+                f"{source}: row {row}, column 1: label {unknown[0]!r} is none of the classes {self}"
+            )
+        return np.array([self._positions[self._key(label)] for label in labels], np.int64)
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
         """The labels of no class, each once, as first spelt."""
@@ -156,6 +153,18 @@ class Dataset:
             series=np.concatenate([self.series, other.series]),
             targets=np.concatenate([self.targets, other.targets]),
         )
+
+
+def digest(*datasets: Dataset) -> str:
+    """The same for the same data."""
+    content = hashlib.sha256()
+    for dataset in datasets:
+        content.update("\n".join(dataset.classes.names).encode())
+        content.update(dataset.series.tobytes())
+        content.update(dataset.targets.tobytes())
+        if dataset.channels > 1:  # what one channel has always led to stays the same
+            content.update(str(dataset.channels).encode())
+    return content.hexdigest()
 
 
 def read_training(

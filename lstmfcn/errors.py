@@ -10,7 +10,7 @@ class HyperparameterError(LSTMFCNError):
 
 
 class DataError(LSTMFCNError):
-    """A time-series file or request body breaks the data format."""
+    """Data, or what a flag says of it, can't be used."""
 
 
 class CheckpointError(LSTMFCNError):
@@ -38,7 +38,7 @@ class LocationError(LSTMFCNError):
 
 
 class ResourceError(LSTMFCNError):
-    """More CPUs or GPUs were asked for than there are."""
+    """What is to compute isn't there, or not as it is needed: CPUs, GPUs, a cluster, a port."""
 
 
 class TrainingError(RuntimeError):

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from sklearn import metrics
 
 from lstmfcn import plots, storage, tasks
 from lstmfcn.calibration import expected_calibration_error
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.dataset import Dataset
 from lstmfcn.predictor import Predictor
 from lstmfcn.storage import Location
 
@@ -31,17 +30,15 @@ _COMPARED_TIMES = 5
 class Evaluation:
     """Predictions against labels."""
 
-    classes: ClassLabels
-    confusion: NDArray[np.int64]
-    """(true class, predicted class): counts; of labels, (labels, truly 0 or 1, predicted 0 or 1)."""
     summary: dict[str, Any]
     """accuracy, num_cases, log_loss (in nats), expected_calibration_error, macro averages, for each label its
-    scores; and the confusion. Of labels, accuracy is the share of series with every label right, and the next
-    two are over each label of each series."""
+    scores; and the confusion, counts by (true class, predicted class). Of labels, accuracy is the share of
+    series with every label right, the next two are over each label of each series, and the confusion is by
+    (label, truly 0 or 1, predicted 0 or 1)."""
 
     def table(self) -> str:
         """Accuracy and a line for each class, to read."""
-        width = max(12, *(len(name) for name in self.classes.names))
+        width = max(12, *map(len, self.summary["classes"]))
         lines = [f"{'label':>{width}}  precision  recall      f1  series"]
         for label, scores in self.summary["classes"].items():
             numbers = "{precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:6d}".format(**scores)
@@ -83,6 +80,14 @@ class ConfusionTable:
             return cls(names, names, confusion)
         rows = [row for name in names for row in (f"not {name}", name)]
         return cls(rows, ["not predicted", "predicted"], [counts for label in confusion for counts in label])
+
+    @property
+    def shares(self) -> list[tuple[str, list[tuple[int, float]]]]:
+        """Each row's name with its counts and their shares of the row."""
+        return [
+            (name, [(count, count / max(1, sum(row))) for count in row])
+            for name, row in zip(self.rows, self.counts, strict=True)
+        ]
 
 
 def recorded(output: Location, precision: str, **inputs: str) -> dict[str, Any] | None:
@@ -140,7 +145,7 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         "classes": by_class,
         "confusion": confusion.tolist(),
     }
-    return Evaluation(dataset.classes, confusion, summary)
+    return Evaluation(summary)
 
 
 class EnsembleComparison(BaseModel):

@@ -1,12 +1,14 @@
-"""The history of a training run: a log line for each epoch, then a table and a picture."""
+"""The history of a training run: a log line for each epoch, and a table of all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lstmfcn import plots, storage
+from lstmfcn import storage
 from lstmfcn.storage import Location
 from lstmfcn.training import Epoch
+
+METRICS = "metrics.csv"
 
 
 def epoch_line(epoch: Epoch) -> str:
@@ -27,11 +29,4 @@ def closing_lines(metrics: Mapping[str, float]) -> str:
 def write_metrics(output: Location, epochs: Sequence[Mapping[str, float]]) -> None:
     """Write metrics.csv: a row for each epoch, with its metrics and its seconds."""
     rows = [{"epoch": number, **epoch} for number, epoch in enumerate(epochs, 1)]
-    storage.write_table(output / "metrics.csv", rows)
-
-
-def write_history(output: Location, epochs: Sequence[Mapping[str, float]], best_epoch: int) -> None:
-    """Write metrics.csv and learning-curve.png."""
-    write_metrics(output, epochs)
-    picture = plots.learning_curve(epochs, best_epoch)
-    storage.write_bytes(output / "learning-curve.png", picture)
+    storage.write_table(output / METRICS, rows)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -66,11 +65,6 @@ class Hyperparameters(BaseModel):
             raise ValueError("a boolean isn't a number")
         return value
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Hyperparameters from names (`batch_size` or `batch-size`) and values, defaults for the rest."""
-        return cls(**{name.replace("-", "_"): value for name, value in values.items()})
-
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
@@ -97,12 +91,3 @@ def limits(name: str) -> str:
                 words.append(f"below {lt}")
     noun = "a whole number" if field.annotation is int else "a number"
     return f"{noun}, {' and '.join(words)}"
-
-
-def markdown_table() -> str:
-    """The README's table of hyperparameters."""
-    lines = ["| name | flag | default | allowed | what it is |", "|---|---|---|---|---|"]
-    for name, field in Hyperparameters.model_fields.items():
-        flag = "--" + name.replace("_", "-")
-        lines.append(f"| `{name}` | `{flag}` | {field.default} | {limits(name)} | {field.description} |")
-    return "\n".join(lines)

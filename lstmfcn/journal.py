@@ -195,17 +195,19 @@ class Journal:
             self.refuse_another_run()
             whole.commit(self.output / f"{relative}.out")
         if any(part.num_bad for part in parts):
+            rows = self._rejects(parts, rows_before)
             with self.pending() as rejects:
-                rejects.write(storage.csv_lines([["row", "reason", "line"]]))
-                for part in parts:
-                    if part.num_bad:
-                        rows = storage.read_rows(self.folder / part.rejects_name)
-                        before = rows_before[part.part]
-                        numbered = ([str(before + int(row)), *rest] for row, *rest in rows)
-                        while some := list(islice(numbered, _REJECTS_AT_ONCE)):
-                            rejects.write(storage.csv_lines(some))
+                while some := list(islice(rows, _REJECTS_AT_ONCE)):
+                    rejects.write(storage.csv_lines(some))
                 self.refuse_another_run()
                 rejects.commit(self.output / f"{relative}{REJECTS_SUFFIX}")
+
+    def _rejects(self, parts: Sequence[Part], rows_before: Mapping[int, int]) -> Iterator[list[str]]:
+        yield ["row", "reason", "line"]
+        for part in parts:
+            if part.num_bad:
+                for row, *rest in storage.read_rows(self.folder / part.rejects_name):
+                    yield [str(rows_before[part.part] + int(row)), *rest]
 
     def note_concluded(self, file: int, result: dict[str, Any]) -> None:
         """Record what became of a file, and remove its parts."""

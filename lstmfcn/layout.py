@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from lstmfcn.cells import BYTE_ORDER_MARK
 from lstmfcn.errors import DataError, shown
 from lstmfcn.header import Header
-from lstmfcn.prediction_format import BYTE_ORDER_MARK, PredictionColumn, PredictionFormat, usual_columns
+from lstmfcn.prediction_format import PredictionColumn, PredictionFormat, usual_columns
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import header_cells
 from lstmfcn.treatment import UNTREATED, Treatment

@@ -172,9 +172,8 @@ class ConvolutionalBlock(nn.Module):
                 # As images of height 1, channels last: batch normalisation takes five times as long on
                 # series, and oneDNN copies them.
                 channels = channels.unsqueeze(2)
-            features: Tensor = self.layers(
-                channels
-            )  # (batch, filters_3, length), or (batch, filters_3, 1, length)
+            # (batch, filters_3, length), or (batch, filters_3, 1, length)
+            features: Tensor = self.layers(channels)
         return features.mean(dim=-1, dtype=torch.float32).flatten(1)
 
 

@@ -27,7 +27,7 @@ _PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between attempts at a small object."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ObjectPath:
     """A place in object storage: `s3://bucket/key` or `gs://bucket/key`.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from lstmfcn.cells import BYTE_ORDER_MARK
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 
 PredictionColumn: TypeAlias = Literal["label", "probabilities"]
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 REJECTS_SUFFIX = ".rejects.csv"
 """Of the file that lists an input's bad rows."""
 

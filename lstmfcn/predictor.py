@@ -89,10 +89,6 @@ class Predictor:
         """The label of the most probable class of each series; not of a multilabel network."""
         return [self.classes.names[position] for position in self.predicted(series)]
 
-    def csv_lines(self, series: Matrix) -> bytes:
-        """Predicted labels as CSV, a line for each series."""
-        return b"".join([cell + b"\n" for cell in self.cells(series)])
-
     def cells(
         self,
         series: Matrix,

@@ -6,8 +6,6 @@ for a GPU others read, and a range travels to the predictor as one block.
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 import time
 from collections.abc import Iterable, Iterator
@@ -188,13 +186,12 @@ def _output_lines(layout: Layout, block: Block, predictor: Predictor) -> bytes:
 
 def _reject_lines(layout: Layout, block: Block, rows_before: int) -> bytes:
     """`row,reason,line` for each bad row, counted within the range."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    rows = []
     for fault in block.faults:
         line = fault.line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
         reason = layout.format.identifiers.with_the_files_columns(fault.reason).removeprefix(",").strip()
-        table.writerow([rows_before + fault.row, reason, line])
-    return text.getvalue().encode()
+        rows.append([str(rows_before + fault.row), reason, line])
+    return storage.csv_lines(rows)
 
 
 def one_block(blocks: list[Block], length: int) -> Block:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import storage
-from lstmfcn.dataset import Dataset
 from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
@@ -57,18 +55,6 @@ class Record(BaseModel):
             return cls.model_validate_json(storage.read_bytes(output / RECORD))
         except (MissingDataError, ValidationError):
             raise OutputError(f"{output} holds no {RECORD} of a sweep") from None
-
-    @staticmethod
-    def digest(*datasets: Dataset) -> str:
-        """The same for the same data."""
-        content = hashlib.sha256()
-        for dataset in datasets:
-            content.update("\n".join(dataset.classes.names).encode())
-            content.update(dataset.series.tobytes())
-            content.update(dataset.targets.tobytes())
-            if dataset.channels > 1:  # what one channel has always led to stays the same
-                content.update(str(dataset.channels).encode())
-        return content.hexdigest()
 
     def write(self, output: Location) -> None:
         """Write sweep.json."""

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lstmfcn import storage, sweep_plots
 from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import ENSEMBLE, SUMMARY, ConfusionTable, EnsembleComparison
+from lstmfcn.history import METRICS
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.record import Record
@@ -24,7 +25,7 @@ from lstmfcn.search_space import Choice, Range, SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.sweep import EVALUATION, REPORT
 from lstmfcn.sweep_plots import Bar, Curve
-from lstmfcn.trials import METRICS, Trial, Trials, ranked
+from lstmfcn.trials import Trial, Trials, ranked
 
 _TEMPLATE = "report.html.jinja"
 _NUM_BEST = 10
@@ -60,7 +61,7 @@ def write_report(output: Location) -> None:
         importances=sweep_plots.importances(importance) if importance else None,
         time_line=_time_line(_some(sweep.trials)),
         most_drawn=_MOST_DRAWN,
-        confusion=_Confusion.read(output / EVALUATION),
+        confusion=_confusion(output / EVALUATION),
         ensemble=_ensemble(output / EVALUATION),
     )
     storage.write_bytes(output / REPORT, page.encode())
@@ -251,25 +252,6 @@ def _ensemble(folder: Location) -> EnsembleComparison | None:
     return EnsembleComparison.model_validate_json(storage.read_bytes(path)) if path.is_file() else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Confusion:
-    """How often a true class was taken for another."""
-
-    table: ConfusionTable
-
-    @classmethod
-    def read(cls, folder: Location) -> Self | None:
-        """None where there was no evaluation."""
-        path = folder / SUMMARY
-        if not path.is_file():
-            return None
-        summary = json.loads(storage.read_bytes(path))
-        return cls(ConfusionTable.of(summary))
-
-    @property
-    def rows(self) -> list[tuple[str, list[tuple[int, float]]]]:
-        """Each true class with its counts and their shares of it."""
-        return [
-            (name, [(count, count / max(1, sum(row))) for count in row])
-            for name, row in zip(self.table.rows, self.table.counts, strict=True)
-        ]
+def _confusion(folder: Location) -> ConfusionTable | None:
+    path = folder / SUMMARY
+    return ConfusionTable.of(json.loads(storage.read_bytes(path))) if path.is_file() else None

@@ -159,4 +159,3 @@ def _mutation(domain: Range | Choice) -> Any:
             return tune.loguniform(low, high)
         case Range(_, low, high):
             return tune.uniform(low, high)
-    raise AssertionError(domain)

@@ -126,4 +126,3 @@ def optuna_distribution(domain: Range | Choice) -> Any:
             return distributions.IntDistribution(int(low), int(high))
         case Range(kind, low, high):
             return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
-    raise AssertionError(domain)

@@ -95,7 +95,7 @@ class Choice:
 
     def described(self) -> dict[str, list[float]] | float:
         """As the YAML file has it."""
-        return {"categorical": list(self.values)} if len(self.values) > 1 else self.values[0]
+        return {"categorical": list(self.values)} if self.is_varied else self.values[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ def _domain(name: str, given: Any) -> Range | Choice:
 
 def _checked(name: str, value: Any) -> float:
     try:
-        checked: float = getattr(Hyperparameters.from_mapping({name: value}), name)
+        checked: float = getattr(Hyperparameters(**{name: value}), name)
     except HyperparameterError as error:
         raise HyperparameterError(f"search space: {error}") from None
     return checked
@@ -208,9 +208,7 @@ def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
     if not isinstance(points, list) or not all(map(_is_named, points)):
         raise HyperparameterError(f"{path} must be a list of mappings from hyperparameters to values")
     try:
-        return [
-            Hyperparameters.from_mapping({**space.constants, **_with_underscores(point)}) for point in points
-        ]
+        return [Hyperparameters(**{**space.constants, **_with_underscores(point)}) for point in points]
     except HyperparameterError as error:
         raise HyperparameterError(f"{path}: {error}") from None
 

@@ -20,11 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn import json_rows
-from lstmfcn.cells import is_missing, is_missing_label, is_number, label_in, split_line, value_in
+from lstmfcn.cells import (
+    BYTE_ORDER_MARK,
+    is_missing,
+    is_missing_label,
+    is_number,
+    label_in,
+    split_line,
+    value_in,
+)
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
-from lstmfcn.prediction_format import BYTE_ORDER_MARK
 from lstmfcn.treatment import UNTREATED, Place, Ragged, Treatment
 
 Matrix: TypeAlias = NDArray[np.float32]
@@ -117,13 +124,13 @@ def parse_labelled(
     errors as in parse_series, but for None a header may name any number of channels.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
+    names = header_cells(_first_line(data))
     if data:
-        identifiers = identifiers.located(header_cells(_first_line(data)), source)
-    fixed = treatment.fixed(length)
-    if treatment.takes_any_length and header_cells(_first_line(data)) is None:
+        identifiers = identifiers.located(names, source)
+    if treatment.takes_any_length and names is None:
         identifiers.refuse_behind_values(source, labelled=True)
     header, data = _take_header(
-        data, source, fixed, treatment.channels, labelled=True, identifiers=identifiers
+        data, source, treatment.fixed(length), treatment.channels, labelled=True, identifiers=identifiers
     )
     data = identifiers.without(data)
     try:

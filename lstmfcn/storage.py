@@ -1,7 +1,7 @@
 """Files on disks and in object storage: reading them whole or by ranges of lines, and writing them so that
 no reader sees half of one.
 
-The only module that opens files.
+Only here users' files are opened.
 """
 
 from __future__ import annotations
@@ -295,22 +295,15 @@ def pending_file(folder: Location) -> Iterator[PendingFile]:
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def atomic_file(path: Location) -> Iterator[PendingFile]:
-    """A file to write that appears at `path` whole when the block ends, and not at all if it fails."""
-    with pending_file(path.parent) as pending:
-        yield pending
-        pending.commit(path)
-
-
 def write_bytes(path: Location, content: bytes) -> None:
     """Write a whole file at once: afterwards it holds all of `content`, or what it held before.
 
     An OSError of a disk names the file.
     """
     try:
-        with atomic_file(path) as file:
+        with pending_file(path.parent) as file:
             file.write(content)
+            file.commit(path)
     except OSError as error:
         if error.errno is not None:
             error.filename = str(path)

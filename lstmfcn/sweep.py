@@ -8,11 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 
-import lstmfcn
 from lstmfcn import cluster, memory_probe, schedulers, storage
-from lstmfcn.dataset import Dataset
+from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
@@ -28,6 +26,7 @@ from lstmfcn.training import TrainingData
 from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.trials import FOLDER, LEADERBOARD, Trial, Trials, ranked
 from lstmfcn.tuning import run_trials
+from lstmfcn.versions import installed
 
 EVALUATION = "evaluation"
 """Folder with the scores of the best on the validation set."""
@@ -83,10 +82,10 @@ def sweep(
         plan=plan,
         search_space=space.described(),
         points=points,
-        data=Record.digest(training, validation),
+        data=digest(training, validation),
         checkpoint="" if start is None else start.checkpoint.digest(),
         description=str(training),
-        versions={"lstmfcn": lstmfcn.__version__, **{name: version(name) for name in ("torch", "ray")}},
+        versions=installed("torch", "ray"),
     )
     earlier = _earlier(trials, record, output) if resume else []
     schedulers.refuse_unsuitable(plan.scheduler, space, points)

@@ -118,7 +118,6 @@ class _Scale:
                 return cls._between(name, values, marks)
             case Range(_, low, high):
                 return cls._between(name, values, np.linspace(low, high, 5))
-        raise AssertionError(domain)
 
     @classmethod
     def _between(

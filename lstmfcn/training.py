@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,6 @@ TrainingPrecision = Literal["fp32", "bf16"]
 ClassWeight = Literal["none", "balanced"]
 """In the training loss, and so in train_loss: balanced weighs a class's series by the inverse of its
 share of them."""
-CLASS_WEIGHTS: tuple[ClassWeight, ...] = get_args(ClassWeight)
 
 _EVALUATION_BATCH = 256
 _SHARE_OF_FREE_GPU_MEMORY = 0.5

@@ -11,17 +11,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lstmfcn import __version__, history, storage
+from lstmfcn import history, plots, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import FILE_NAME, Checkpoint
-from lstmfcn.dataset import Dataset
+from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import RecipeName
-from lstmfcn.record import Record
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
@@ -29,6 +27,7 @@ from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, Training
 from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.training_state import TrainingState
 from lstmfcn.treatment import LengthTreatment, MissingTreatment
+from lstmfcn.versions import installed
 
 RECORD = "training.json"
 RESULT_NAMES = (FILE_NAME, RECORD)
@@ -78,9 +77,9 @@ class TrainingRecord(BaseModel):
             length=data.train.treatment.length,
             seed=seed,
             precision=precision,
-            data=Record.digest(data.train, *([] if data.valid is None else [data.valid])),
+            data=digest(data.train, *([] if data.valid is None else [data.valid])),
             checkpoint="" if data.start is None else data.start.checkpoint.digest(),
-            versions={"lstmfcn": __version__, "torch": torch.__version__},
+            versions=installed("torch"),
         )
 
     @classmethod
@@ -184,5 +183,6 @@ class TrainingRun:
         if calibrate_on is not None:
             best = calibrated(best, calibrate_on)
         self._write(best)
-        history.write_history(self._output, self._trainer.history, best.epoch)
+        picture = plots.learning_curve(self._trainer.history, best.epoch)
+        storage.write_bytes(self._output / "learning-curve.png", picture)
         return best

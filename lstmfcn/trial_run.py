@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import ResourceError, TrainingError
+from lstmfcn.history import write_metrics
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.recipe import RecipeName
@@ -21,7 +21,6 @@ from lstmfcn.storage import Location
 from lstmfcn.tensorboard import write_events
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_state import TrainingState
-from lstmfcn.trials import METRICS
 from lstmfcn.versions import difference, versions
 
 _SECONDS_BETWEEN_REPORTS = 2.0
@@ -147,8 +146,7 @@ class TrialRun:
 
     def _write_metrics(self) -> None:
         if self._trainer.history:
-            rows = [{"epoch": number, **row} for number, row in enumerate(self._trainer.history, 1)]
-            storage.write_table(self._folder / METRICS, rows)
+            write_metrics(self._folder, self._trainer.history)
 
     def _write_state(self) -> None:
         self._write_metrics()

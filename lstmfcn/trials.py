@@ -22,7 +22,6 @@ Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped earl
 
 FOLDER = "trials"
 LEADERBOARD = "leaderboard.csv"
-METRICS = "metrics.csv"
 _DOCUMENT = "trial.json"
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 

@@ -1,4 +1,4 @@
-"""Versions that driver and nodes must have in common, beside Ray's and Python's, which Ray compares."""
+"""Versions of what computes: those that are recorded, and those that driver and nodes must have in common."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from importlib.metadata import version
 import lstmfcn
 
 
+def installed(*packages: str) -> dict[str, str]:
+    """Of lstmfcn and of these packages, by name."""
+    return {"lstmfcn": lstmfcn.__version__, **{name: version(name) for name in packages}}
+
+
 def versions() -> dict[str, str]:
-    """Of what computes, by name. A build of PyTorch for CPUs and one for CUDA are of one version."""
-    return {"lstmfcn": lstmfcn.__version__, "PyTorch": version("torch").partition("+")[0]}
+    """Of what driver and nodes must have in common beside Ray and Python, which Ray compares. A build of
+    PyTorch for CPUs and one for CUDA are of one version.
+    """
+    return {**installed(), "PyTorch": version("torch").partition("+")[0]}
 
 
 def difference(of_driver: dict[str, str]) -> str:

@@ -9,7 +9,6 @@ import logging
 import time
 from functools import partial
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any
 
 from ray import serve
@@ -17,7 +16,6 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-import lstmfcn
 from lstmfcn import cluster
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError
@@ -26,6 +24,7 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix, has_header, parse_plain, parse_series
 from lstmfcn.storage import location
 from lstmfcn.treatment import Treatment
+from lstmfcn.versions import installed
 from serve_app import contract
 from serve_app.access import ApiKeys
 from serve_app.backlog import REQUESTS_AT_ONCE, Backlog
@@ -163,8 +162,7 @@ class Endpoint:
         described = self._model.described()
         if self._refused:
             described["refused"] = self._refused
-        versions = {name: version(name) for name in ("ray", "torch")}
-        described["versions"] = {"lstmfcn": lstmfcn.__version__, **versions}
+        described["versions"] = installed("ray", "torch")
         return JSONResponse(described)
 
     async def _invoke(self, request: Request) -> tuple[bytes, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmfcn.ensemble import AnyCheckpoint, Ensemble
+from lstmfcn.ensemble import AnyCheckpoint, Ensemble, networks
 from lstmfcn.predictor import Predictor
 from serve_app.batching import Batcher
 from serve_app.bodies import num_lines
@@ -56,18 +56,14 @@ class Model:
     def described(self) -> dict[str, Any]:
         """What it is, for people; hyperparameters are a list for an ensemble."""
         one = self._checkpoint
-        hyperparameters: Any = (
-            [member.hyperparameters.model_dump() for member in one.members]
-            if isinstance(one, Ensemble)
-            else one.hyperparameters.model_dump()
-        )
+        hyperparameters = [network.hyperparameters.model_dump() for network in networks(one)]
         return {
             "task": one.task,
             "classes": list(one.classes.names),
             "length": one.length,
             "channels": one.channels,
             "treatment": one.treatment.model_dump(include={"missing", "length"}),
-            "hyperparameters": hyperparameters,
+            "hyperparameters": hyperparameters if isinstance(one, Ensemble) else hyperparameters[0],
             "precision": self.predictor.precision,
             "checkpoint": self._digest,
         }

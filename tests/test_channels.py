@@ -17,8 +17,7 @@ from jobs.explain import explain
 from jobs.train import train
 from jobs.tune import tune
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, Dataset
-from lstmfcn.record import Record
+from lstmfcn.dataset import ClassLabels, Dataset, digest
 from lstmfcn.treatment import Treatment
 from tests.commands import SMALL, refused, status_of
 from tests.samples import LENGTH, make_channels, write_csv, write_named_csv
@@ -61,22 +60,6 @@ def test_basic_motions_is_learnt(
 
     assert status_of(evaluate, "--checkpoint", output, "--data", test, "--json") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] >= 0.95
-
-
-def test_both_formats_lead_to_the_same_network_of_several_channels(tmp_path: Path) -> None:
-    dataset = make_channels(20)
-    plain = write_csv(tmp_path / "plain.csv", dataset, labelled=True)
-    named = write_named_csv(tmp_path / "named.csv", dataset, labelled=True, seed=0)
-    flags = ("--epochs", 2, *SMALL)
-
-    plainly = ("--training", plain, "--validation", plain, "--channels", 3, "--output", tmp_path / "a")
-    assert status_of(train, *plainly, *flags) == 0
-    by_name = ("--training", named, "--validation", named, "--output", tmp_path / "b")
-    assert status_of(train, *by_name, *flags) == 0
-
-    first, second = Checkpoint.load(tmp_path / "a"), Checkpoint.load(tmp_path / "b")
-    assert all(first.weights[name].equal(second.weights[name]) for name in first.weights)
-    assert (second.channels, second.length) == (3, LENGTH)
 
 
 @pytest.mark.parametrize("job", [train, tune])
@@ -153,7 +136,7 @@ def test_the_same_values_in_other_channels_are_other_data() -> None:
     flat = Dataset(dataset.series, dataset.targets, dataset.classes)
     halves = Dataset(dataset.series, dataset.targets, dataset.classes, treatment=Treatment(channels=2))
 
-    assert len({Record.digest(one) for one in (dataset, flat, halves)}) == 3
+    assert len({digest(one) for one in (dataset, flat, halves)}) == 3
 
 
 def test_an_explanation_shows_all_channels_and_one_value_for_each_step(

@@ -39,16 +39,16 @@ def test_a_checkpoint_reads_back_as_it_was_saved(trained: Checkpoint, folder: Pa
     assert all(torch.equal(loaded.weights[name], trained.weights[name]) for name in trained.weights)
 
 
-def test_a_checkpoint_of_before_there_were_tasks_and_treatments_is_one_for_several_classes(
-    folder: Path,
-) -> None:
+def test_an_old_checkpoint_is_one_for_several_classes_and_a_single_sound_channel(folder: Path) -> None:
     document = json.loads((folder / "checkpoint.json").read_text())
     del document["task"], document["temperature"], document["treatment"]
+    del document["hyperparameters"]["squeeze_excite"]
     (folder / "checkpoint.json").write_text(json.dumps(document))
 
     loaded = Checkpoint.load(folder)
 
     assert (loaded.task, loaded.temperature, loaded.treatment) == ("multiclass", 1.0, UNTREATED)
+    assert (loaded.channels, loaded.hyperparameters.squeeze_excite) == (1, 0)
 
 
 def test_a_checkpoint_keeps_its_task(trained_labels: Checkpoint, tmp_path: Path) -> None:
@@ -56,17 +56,6 @@ def test_a_checkpoint_keeps_its_task(trained_labels: Checkpoint, tmp_path: Path)
 
     assert Checkpoint.load(tmp_path).task == "multilabel"
     assert replace(trained_labels, task="multiclass").digest() != trained_labels.digest()
-
-
-def test_a_checkpoint_of_before_there_were_treatments_is_one_for_a_single_sound_channel(folder: Path) -> None:
-    document = json.loads((folder / "checkpoint.json").read_text())
-    del document["treatment"], document["hyperparameters"]["squeeze_excite"]
-    (folder / "checkpoint.json").write_text(json.dumps(document))
-
-    loaded = Checkpoint.load(folder)
-
-    assert loaded.treatment == UNTREATED
-    assert (loaded.channels, loaded.hyperparameters.squeeze_excite) == (1, 0)
 
 
 def test_the_digest_of_what_could_be_before_there_were_channels_is_as_it_was() -> None:

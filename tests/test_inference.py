@@ -117,36 +117,19 @@ def test_in_bfloat16_probabilities_are_those_of_float32_within_its_precision(
 
 
 def test_the_place_of_a_series_in_its_batch_changes_no_bit() -> None:
-    choose = random.Random(0).choice
-    for _ in range(40):
+    choose = random.Random(1).choice
+    for number in range(50):
         sizes = {f"filters_{i}": choose([1, 2, 3, 4, 7, 16, 33, 64]) for i in (1, 2, 3)}
         kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8, 16]) for i in (2, 3)}
         kernels["kernel_size_1"] = choose([1, 2, 3, 5, 8, 16, 32, 64])
-        length = choose([2, 3, 5, 16, 50, 101])
-        model = trained_model(length, hidden_size=choose([3, 8, 13, 64]), **sizes, **kernels)
-        network = InferenceNetwork(model)
-        series = torch.randn(128, length)
-        whole = network(series)
-        for size in (1, 2, 3, 7, 16, 17, 40):
-            start = choose(range(128 - size))
-
-            assert torch.equal(network(series[start : start + size]), whole[start : start + size])
-
-
-def test_nor_does_it_of_several_channels_with_attention_and_squeeze_and_excite() -> None:
-    choose = random.Random(1).choice
-    for number in range(30):
-        sizes = {f"filters_{i}": choose([1, 2, 3, 7, 16, 33, 64]) for i in (1, 2, 3)}
-        kernels = {f"kernel_size_{i}": choose([1, 2, 3, 5, 8, 16]) for i in (2, 3)}
-        kernels["kernel_size_1"] = choose([1, 2, 3, 5, 8, 16, 32, 64])
-        length, channels = choose([2, 3, 5, 16, 50]), choose([1, 2, 3, 6, 20])
+        length, channels = choose([2, 3, 5, 16, 50, 101]), choose([1, 1, 2, 3, 6, 20])
         variant = {"squeeze_excite": number % 2, "attention": choose([0, 1]), "num_layers": choose([1, 2])}
         hidden_size = choose([3, 8, 13, 64])
         model = trained_model(length, channels, hidden_size=hidden_size, **variant, **sizes, **kernels)
         network = InferenceNetwork(model)
-        series = torch.randn(64, channels * length)
+        series = torch.randn(128, channels * length)
         whole = network(series)
-        for size in (1, 3, 16, 17):
-            start = choose(range(64 - size))
+        for size in (1, 2, 3, 7, 16, 17, 40):
+            start = choose(range(128 - size))
 
             assert torch.equal(network(series[start : start + size]), whole[start : start + size])

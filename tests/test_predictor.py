@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels
@@ -66,7 +64,8 @@ def test_labels_are_those_of_the_most_probable_class(trained: Checkpoint) -> Non
     expected = [("down", "up")[position] for position in predictor.probabilities(series).argmax(axis=1)]
 
     assert predictor.labels(series) == expected
-    assert predictor.csv_lines(series).decode().splitlines() == expected
+    answer = predictor.answer(predictor.probabilities(series), with_header=False)
+    assert answer.decode().splitlines() == expected
 
 
 BOUNDS = [0, 1, 2, 4, 7, 12, 29, 30, 140]
@@ -112,17 +111,6 @@ def test_the_number_of_threads_changes_no_byte() -> None:
         assert predictor.probabilities(series[:1]).tobytes() == with_one_thread[:1].tobytes()
     finally:
         torch.set_num_threads(1)
-
-
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
-@settings(max_examples=20)
-def test_no_split_into_batches_changes_a_byte(sizes: list[int]) -> None:
-    predictor = Predictor(random_checkpoint(30, **SMALL))
-    series = np.random.default_rng(1).normal(size=(sum(sizes), 30)).astype(np.float32)
-    bounds = np.cumsum([0, *sizes])
-    parts = [predictor.probabilities(series[start:end]) for start, end in pairwise(bounds)]
-
-    assert np.concatenate(parts).tobytes() == predictor.probabilities(series).tobytes()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -206,7 +194,7 @@ def test_labels_are_quoted_where_csv_needs_it() -> None:
     lines = {"1.0": "1.0", "a,b": '"a,b"', 'say "hi"': '"say ""hi"""'}
 
     expected = "".join(f"{lines[label]}\n" for label in predictor.labels(series))
-    assert predictor.csv_lines(series).decode() == expected
+    assert predictor.answer(predictor.probabilities(series), with_header=False).decode() == expected
 
 
 @pytest.mark.gpu

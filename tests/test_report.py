@@ -12,12 +12,13 @@ import pytest
 from lstmfcn import report, storage, sweep_plots
 from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import EnsembleComparison
+from lstmfcn.history import METRICS
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.report import write_report
 from lstmfcn.storage import Location
-from lstmfcn.trials import METRICS, Status, Trial, Trials
+from lstmfcn.trials import Status, Trial, Trials
 
 SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 0.1]}, "batch_size": 32}
 

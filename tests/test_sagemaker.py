@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ def test_training_writes_the_model_and_the_metrics_that_the_platform_reads(
 
     assert call("train", root) == 0
 
-    assert Checkpoint.load(root / "model").hyperparameters == Hyperparameters.from_mapping(HYPERPARAMETERS)
+    given: dict[str, Any] = {name.replace("-", "_"): value for name, value in HYPERPARAMETERS.items()}
+    assert Checkpoint.load(root / "model").hyperparameters == Hyperparameters(**given)
     assert not (root / "output").exists()
     log = capsys.readouterr().out
     for name in ("train:loss", "train:acc", "valid:loss", "valid:acc"):

@@ -154,9 +154,10 @@ def test_a_folder_without_csv_files_is_refused(place: Location) -> None:
 
 def test_a_file_appears_only_when_it_is_whole(place: Location) -> None:
     path = place / "new" / "file"
-    with storage.atomic_file(path) as file:
+    with storage.pending_file(path.parent) as file:
         file.write(b"whole")
         assert not path.exists()
+        file.commit(path)
 
     assert storage.read_bytes(path) == b"whole"
     assert storage.names(path.parent) == ["file"]
@@ -223,7 +224,7 @@ def test_a_failed_write_leaves_what_was_there(place: Location) -> None:
     storage.write_bytes(path, b"old")
 
     def fail_half_way() -> None:
-        with storage.atomic_file(path) as file:
+        with storage.pending_file(place) as file:
             file.write(b"half")
             raise RuntimeError
 
@@ -249,8 +250,9 @@ def test_files_of_any_size_are_joined_in_order(place: Location, monkeypatch: pyt
     parts = [place / str(number) for number in range(20)]
     for part in parts:
         storage.write_bytes(part, f"{part.name},".encode())
-    with storage.atomic_file(place / "whole") as whole:
+    with storage.pending_file(place) as whole:
         storage.join(parts, whole)
+        whole.commit(place / "whole")
 
     assert storage.read_bytes(place / "whole") == b"".join(b"%d," % number for number in range(20))
 

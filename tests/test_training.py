@@ -1,6 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
-from lstmfcn.training import CLASS_WEIGHTS, Epoch, Trainer, TrainingData, TrainingPrecision, batch_bounds, fit
+from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, TrainingPrecision, batch_bounds, fit
 from tests.samples import LENGTH, TINY, make_dataset, make_labels
 
 
@@ -149,7 +149,7 @@ def test_metrics_of_labels_are_those_of_scikit_learn() -> None:
 def test_balanced_classes_train_alike_with_and_without_weights() -> None:
     plain, balanced = (
         outcome(list(fit(make_dataset(30), hyperparameters=with_epochs(2), class_weight=class_weight)))
-        for class_weight in CLASS_WEIGHTS
+        for class_weight in get_args(ClassWeight)
     )
 
     assert balanced == plain
@@ -163,7 +163,7 @@ def test_balanced_weights_find_a_rare_class_among_others_that_look_alike() -> No
     dataset = Dataset(noise.astype(np.float32), targets, ClassLabels(["common", "rare"]))
 
     found = {}
-    for class_weight in CLASS_WEIGHTS:
+    for class_weight in get_args(ClassWeight):
         *_, last = fit(
             dataset, hyperparameters=with_epochs(15, batch_size=100), recipe="fast", class_weight=class_weight
         )

@@ -258,8 +258,6 @@ def test_boto3_raises_what_is_late_overloaded_or_at_fault_as_the_exception_that_
         limits = {"body_seconds": 0.2, "timeout_seconds": 0.2, **settings}
         async with replica(checkpoint_folder, **limits) as (endpoint, _):
             slowed(endpoint, monkeypatch, seconds=0.5)
-            if body == "busy":
-                endpoint._answering._num_inside = 1
             if body == "held":
                 endpoint._bodies.release(-len(ROW))
             if body == "fail":

@@ -18,7 +18,7 @@ import pytest
 from jobs.tune import tune
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import read_training
+from lstmfcn.dataset import digest, read_training
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import HyperparameterError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -229,7 +229,7 @@ def test_another_sweep_does_not_go_on(changed: dict[str, Any], sentence: str, tm
     Record(
         plan=Plan(task="multiclass"),
         search_space=space().described(),
-        data=Record.digest(TRAIN, VALID),
+        data=digest(TRAIN, VALID),
         description="",
         versions={},
     ).write(tmp_path)

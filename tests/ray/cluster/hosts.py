@@ -174,9 +174,8 @@ class Host:
                 os.close(namespace)
             return socket.create_server((self.address, port))
 
-        with ThreadPoolExecutor(
-            1
-        ) as elsewhere:  # for a thread has a network, and a socket that of its thread
+        # A thread has a network, and a socket that of its thread.
+        with ThreadPoolExecutor(1) as elsewhere:
             return elsewhere.submit(make).result()
 
     def kill(self) -> None:
