@@ -74,6 +74,7 @@ def serve_checkpoint(
     checkpoint = load_checkpoint(location(settings.checkpoint))
     app = application(settings, keys, checkpoint)
     _refuse_taken(host, port)
+    ingress.refuse_out_of_reach(host)
     is_guest = joins_another()
     with connection():
         status = serve.status()

@@ -42,6 +42,8 @@ _BYTES_ON_LOOP = 1 << 20
 _CELLS_ON_LOOP = 10_000
 """Of plain numbers, and of predictions, that take some milliseconds: a thread would cost small ones more."""
 
+_GZIP = b"\x1f\x8b"
+
 _AFTER_CONTINUE_SECONDS = 0.02
 """Between Serve's `100 Continue` and the answer: HAProxy 2.8 cuts the body off an answer whose head it reads
 together with that."""
@@ -154,9 +156,8 @@ class Endpoint:
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
-            megabytes = self._settings.max_body_bytes >> 20
             return JSONResponse(
-                {"MaxConcurrentTransforms": REQUESTS_AT_ONCE, "MaxPayloadInMB": max(1, megabytes)}
+                contract.execution_parameters(self._settings.max_body_bytes, REQUESTS_AT_ONCE)
             )
         assert self._model is not None
         described = self._model.described()
@@ -176,7 +177,12 @@ class Endpoint:
         with self._arriving.place():
             body = await self._bodies.read(request)
         try:
-            with self._backlog.place(model.counted_bytes(body)), self._answering.place():
+            num_bytes = model.counted_bytes(body)
+            with (
+                self._backlog.place(num_bytes),
+                self._answering.place(),
+                self._bodies.lengthened(len(body), num_bytes),
+            ):
                 async with asyncio.timeout(self._settings.timeout_seconds):
                     return await self._predict(model, body, columns)
         except TimeoutError:
@@ -204,6 +210,8 @@ class Endpoint:
         return await offload(partial(self._parse_slowly, body, treatment))
 
     def _parse_slowly(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
+        if body.startswith(_GZIP):
+            raise RequestError(415, "the body is zipped with gzip; this endpoint takes plain text/csv")
         with_header = has_header(body)
         # Before they are parsed, since a treatment may make short ones as long as the network's.
         self._refuse_more_rows(num_lines(body) - with_header)

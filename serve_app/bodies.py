@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -53,6 +55,22 @@ class Bodies:
             raise
         return b"".join(chunks)
 
+    @contextmanager
+    def lengthened(self, size: int, to: int) -> Iterator[None]:
+        """Hold more for a body whose series become longer than they came. Raises RequestError."""
+        if to > self._most_held:
+            raise RequestError(
+                413,
+                f"at the network's length the body's rows are more than {self._most_held} bytes;"
+                " use jobs.transform",
+            )
+        self._held += to - size
+        try:
+            self._refuse_too_many_held()
+            yield
+        finally:
+            self._held -= to - size
+
     def release(self, num_bytes: int) -> None:
         """A body of so many bytes is no longer held."""
         self._held -= num_bytes
@@ -60,6 +78,9 @@ class Bodies:
     def _refuse_too_many(self, size: int) -> None:
         if size > self._most_bytes:
             raise contract.too_large(self._most_bytes)
+        self._refuse_too_many_held()
+
+    def _refuse_too_many_held(self) -> None:
         if self._held > self._most_held:
             sentence = f"bodies of more than {self._most_held} bytes have arrived; try again"
             raise contract.overloaded(sentence, "too many bytes")

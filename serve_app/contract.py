@@ -31,10 +31,12 @@ _ACTIONS: dict[str, Action] = {
     "/execution-parameters": "execution-parameters",
 }
 _PLATFORM_PATH = re.compile(r"(?:/[^/]+)*/endpoints/[^/]+/invocations")
-_MEDIA_RANGES = {"text/csv", "text/*", "*/*"}
+_MEDIA_RANGES = ("text/csv", "text/*", "*/*")
+"""Of which the first that is named counts."""
 _WIDE_CHARSET = re.compile(r"utf[-_]?(16|32)|ucs[-_]?[24]")
 """In which a digit isn't the byte that it is in UTF-8 and most others."""
 _CURLS_OWN_TYPE = "application/x-www-form-urlencoded"
+_MOST_PAYLOAD_MB = 100
 OVERLOADED_RETRY_SECONDS = 1
 
 
@@ -109,11 +111,13 @@ def _check_content_type(content_type: str) -> None:
 
 
 def _accepts_csv(accepted: str) -> bool:
+    is_accepted = {}
     for one in accepted.lower().split(","):
         media_range, *parameters = (part.strip() for part in one.split(";"))
-        refused = any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
-        if media_range in _MEDIA_RANGES and not refused:
-            return True
+        is_accepted[media_range] = not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", one) for one in parameters)
+    for media_range in _MEDIA_RANGES:
+        if media_range in is_accepted:
+            return is_accepted[media_range]
     return not accepted.strip()
 
 
@@ -145,6 +149,15 @@ def asked_columns(query: bytes, headers: Headers) -> tuple[PredictionColumn, ...
         return parse_columns(asked[0].strip(), "columns")
     except DataError as error:
         raise RequestError(400, str(error)) from None
+
+
+def execution_parameters(most_bytes: int, at_once: int) -> dict[str, int]:
+    """For a batch job of the platform, which sends 100 MB at most, in all requests together."""
+    megabytes = min(max(most_bytes >> 20, 1), _MOST_PAYLOAD_MB)
+    return {
+        "MaxConcurrentTransforms": min(at_once, _MOST_PAYLOAD_MB // megabytes),
+        "MaxPayloadInMB": megabytes,
+    }
 
 
 def predictions(lines: bytes, route: Route, headers: Headers, request_id: str) -> Response:

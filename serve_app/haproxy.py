@@ -18,11 +18,17 @@ from serve_app.ingress import BINARY, CONNECTIONS, HEADER_SECONDS, LARGE_AT_ONCE
 
 # What Serve decodes, and fails with a 500 if it isn't UTF-8; an endpoint has no use for any of it.
 _SERVES_OWN = (
-    "x-session-id|serve[-_]multiplexed[-_]model[-_]id|x-request-(timeout-seconds|disconnect-disabled)"
+    "x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id|x-request-(timeout-seconds|disconnect-disabled)"
 )
 
 _LARGE = 16_384
 """Bytes of a body, more than HAProxy's buffer holds."""
+# HAProxy reads a number of 2 GB as a negative one, and of 4 GB as none.
+_IS_LARGE = f"""\
+    acl is_large req.hdr_val(content-length) gt {_LARGE}
+    acl is_large req.hdr(content-length) -m len gt 9
+    acl is_large req.hdr(transfer-encoding) -m found
+"""
 _SHARE_IN_QUEUE = 1 / 4
 """Of the seconds that a request may wait in a replica."""
 _LEAST_SILENCE = 5
@@ -43,10 +49,12 @@ def guarded(
     replica stumbles over; and without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
-    # In HTTP/2 a large body may come without the header that tells that it has no length.
+    # In HTTP/2 a large body may come without the header that tells that it has no length. A connection too many
+    # is closed: those before it go on.
     requests = f"""\\g<0>
     option disable-h2-upgrade
-    {_unavailable("http-request return", busy)} if {{ fe_conn gt {connections} }}
+    tcp-request session set-var(sess.is_refused) bool(true) if {{ fe_conn gt {connections} }}
+    {_unavailable("http-request return", busy)} hdr Connection close if {{ var(sess.is_refused) -m bool }}
     http-request del-header ^({_SERVES_OWN})$ -m reg
     http-request del-header x-request-id if {{ req.fhdr(x-request-id) -m reg [^!-~] }}
     http-request del-header upgrade"""
@@ -83,17 +91,15 @@ def _with_queues(configuration: str, at_once: int) -> str:
     takes next to nothing to refuse one, while a replica would have to receive it, and be busy with that.
     """
     for name, block in re.findall(r"^backend (\S+)\n((?:    .*\n)+)", configuration, re.MULTILINE):
-        replicas = re.findall(r"^    server (\S+) (\S+) check(?! backup)", block, re.MULTILINE)
-        if not replicas:
+        found = re.findall(r"^    server (\S+) (\S+) check( backup)?", block, re.MULTILINE)
+        if all(backup for _, _, backup in found):
             continue
         servers = [
-            f"    server {server} {address} track {name}/{server} maxconn {at_once}\n"
-            for server, address in replicas
+            f"    server {server} {address} track {name}/{server} maxconn {at_once}{backup}\n"
+            for server, address, backup in found
         ]
-        large = f"    acl is_large req.hdr_val(content-length) gt {_LARGE}\n"
-        chunked = "    acl is_large req.hdr(transfer-encoding) -m found\n"
         use = f"    use_backend {name} if "
-        use_large = f"{large}{chunked}    use_backend large-{name} if is_{name} is_large\n"
+        use_large = f"{_IS_LARGE}    use_backend large-{name} if is_{name} is_large\n"
         configuration = configuration.replace(use, use_large + use)
         configuration = configuration.replace(
             f"\nbackend {name}\n",

@@ -27,6 +27,7 @@ LARGE_AT_ONCE = "LSTMFCN_LARGE_AT_ONCE"
 LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000, WAIT_SECONDS: 1, LARGE_AT_ONCE: 16}
 """What serve_app/haproxy.py limits where the environment says nothing else."""
 
+_IS_ON = "RAY_SERVE_ENABLE_HA_PROXY"
 _METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 _STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 _PROXY_PORTS = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "8500", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": "9500"}
@@ -38,7 +39,7 @@ _FIRST_REPLICA_PORT = 30_000
 _GRPC_OFFSET = 10_000
 _MOST_REPLICAS = 100
 _HAPROXY = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    _IS_ON: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
@@ -116,9 +117,23 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def refuse_out_of_reach(host: str) -> None:
+    """Raise ResourceError for an address on which HAProxy finds no replica, which listen there too."""
+    if os.environ.get(_IS_ON) != "1":
+        return
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            socket.create_connection(("127.0.0.1", probe.getsockname()[1])).close()
+        except OSError:
+            raise ResourceError(
+                f"--host {host}: HAProxy finds the replicas of this machine on 127.0.0.1 only;"
+                f" 0.0.0.0 listens on all addresses, and {_IS_ON}=0 does without HAProxy"
+            ) from None
+
+
 def open_ports() -> str:
     """What listens beside the endpoint, if anything does."""
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+    if os.environ.get(_IS_ON) != "1":
         return ""
     metrics, stats = os.environ[_METRICS_PORT], os.environ[_STATS_PORT]
     ports = f"HAProxy shows metrics on port {metrics} (/metrics) and statistics on {stats} (/stats)"

@@ -55,7 +55,8 @@ class Settings(BaseModel):
     max_held_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1,
-        description="Bytes of all bodies that a replica holds; more requests are refused",
+        description="Bytes of all bodies that a replica holds; more requests are refused. Where series become"
+        " as long as the network's, bytes that they would have then",
     )
     max_requests: int = Field(
         256,

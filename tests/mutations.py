@@ -52,6 +52,7 @@ HEADERS: dict[bytes, list[bytes]] = {
     b"X-Request-Timeout-Seconds": [b"1e-9", b"\xff"],
     b"X-Request-Disconnect-Disabled": [b"?1", b"\xff"],
     b"X-Session-Id": [b"\xff"],
+    b"X_Session_Id": [b"\xff"],
     b"serve_multiplexed_model_id": [b"\xff"],
     b"Authorization": [b"", b"Bearer", b"AWS4-HMAC-SHA256 Credential=\xff"],
     b"Range": [b"bytes=5-", b"-"],

@@ -66,6 +66,7 @@ def test_what_is_read_may_be_asked_for_without_its_body(method: str) -> None:
         {"Accept": "*/*"},
         {"Accept": "application/json, text/csv;q=0.5"},
         {"Accept": "text/*"},
+        {"Accept": "text/csv, */*;q=0"},
         {"Accept": ""},
         {"Content-Encoding": "identity"},
         {"Content-Length": "100"},
@@ -112,6 +113,12 @@ def test_csv_in_and_out_is_accepted_however_it_is_said(headers: dict[str, str]) 
             "Accept is application/json; this endpoint answers text/csv",
         ),
         ("POST", {"Accept": "text/csv;q=0"}, 406, "Accept is text/csv;q=0; this endpoint answers text/csv"),
+        (
+            "POST",
+            {"Accept": "*/*, text/csv;q=0"},
+            406,
+            "Accept is */*, text/csv;q=0; this endpoint answers text/csv",
+        ),
         ("POST", {"Content-Length": "101"}, 413, "the body has more than 100 bytes; use jobs.transform"),
     ],
 )
@@ -198,3 +205,16 @@ def test_what_the_platform_echoes_is_echoed() -> None:
     assert headers["x-amzn-invoked-production-variant"] == "Second"
     assert headers["x-amzn-requestid"] == "id"
     assert headers["content-type"] == "text/csv; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "at_once", "megabytes"),
+    [(1000, 4, 1), (6 << 20, 4, 6), (30 << 20, 3, 30), (60 << 20, 1, 60), (1 << 30, 1, 100)],
+)
+def test_a_batch_job_is_told_what_the_platform_lets_it_send(
+    most_bytes: int, at_once: int, megabytes: int
+) -> None:
+    assert contract.execution_parameters(most_bytes, 4) == {
+        "MaxConcurrentTransforms": at_once,
+        "MaxPayloadInMB": megabytes,
+    }

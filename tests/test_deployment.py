@@ -110,6 +110,13 @@ def test_another_checkpoint_is_served_with_the_arguments_and_environment_of_befo
     assert deployed["runtime_env"]["env_vars"].items() > environment["env_vars"].items()
 
 
+def test_what_serve_knows_no_arguments_of_is_not_replaced(dashboard: Any, trained: Checkpoint) -> None:
+    dashboard.applications["lstmfcn"] = {**running(1.0), "deployed_app_config": None}
+
+    with pytest.raises(TrainingError, match=r"python -m serve_app .* started what .*; end that first$"):
+        deploy("/shared/best", trained)
+
+
 def test_serve_makes_new_replicas_for_series_of_another_length_in_the_same_folder(
     trained: Checkpoint,
 ) -> None:

@@ -95,6 +95,7 @@ def test_large_bodies_wait_for_a_replica_in_a_queue_of_their_own(tmp_path: Path)
     assert (
         """
     acl is_large req.hdr_val(content-length) gt 16384
+    acl is_large req.hdr(content-length) -m len gt 9
     acl is_large req.hdr(transfer-encoding) -m found
     use_backend large-app if is_app is_large
     use_backend app if is_app
@@ -107,6 +108,7 @@ backend large-app
     http-reuse always
     server one 127.0.0.1:30000 track app/one maxconn 9
     server two 127.0.0.1:30001 track app/two maxconn 9
+    server proxy 127.0.0.1:8500 track app/proxy maxconn 9 backup
 backend app
 """
         in changed

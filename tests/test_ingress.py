@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lstmfcn.errors import ResourceError
 from serve_app import ingress
 
 METRICS, STATS = "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT"
@@ -79,3 +80,23 @@ def test_serves_own_proxy_of_another_endpoint_keeps_its_port(monkeypatch: pytest
         ingress.choose()
 
     assert int(os.environ[name]) > taken
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_an_address_on_which_haproxy_finds_no_replica_is_refused(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+
+    with pytest.raises(ResourceError, match=rf"^--host {host}: .* the replicas .* on 127.0.0.1 only"):
+        ingress.refuse_out_of_reach(host)
+
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    ingress.refuse_out_of_reach(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_others_are_not(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+
+    ingress.refuse_out_of_reach(host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import re
 import time
@@ -20,6 +21,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.treatment import Treatment
 from serve_app import app, bodies
 from tests.ray.replica import ROW, application, boto3_client, listening, replica, slowed
+from tests.samples import LENGTH
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
 
@@ -203,6 +205,41 @@ def test_rows_that_a_treatment_would_lengthen_are_counted_before(
     assert (refused.status_code, refused.text) == (
         413,
         "the body has 4 rows, more than 3; use jobs.transform\n",
+    )
+
+
+def test_rows_that_a_treatment_would_lengthen_count_as_long_as_they_become(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(trained, treatment=Treatment(length="resample")).save(tmp_path)
+    most = 15 * LENGTH * 10
+
+    async def ask() -> list[httpx.Response]:
+        async with replica(tmp_path, max_body_bytes=1000, max_held_bytes=most) as (endpoint, client):
+            slowed(endpoint, monkeypatch, seconds=0.3)
+            return await asyncio.gather(
+                *[client.post("/invocations", content=b"1,2\n" * rows) for rows in (16, 9, 9)]
+            )
+
+    alone, first, second = asyncio.run(ask())
+
+    assert (alone.status_code, alone.text) == (
+        413,
+        f"at the network's length the body's rows are more than {most} bytes; use jobs.transform\n",
+    )
+    assert {first.status_code, second.status_code} == {200, 503}
+
+
+def test_a_zipped_body_is_told_that_it_is(checkpoint_folder: Path) -> None:
+    async def ask() -> httpx.Response:
+        async with replica(checkpoint_folder) as (_, client):
+            return await client.post("/invocations", content=gzip.compress(ROW.encode()))
+
+    refused = asyncio.run(ask())
+
+    assert (refused.status_code, refused.text) == (
+        415,
+        "the body is zipped with gzip; this endpoint takes plain text/csv\n",
     )
 
 

@@ -341,11 +341,15 @@ def test_headers_that_take_too_long_end_the_connection(connection: socket.socket
 def test_more_connections_than_may_be_open_are_refused_at_once(endpoint: httpx.Client) -> None:
     address = (endpoint.base_url.host, endpoint.base_url.port or 80)
     with contextlib.ExitStack() as opened:
+        early = opened.enter_context(httpx.Client(base_url=endpoint.base_url))
+        assert early.get("/ping").status_code == 200
         for _ in range(CONNECTIONS):
             opened.enter_context(socket.create_connection(address))
         refused = httpx.get(f"{endpoint.base_url}/ping")
+        assert early.get("/ping").status_code == 200
 
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.headers["connection"] == "close"
     assert refused.text == f"more than {CONNECTIONS} connections are open; try again"
 
 
