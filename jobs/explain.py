@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 
 from jobs.place import run_in_place
 from lstmfcn import plots, storage
@@ -56,7 +56,8 @@ def explain(
         raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
     chosen = series[[number - 1 for number in numbers]]
     explanation = explained(network, chosen)
-    storage.remove(output, _TABLE, *fnmatch.filter(storage.names(output), "row-*.png"))
+    stale = [name for name in storage.names(output) if re.fullmatch(r"row-[0-9]+\.png", name)]
+    storage.remove(output, _TABLE, *stale)
     table = []
     for place, number in enumerate(numbers):
         label = network.classes.names[explanation.predicted[place]]

@@ -66,6 +66,7 @@ def pipeline(
             by that, where it goes on after the job, in place of what Ray Serve serves there.
         overwrite: Replace the results that the output folder holds.
     """
+    storage.refuse_within(output, training, validation, test, input)
     sweep = output / "sweep"
     best = sweep / (REFIT if refit else BEST)
     print("sweep", flush=True)

@@ -85,6 +85,7 @@ def _tell(root: Path, sentence: str) -> None:
 
 def _train(root: Path) -> tuple[int, str]:
     """Exit status and sentence."""
+    storage.remove(root / "output", "failure")  # of an earlier try
     model, kept, channels = root / "model", root / "checkpoints", root / "input" / "data"
     output = kept if kept.is_dir() else model
     try:

@@ -111,6 +111,7 @@ def train(
         raise DataError(f"--patience needs validation data with --recipe {recipe}; add --validation")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
+    storage.refuse_within(output, training, validation)
     if calibrate and validation is None:
         raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)

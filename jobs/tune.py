@@ -107,6 +107,7 @@ def tune(
         raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     if not resume:
         storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
+    storage.refuse_within(output, training, validation)
     first = to_try_first(points, space, of_default=search_space is None and start is None)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     identifiers = Identifiers.parse(id_columns)

@@ -164,7 +164,12 @@ class Checkpoint:
         except DataError as error:
             raise CheckpointError(str(error)) from None
         document = _read_document(raw, directory / FILE_NAME)
-        weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
+        try:
+            weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
+        except CheckpointError:
+            if storage.read_bytes(directory / FILE_NAME) == raw:
+                raise
+            return cls.load(directory)  # it was replaced meanwhile
         checkpoint = cls(
             document.hyperparameters,
             ClassLabels(document.classes),

@@ -26,6 +26,7 @@ from ray.exceptions import AuthenticationError
 from lstmfcn.command import CLUSTER, cluster_is_given, end_on_signals, outliving_the_terminal
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
 from lstmfcn.errors import ResourceError, TrainingError, shown
+from lstmfcn.storage import reason
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def _address_given() -> str:
 
 
 def _why_silent(address: str, error: OSError) -> str:
-    said = f"no Ray answers at {address} ({error.strerror})"
+    said = f"no Ray answers at {address} ({reason(error)})"
     if os.environ.get(CLUSTER):
         return f"{said}, where {CLUSTER} says there is one; start it, or unset {CLUSTER} to do without"
     return f"{said}, where one was started with `ray start`; `ray stop` lets jobs do without"

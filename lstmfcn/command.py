@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import platform
 import signal
@@ -76,6 +77,8 @@ def refuse_both(*, resume: bool, overwrite: bool) -> None:
 def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tuple[int, str]:
     """Call the function with what the command line says: exit status and, unless it is 0, sentence."""
     end_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label may have letters that the terminal hasn't
+        sys.stdout.reconfigure(errors="backslashreplace")
     app = App(
         name=name,
         version_flags=[],

@@ -68,6 +68,11 @@ def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gp
         _show(lines)
         raise
     status: int = ray.get(there.status.remote())
+    if status < 0:
+        raise TrainingError(
+            f"{module} was ended by signal {-status} on its node, as when there is no more memory;"
+            " a training goes on with --resume"
+        )
     return status
 
 

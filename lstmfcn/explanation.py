@@ -52,8 +52,8 @@ def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
 
 @torch.inference_mode()
 def _added(checkpoint: Checkpoint, series: Matrix, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """To the logits of the given classes, (cases,): by the convolutions at each time step, (cases, length),
-    and by the recurrent block, (cases,).
+    """To the logits of the given classes, (cases,), as they are calibrated: by the convolutions at each time
+    step, (cases, length), and by the recurrent block, (cases,).
     """
     model = checkpoint.build_model()
     scaled = torch.from_numpy(checkpoint.scaled(series))
@@ -61,7 +61,7 @@ def _added(checkpoint: Checkpoint, series: Matrix, classes: Tensor) -> tuple[Ten
     by_channel = torch.unflatten(scaled, 1, (checkpoint.channels, -1))
     features = model.convolutional.layers(by_channel)  # (cases, filters, length)
     weights = class_logits(checkpoint.task, model.linear.weight.T).T  # (classes, features)
-    weights = (weights - weights.mean(dim=0))[classes]
+    weights = (weights - weights.mean(dim=0))[classes] / checkpoint.temperature
     of_hidden, of_features = weights[:, : hidden.shape[1]], weights[:, hidden.shape[1] :]
     contributions = torch.einsum("cf,cft->ct", of_features, features) / features.shape[2]
     return contributions, (of_hidden * hidden).sum(dim=1)

@@ -61,6 +61,18 @@ class Identifiers:
         cells = [cell.strip() for cell in header]
         return type(self)(tuple(_position(name, cells, source) for name in self.names))
 
+    def refuse_beyond(self, first_line: bytes, source: str) -> None:
+        """Raise DataError if the first row doesn't reach as far. One that is no CSV the parser refuses."""
+        try:
+            num_columns = len(split_line(first_line.removesuffix(b"\n"), ""))
+        except DataError:
+            return
+        for position in self.positions:
+            if position > num_columns:
+                raise DataError(
+                    f"{source}: row 1 has {num_columns} columns; --id-columns names column {position}"
+                )
+
     def refuse_behind_values(self, source: str, *, labelled: bool) -> None:
         """Raise DataError unless all stand before the first value of a row, whatever its length."""
         for position in self.positions:

@@ -28,6 +28,7 @@ _LONGEST_POLYPHASE_KERNELS = (64, 16, 16)
 
 _SERIES_AT_ONCE_ON_CPU = 64
 _SERIES_AT_ONCE_ON_GPU = 1024
+_FEATURES_AT_ONCE_ON_CPU = 1 << 22
 _FEATURES_AT_ONCE_ON_GPU = 1 << 26
 """Numbers in the largest feature map: 256 MiB of float32."""
 
@@ -65,12 +66,12 @@ class InferenceNetwork:
             self.series_at_once = self._convolve.series_at_once
         else:
             self._convolve = _ImageBlock(layers, dtype)
-            self.series_at_once = _SERIES_AT_ONCE_ON_CPU
-            if on_gpu:
-                features = model.length * max(max(layer.kernel.shape[:2]) for layer in layers)
-                self.series_at_once = max(
-                    1, min(_SERIES_AT_ONCE_ON_GPU, _FEATURES_AT_ONCE_ON_GPU // features)
-                )
+            most, most_features = (
+                (_SERIES_AT_ONCE_ON_GPU, _FEATURES_AT_ONCE_ON_GPU)
+                if on_gpu
+                else (_SERIES_AT_ONCE_ON_CPU, _FEATURES_AT_ONCE_ON_CPU)
+            )
+            self.series_at_once = max(1, min(most, most_features // model.num_features))
 
     @torch.inference_mode()
     def logits(self, series: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ class _ImageBlock:
     """Layers of channels-last images of height 1; then the mean over time."""
 
     def __init__(self, layers: list[Layer], dtype: torch.dtype) -> None:
-        self._dtype = dtype
+        self._dtype, self._largest = dtype, torch.finfo(dtype).max
         self._channels = layers[0].kernel.shape[1]
         self._layers = [
             Layer(kernel.unsqueeze(2).to(dtype, memory_format=torch.channels_last), bias.to(dtype), weigh)
@@ -174,7 +175,8 @@ class _ImageBlock:
             if after > before:  # an even kernel's odd step
                 image = functional.pad(image, (0, 1))
             image = image.contiguous(memory_format=torch.channels_last)
-            image = functional.conv2d(image, kernel, bias, padding=(0, before)).relu_()
+            image = functional.conv2d(image, kernel, bias, padding=(0, before))
+            image.clamp_(0, self._largest)  # the ReLU; in 16 bits, what overflows would become NaN
             if weigh is not None:
                 weights = weigh(image.mean(dim=(2, 3), dtype=torch.float32))
                 image *= weights[..., None, None].to(self._dtype)

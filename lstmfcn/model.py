@@ -212,6 +212,9 @@ class LSTMFCN(nn.Module):
     ) -> None:
         super().__init__()
         self.length, self.channels = length, channels
+        h = hyperparameters
+        self.num_features = length * max(channels, h.filters_1, h.filters_2, h.filters_3)
+        """Of a series, in the largest feature map."""
         self.recurrent = RecurrentBlock(length, hyperparameters, channels)
         self.convolutional = ConvolutionalBlock(hyperparameters, channels)
         self.linear = nn.Linear(hyperparameters.hidden_size + hyperparameters.filters_3, num_classes)

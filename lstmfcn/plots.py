@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -94,5 +95,7 @@ def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], titl
 
 def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws a box in its place
+        figure.savefig(picture, format="png", dpi=120)
     return picture.getvalue()

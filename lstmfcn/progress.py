@@ -40,9 +40,9 @@ class Progress:
         self._counts: dict[str, int] = {}
         self._bar = _Bar(
             above,
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[counted]}"),
+            TextColumn("{task.fields[counted]}", markup=False),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),

@@ -129,6 +129,7 @@ def read_layouts(
 
     Raises DataError when the storage fails.
     """
+    alike: dict[bytes, Layout] = {}  # for a wide header makes a large one, which all predictors get
 
     def layout(file: InputFile) -> Layout | str:
         try:
@@ -138,9 +139,14 @@ def read_layouts(
         except OSError as error:  # who reads the file later might succeed, and miss its header
             raise DataError(f"{file.name} can't be read: {storage.reason(error)}") from None
         try:
+            if has_more and first_line in alike:
+                return alike[first_line]
             found = Layout.of(first_line, format, num_values, renderer, file.name, treatment)
-            if found.header is not None and not has_more:
+            if found.header is None:
+                return found
+            if not has_more:
                 raise DataError(f"{file.name} holds a header and no series")
+            alike[first_line] = found
             return found
         except DataError as error:
             return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -63,14 +64,19 @@ class Record(BaseModel):
     def refuse_other(self, other: Record) -> None:
         """Raise OutputError if a sweep that goes on is to be another one."""
         before, now = (record.plan.model_dump(exclude=_MAY_CHANGE) for record in (self, other))
-        before["search_space"], now["search_space"] = self.search_space, other.search_space
-        for name, value in before.items():
-            if now[name] != value:
-                changed = f"{name} has changed: it was {value}, now it is {now[name]}"
-                raise OutputError(f"--resume: the sweep's {changed}")
-        if self.points != other.points:
-            raise OutputError("--resume: the points that the sweep tries first have changed")
+        _refuse_changed(before, now)
         if self.data != other.data:
             raise OutputError("--resume: the sweep's training or validation data has changed")
+        # After the data, by which a recipe chooses a part of it.
+        _refuse_changed({"search_space": self.search_space}, {"search_space": other.search_space})
+        if self.points != other.points:
+            raise OutputError("--resume: the points that the sweep tries first have changed")
         if self.checkpoint != other.checkpoint:
             raise OutputError("--resume: the checkpoint that the sweep's trials start from has changed")
+
+
+def _refuse_changed(before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    for name, value in before.items():
+        if now[name] != value:
+            changed = f"{name} has changed: it was {value}, now it is {now[name]}"
+            raise OutputError(f"--resume: the sweep's {changed}")

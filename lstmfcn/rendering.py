@@ -27,8 +27,6 @@ class Renderer:
         self._task, self._num_classes = task, len(classes)
         self._num_outputs = num_outputs(task, len(classes))
         self._names = np.array([csv_cell(name) for name in classes.names], object)
-        marks = np.eye(len(classes), dtype=np.int64)[:, -self._num_outputs :]
-        self._marks = _rows(marks)
 
     def cells(
         self, probabilities: NDArray[np.float32], columns: Sequence[PredictionColumn], *, with_header: bool
@@ -46,8 +44,13 @@ class Renderer:
         predicted = tasks.predicted(self._task, probabilities)
         if self._task == "multilabel":
             return _rows(predicted)
-        rendered: NDArray[np.object_] = (self._marks if with_header else self._names)[predicted]
-        return rendered
+        if not with_header:
+            names: NDArray[np.object_] = self._names[predicted]
+            return names
+        different, places = np.unique(predicted, return_inverse=True)
+        marks = different[:, None] == np.arange(self._num_classes)
+        rows: NDArray[np.object_] = _rows(marks[:, -self._num_outputs :].astype(np.int64))[places]
+        return rows
 
     def _num_columns(self, with_header: bool) -> int:
         """Of probabilities."""

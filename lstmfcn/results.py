@@ -25,8 +25,12 @@ _PAUSE_PER_SECOND = 20.0
 
 
 def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """Those whose networks best/ holds."""
-    return [trial for trial in best_first[: plan.ensemble] if trial.is_usable]
+    """Those whose networks best/ holds: of copies, and of equal ones that were drawn, one."""
+    different: dict[tuple[object, ...], Trial] = {}
+    for trial in best_first:
+        if trial.is_usable:
+            different.setdefault((trial.best_epoch, *trial.best_metrics.items()), trial)
+    return list(different.values())[: plan.ensemble]
 
 
 class Results:
@@ -36,7 +40,7 @@ class Results:
         """With the monotonic clock's time at which the sweep, or its resumption, `started`."""
         self._record, self._objective, self._output, self._started = record, objective, output, started
         self._trials: dict[int, Trial] = {}
-        self._kept: list[tuple[int, int]] = []
+        self._kept: list[tuple[int, int, dict[str, float]]] = []
         self._earlier_seconds = record.seconds
         self._written = time.monotonic()
         self._took = 0.0
@@ -66,7 +70,7 @@ class Results:
         self._took = self._written - began
 
     def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
-        wanted = [(trial.number, trial.best_epoch) for trial in best]
+        wanted = [(trial.number, trial.best_epoch, trial.best_metrics) for trial in best]
         if not wanted or (wanted == self._kept and calibrate_on is None):
             return
         folders = [Trials(self._output).folder(trial.number) for trial in best]

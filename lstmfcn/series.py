@@ -127,6 +127,8 @@ def parse_labelled(
     names = header_cells(_first_line(data))
     if data:
         identifiers = identifiers.located(names, source)
+    if names is None:
+        identifiers.refuse_beyond(_first_line(data), source)
     if treatment.takes_any_length and names is None:
         identifiers.refuse_behind_values(source, labelled=True)
     header, data = _take_header(

@@ -191,10 +191,13 @@ def files(path: Location) -> list[StoredFile]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, in those in it and, once, in those elsewhere that it links to. Raises DataError
-    for one that can't be read.
+    """What lies in a folder, in those in it and in those elsewhere that it links to, each folder once. Raises
+    DataError for one that can't be read.
     """
-    root, entered = folder.resolve(), set[Path]()
+    root, entered = folder.resolve(), set[tuple[int, int]]()
+
+    def overlaps(other: Path) -> bool:
+        return other.is_relative_to(root) or root.is_relative_to(other)
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
@@ -203,11 +206,12 @@ def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         for name in sorted(folders):
             below = Path(parent, name)
-            if below.is_symlink():
-                real = below.resolve()
-                if real in entered or real.is_relative_to(root) or root.is_relative_to(real):
-                    folders.remove(name)
-                entered.add(real)
+            status = below.stat()
+            identity = status.st_dev, status.st_ino
+            if identity in entered or (below.is_symlink() and overlaps(below.resolve())):
+                folders.remove(name)
+            else:
+                entered.add(identity)
         yield from (Path(parent, name) for name in names)
 
 
@@ -390,6 +394,16 @@ def remove_if_empty(folder: Location) -> None:
             folder.remove()
 
 
+def refuse_within(output: Location, *data: Location | None) -> None:
+    """Raise OutputError for an output folder within one with data."""
+    for folder in data:
+        if folder is not None and is_within(output, folder):
+            raise OutputError(
+                f"--output {output} lies within {folder}, all of whose CSV files are data, as those of"
+                " results would be"
+            )
+
+
 def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
     """Raise OutputError if the output folder can't be written, would be lost or, unless it may be
     overwritten, already holds something of these names.
@@ -423,6 +437,6 @@ def _try_to_write(folder: Location) -> None:
         write_bytes(probe, b"")
         probe.remove()
     else:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with TemporaryFile(dir=nearest) as probe_file:
             probe_file.write(bytes(_PROBE_BYTES))  # an empty file has room on a full disk

@@ -116,13 +116,14 @@ def sweep(
     )
     with writing(output):
         try:
-            if ledger.num_left:
+            if ledger.num_left and not any(plan.reaches_target(trial.best_metrics) for trial in earlier):
                 scheduler = schedulers.make(plan, space, points)
                 run_trials(data, plan, scheduler, gpus_per_trial, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
+            ended_before = {trial.number for trial in earlier if trial.has_ended}
             for trial in ledger.trials.values():
-                if trial.has_ended:
+                if trial.has_ended and trial.number not in ended_before:
                     storage.remove(trials.folder(trial.number), STATE)
     best_first = ranked(ledger.trials.values(), plan.objective)
     if not best_first[0].is_usable:
@@ -159,7 +160,7 @@ def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:
         case "grid":
             return GridSearch(space)
         case "bayesian":
-            return BayesianSearch(space, plan.seed + num_drawn)  # lest it draw the same again
+            return BayesianSearch(space, (plan.seed + num_drawn) % 2**32)  # lest it draw the same again
 
 
 def _num_trials(plan: Plan, search: Search, num_points: int) -> int:

@@ -21,7 +21,9 @@ class SweepView:
 
     def __init__(self, objective: Objective, what: str = "sweep") -> None:
         self._objective, self._what = objective, what
-        self._trials: dict[int, Trial] = {}
+        self._running: dict[int, Trial] = {}
+        self._best: Sequence[Trial] = []
+        """Of the others, as many as are shown: of 100,000 trials it would take long to look for them."""
         self._shown = ExitStack()
 
     def __enter__(self) -> Self:
@@ -34,29 +36,31 @@ class SweepView:
 
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
         """What is known of a sweep that goes on, and how many trials there are to be."""
-        self._trials = {trial.number: trial for trial in trials}
+        self._best = ranked(trials, self._objective)[:_MOST_ROWS]
         progress = Progress(self._what, num_trials, "trials", above=self.table)
         self._progress = self._shown.enter_context(progress)
         self._progress.skip(sum(trial.has_ended for trial in trials))
 
     def update(self, trial: Trial) -> None:
         """What is known of a trial now."""
-        self._trials[trial.number] = trial
-        if trial.status != "running":
+        self._best = [one for one in self._best if one.number != trial.number]
+        if trial.status == "running":
+            self._running[trial.number] = trial
+        else:
+            self._running.pop(trial.number, None)
+            self._best = ranked([*self._best, trial], self._objective)[:_MOST_ROWS]
             self._progress.advance(_line(trial), work=int(trial.has_ended))
 
     def table(self) -> Table:
         """The trials that run, then the best of the others, with the metrics of their last epoch."""
         metric = self._objective.metric
-        trials = sorted(list(self._trials.values()), key=lambda trial: trial.number)  # noqa: C414 (a copy)
-        running = [trial for trial in trials if trial.status == "running"]
-        others = ranked([trial for trial in trials if trial.status != "running"], self._objective)
+        running = sorted(list(self._running.values()), key=lambda trial: trial.number)  # noqa: C414 (a copy)
         best = f"best {metric}"
         table = Table("trial", "status", "epoch", *METRIC_NAMES, best, "seconds", box=None, pad_edge=False)
         for column in table.columns:
             column.no_wrap = True
             column.justify = "left" if column.header == "status" else "right"
-        for trial in (running + others)[:_MOST_ROWS]:
+        for trial in [*running, *self._best][:_MOST_ROWS]:
             table.add_row(
                 str(trial.number),
                 trial.status,

@@ -45,16 +45,17 @@ def probabilities(task: TaskName, logits: Tensor) -> Tensor:
 def loss(task: TaskName, outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in nats, over cases or, if the task is multilabel, over cases and labels.
 
-    Outputs are (cases, outputs); targets (cases,) classes or (cases, labels) of 0 and 1. A weighted mean with
-    class_weights, (classes,), or for labels (2, labels): of those that are 0, and of those that are 1.
+    Outputs are (cases, outputs); targets (cases,) classes or (cases, labels) of 0 and 1. Each is multiplied
+    by its class_weights, (classes,), or for labels (2, labels): of those that are 0, and of those that are 1.
     """
+    # Not divided by the weights' sum, as PyTorch does: in a batch of its own kind a case would weigh 1.
     if task != "multilabel":
-        return functional.cross_entropy(class_logits(task, outputs), targets, class_weights)
-    each = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none")
-    if class_weights is None:
+        each = functional.cross_entropy(class_logits(task, outputs), targets, class_weights, reduction="none")
         return each.mean()
-    weights = torch.where(targets == 1, class_weights[1], class_weights[0])
-    return (weights * each).sum() / weights.sum()
+    each = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none")
+    if class_weights is not None:
+        each = torch.where(targets == 1, class_weights[1], class_weights[0]) * each
+    return each.mean()
 
 
 def num_correct(task: TaskName, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from tensorboardX.record_writer import masked_crc32c
 from lstmfcn import storage
 from lstmfcn.storage import Location
 
+_NAME = "events.out.tfevents."
+
 
 def write_events(folder: Location, history: Sequence[Mapping[str, float]], first: int) -> None:
     """Write the metrics of the epochs after the first so many, a file with a point each."""
@@ -25,8 +27,13 @@ def write_events(folder: Location, history: Sequence[Mapping[str, float]], first
     for number, row in enumerate(history[first:], first + 1):
         values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items()]
         events.append(Event(wall_time=now, step=number, summary=Summary(value=values)))
-    path = folder / f"events.out.tfevents.{first:08d}"
+    path = folder / f"{_NAME}{first:08d}"
     storage.write_bytes(path, b"".join(_record(event.SerializeToString()) for event in events))
+
+
+def remove_events(folder: Location) -> None:
+    """All that were written there."""
+    storage.remove(folder, *(name for name in storage.names(folder) if name.startswith(_NAME)))
 
 
 def _record(content: bytes) -> bytes:

@@ -34,7 +34,9 @@ ClassWeight = Literal["none", "balanced"]
 """In the training loss, and so in train_loss: balanced weighs a class's series by the inverse of its
 share of them."""
 
-_EVALUATION_BATCH = 256
+_MOST_TO_EVALUATE_AT_ONCE = 256
+_FEATURES_TO_EVALUATE_AT_ONCE = 1 << 26
+"""Numbers in the largest feature map: 256 MiB."""
 _SHARE_OF_FREE_GPU_MEMORY = 0.5
 """A data set that needs more than this stays in main memory and is copied batch by batch."""
 
@@ -312,13 +314,14 @@ def _balanced(dataset: Dataset) -> Tensor:
 
 
 def _validate(
-    network: nn.Module, valid_set: tuple[Tensor, Tensor], device: torch.device, task: TaskName
+    network: LSTMFCN, valid_set: tuple[Tensor, Tensor], device: torch.device, task: TaskName
 ) -> dict[str, float]:
     series, targets = valid_set
+    at_once = max(1, min(_MOST_TO_EVALUATE_AT_ONCE, _FEATURES_TO_EVALUATE_AT_ONCE // network.num_features))
     network.eval()
     batches = []
     with torch.inference_mode():
-        for start, end in batch_bounds(len(series), _EVALUATION_BATCH):
+        for start, end in batch_bounds(len(series), at_once):
             batch_targets = targets[start:end].to(device)
             logits = network(series[start:end].to(device))
             loss = tasks.loss(task, logits, batch_targets)

@@ -239,7 +239,9 @@ def _run(
     again: bool,
 ) -> Iterator[Report]:
     """The report on every range of the groups, as they get done."""
-    DataContext.get_current().enable_progress_bars = False
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = -1  # a gzip file, or a wait for CPUs, may take longer than any
     shared: _Shared = ray.put((checkpoint, task, versions()))
     pool = ActorPoolStrategy(size=min(num_predictors, len(groups)))
     rows: Dataset = ray.data.from_items(

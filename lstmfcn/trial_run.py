@@ -18,7 +18,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.recipe import RecipeName
 from lstmfcn.storage import Location
-from lstmfcn.tensorboard import write_events
+from lstmfcn.tensorboard import remove_events, write_events
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
 from lstmfcn.training_state import TrainingState
 from lstmfcn.versions import difference, versions
@@ -78,9 +78,10 @@ class TrialRun:
         self._is_between_epochs = True
         self._unsaved: Checkpoint | None = None
         self._state_at = self._events_at = time.monotonic()
+        self._num_events = 0
         if (state := TrainingState.load(folder)) is not None:
             self._trainer.restore(state)
-        self._num_events = len(self._trainer.history)
+            remove_events(folder)  # which are written less often than states: all of them again
 
     @property
     def is_done(self) -> bool:

@@ -93,12 +93,12 @@ class Trials:
     def read(self) -> list[Trial]:
         """All trials that were drawn, by number. Raises CheckpointError for a damaged document."""
         numbers = sorted(int(name) for name in storage.names(self._folder) if name.isdecimal())
-        drawn = [n for n in numbers if (self.folder(n) / _DOCUMENT).is_file()]
-        paths = [self.folder(number) / _DOCUMENT for number in drawn]
+        paths = [self.folder(number) / _DOCUMENT for number in numbers]
         trials = []
-        for path, content in zip(paths, storage.read_all(paths), strict=True):
+        for path, content in zip(paths, storage.read_all(paths, missing=b""), strict=True):
             try:
-                trials.append(Trial.model_validate_json(content))
+                if content:
+                    trials.append(Trial.model_validate_json(content))
             except ValidationError as error:
                 raise CheckpointError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
         return trials

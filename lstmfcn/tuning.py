@@ -190,7 +190,7 @@ class _Watcher(tune.Callback):
         """Whether the sweep ends before its trials do."""
         self._ledger, self._plan, self._folders, self._asked = ledger, plan, folders, asked
         self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
-        self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
+        self._is_reached = False
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
     def __getstate__(self) -> dict[str, Any]:
@@ -201,14 +201,6 @@ class _Watcher(tune.Callback):
         """Whether the target or the time is reached."""
         self.is_ending = self.is_ending or self._is_reached or time.monotonic() >= self._deadline
         return self.is_ending
-
-    def _reaches_target(self, trial: Trial) -> bool:
-        target = self._plan.target
-        return (
-            target is not None
-            and trial.best_epoch > 0
-            and self._plan.objective.reached(trial.best_metrics, target)
-        )
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         self._has_to_wait_until = math.inf
@@ -222,7 +214,7 @@ class _Watcher(tune.Callback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
         updated = self._ledger.update(trial.config[NUMBER], **_known(trial, result))
-        self._is_reached = self._is_reached or self._reaches_target(updated)
+        self._is_reached = self._is_reached or self._plan.reaches_target(updated.best_metrics)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         ended = self._ledger.trials[trial.config[NUMBER]]

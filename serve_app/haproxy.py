@@ -49,8 +49,8 @@ def guarded(
     replica stumbles over; and without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
-    # In HTTP/2 a large body may come without the header that tells that it has no length. A connection too many
-    # is closed: those before it go on.
+    # In HTTP/2 a large body may come without the header that tells that it has no length. A connection too
+    # many is closed: those before it go on.
     requests = f"""\\g<0>
     option disable-h2-upgrade
     tcp-request session set-var(sess.is_refused) bool(true) if {{ fe_conn gt {connections} }}

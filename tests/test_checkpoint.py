@@ -13,6 +13,7 @@ from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import Scaling
+from lstmfcn.storage import Location
 from lstmfcn.treatment import UNTREATED, Treatment
 from tests.samples import LENGTH
 
@@ -241,3 +242,21 @@ def test_a_scaling_or_treatment_that_fits_no_channels_is_damage(
 
     with pytest.raises(CheckpointError, match=rf"checkpoint.json is damaged: .*{sentence}"):
         Checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_the_new_one(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.save(tmp_path)
+    newer = replace(trained, weights={name: 2 * weight for name, weight in trained.weights.items()})
+    read = storage.read_bytes
+
+    def replace_before_the_weights(path: Location) -> bytes:
+        if path.name.startswith("weights-"):
+            monkeypatch.undo()
+            newer.save(tmp_path)
+        return read(path)
+
+    monkeypatch.setattr(storage, "read_bytes", replace_before_the_weights)
+
+    assert Checkpoint.load(tmp_path).digest() == newer.digest()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -242,3 +243,13 @@ def test_help_names_every_hyperparameter_with_its_default(capsys: pytest.Capture
     for name, field in Hyperparameters.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert f"[default: {field.default}]" in " ".join(text.replace("│", "").split())
+
+
+def test_letters_that_the_output_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+
+    assert command.outcome(lambda: print("\u65e5"), "job", []) == (0, "")
+
+    sys.stdout.flush()
+    assert written.getvalue() == b"\\u65e5\n"

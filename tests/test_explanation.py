@@ -107,3 +107,19 @@ def retrained() -> Checkpoint:
     hyperparameters = Hyperparameters(filters_1=4, filters_2=4, filters_3=4, batch_size=8, lr=0.01, epochs=60)
     epochs = fit(make_dataset(40), hyperparameters=hyperparameters, seed=1)
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+
+
+def test_a_network_of_an_ensemble_weighs_as_it_does_in_the_prediction(
+    trained: Checkpoint, retrained: Checkpoint
+) -> None:
+    surer = dict(trained.weights)
+    for name in ("linear.weight", "linear.bias"):
+        surer[name] = 10 * surer[name]
+    calibrated = replace(trained, weights=surer, temperature=10.0)
+    series = make_dataset(10, seed=3).series
+
+    explanation = explain(Ensemble((calibrated, retrained)), series)
+
+    expected = explain(Ensemble((trained, retrained)), series)
+    np.testing.assert_allclose(explanation.contributions, expected.contributions, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(explanation.recurrent, expected.recurrent, rtol=1e-5, atol=1e-6)

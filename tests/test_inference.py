@@ -133,3 +133,20 @@ def test_the_place_of_a_series_in_its_batch_changes_no_bit() -> None:
             start = choose(range(128 - size))
 
             assert torch.equal(network(series[start : start + size]), whole[start : start + size])
+
+
+def test_what_overflows_16_bits_becomes_no_nan() -> None:
+    model = trained_model(20, **SMALL)
+    with torch.no_grad():
+        model.get_parameter("convolutional.layers.0.1.weight").mul_(100)
+
+    probabilities = InferenceNetwork(model, torch.float16)(torch.full((1, 20), 10_000.0))
+
+    assert probabilities.sum() == pytest.approx(1)
+
+
+def test_fewer_long_series_are_computed_at_once() -> None:
+    sizes = {"filters_1": 16, "filters_2": 16, "filters_3": 16, "kernel_size_1": 65}
+
+    assert InferenceNetwork(trained_model(500, **sizes)).series_at_once == 64
+    assert InferenceNetwork(trained_model(20_000, **sizes)).series_at_once == 13

@@ -42,3 +42,7 @@ def test_a_learning_curve_of_any_length_is_drawn(num_epochs: int) -> None:
     epochs = [{"train_loss": 1.0, "train_accuracy": 0.5}] * num_epochs
 
     assert plots.learning_curve(epochs, best_epoch=1).startswith(PNG)
+
+
+def test_labels_in_letters_that_the_font_lacks_are_drawn_without_a_warning() -> None:
+    assert plots.confusion_matrix(np.eye(2, dtype=np.int64), ["\u65e5", "\u672c"], ["a", "b"]).startswith(PNG)

@@ -262,3 +262,15 @@ def test_a_file_that_has_gone_is_left_to_its_reader(tmp_path: Path) -> None:
     assert read_layouts(files, PredictionFormat(), 2, RENDERER) == [PLAIN]
     with pytest.raises(DataError, match=r"does not exist$"):
         list(read_blocks(files[0], Range(0, 0, 0, 4), 2, PLAIN))
+
+
+def test_files_with_one_header_share_a_layout(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x_1,x_2\n1,2\n")
+    (tmp_path / "c.csv").write_text("x_2,x_1\n1,2\n")
+    files, _ = find_inputs(tmp_path, None)
+
+    first, second, third = read_layouts(files, PredictionFormat(), 2, RENDERER)
+
+    assert first is second
+    assert third != first

@@ -113,3 +113,27 @@ def test_the_best_is_calibrated_when_the_sweep_ends(trained: Checkpoint, tmp_pat
     assert Checkpoint.load(tmp_path / "best").temperature == 1.0
     kept.write(calibrate_on=validation)
     assert Checkpoint.load(tmp_path / "best").temperature == calibrated(trained, validation).temperature
+
+
+def test_an_ensemble_holds_a_network_once(trained: Checkpoint, tmp_path: Path) -> None:
+    kept = make(tmp_path, ensemble=3)
+    first = trained_trial(tmp_path, trained, 4, 0.75)
+    for trial in (first, first.model_copy(update={"number": 5}), trained_trial(tmp_path, trained, 6, 0.5)):
+        kept.update(trial)
+    kept.write()
+
+    best = load_checkpoint(tmp_path / "best")
+    assert isinstance(best, Ensemble)
+    assert [member.epoch for member in best.members] == [4, 6]
+
+
+def test_an_epoch_that_a_trial_took_over_is_told_from_its_own(trained: Checkpoint, tmp_path: Path) -> None:
+    kept = make(tmp_path)
+    kept.update(trained_trial(tmp_path, trained, 3, 0.25))
+    kept.write()
+    copied = replace(trained, epoch=3, weights={name: 0 * one for name, one in trained.weights.items()})
+    taken_over = trained_trial(tmp_path, copied, 3, 0.5)
+    kept.update(taken_over)
+    kept.write()
+
+    assert Checkpoint.load(tmp_path / "best").digest() == copied.digest()

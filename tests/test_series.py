@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from lstmfcn import series
 from lstmfcn.errors import DataError
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
 from lstmfcn.treatment import UNTREATED
 
@@ -343,3 +344,8 @@ def test_plain_numbers_are_parsed_at_once_and_nothing_else_is() -> None:
     assert parse_plain(b"1,.5\n", length=2) is None
     assert parse_plain(b"1,2,3\n", length=2) is None
     assert parse_plain(b"", length=2) is None
+
+
+def test_identifiers_beyond_a_row_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^f: row 1 has 4 columns; --id-columns names column 9$"):
+        parse_labelled(b"a,1,2,3\nb,1,2,4\n", source="f", identifiers=Identifiers((2, 9)))

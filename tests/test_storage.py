@@ -122,8 +122,15 @@ def test_folders_elsewhere_that_a_folder_links_to_are_searched_too_and_once(tmp_
     (folder / "linked again").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(folder)
     (elsewhere / "round").symlink_to(elsewhere)
+    storage.write_bytes(elsewhere / "2024" / "c.csv", b"1,2\n")
+    (elsewhere / "latest").symlink_to(elsewhere / "2024")
+    (folder / "newest").symlink_to(elsewhere / "2024")
 
-    assert storage.csv_files(folder) == [folder / "linked" / "b.csv", folder / "runs" / "a.csv"]
+    assert storage.csv_files(folder) == [
+        folder / "linked" / "b.csv",
+        folder / "newest" / "c.csv",
+        folder / "runs" / "a.csv",
+    ]
 
 
 def test_a_file_is_told_from_a_later_one_of_its_name(
@@ -369,3 +376,19 @@ def test_a_file_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"a.csv has become shorter while it was read$"):
         list(storage.line_blocks(tmp_path / "a.csv", 4, 20, 100))
+
+
+def test_an_output_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputError, match=r"file/results can't be written: Not a directory$"):
+        storage.check_output(tmp_path / "file" / "results", overwrite=False)
+
+
+def test_an_output_folder_within_a_folder_with_data_is_refused(place: Location) -> None:
+    storage.refuse_within(place / "results", place / "data", None)
+
+    with pytest.raises(
+        OutputError, match=r"data/results lies within .*data, all of whose CSV files are data"
+    ):
+        storage.refuse_within(place / "data" / "results", None, place / "data")

@@ -90,3 +90,13 @@ def test_each_label_is_a_choice_between_0_and_1() -> None:
 
     assert choices.tolist() == [[0.75, 0.25], [0.0, 1.0]]
     assert targets.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_a_case_weighs_the_same_in_whatever_batch(task: TaskName) -> None:
+    targets = torch.from_numpy(LABELS if task == "multilabel" else LABELS[:, 0])
+    weights = torch.from_numpy(tasks.balanced_weights(task, targets.numpy(), 3)).double()
+
+    alone = [tasks.loss(task, OUTPUTS[case, None], targets[case, None], weights) for case in range(40)]
+
+    torch.testing.assert_close(torch.stack(alone).mean(), tasks.loss(task, OUTPUTS, targets, weights))

@@ -266,3 +266,20 @@ def test_a_gpu_learns_too() -> None:
     *_, last = fit(make_dataset(60), make_dataset(40, seed=1), with_epochs(60), devices=devices)
 
     assert last.metrics["valid_accuracy"] == 1.0
+
+
+def test_few_long_series_are_validated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def validated() -> tuple[dict[str, float], list[int]]:
+        sizes: list[int] = []
+        trainer = Trainer(TrainingData.scaled(make_dataset(20), make_dataset(11), "series"), with_epochs(1))
+        trainer._model.register_forward_pre_hook(
+            lambda model, series: None if model.training else sizes.append(len(series[0]))
+        )
+        return dict(trainer.step().metrics), sizes
+
+    together, whole = validated()
+    monkeypatch.setattr(training, "_FEATURES_TO_EVALUATE_AT_ONCE", 4 * LENGTH * TINY.filters_1)
+    apart, parts = validated()
+
+    assert (whole, parts) == ([11], [4, 4, 3])
+    assert apart == pytest.approx(together)

@@ -195,7 +195,7 @@ def test_a_training_that_replaces_another_one_does_not_go_on_from_its_state(tmp_
         ({"hidden_size": 5}, "--resume: hidden_size has changed: it was 3, now it is 5"),
         ({"seed": 1}, "--resume: seed has changed: it was 0, now it is 1"),
         (
-            {"data": TrainingData.scaled(TRAIN, None, "series")},
+            {"data": TrainingData.scaled(TRAIN, None, "series"), "batch_size": 7},
             "--resume: the training or validation data has changed",
         ),
         (

@@ -107,3 +107,16 @@ def test_a_trial_that_takes_over_another_one_keeps_its_state_and_its_best_epoch(
 def test_a_trial_runs_on_no_node_with_other_versions_than_the_driver(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"the driver's is 1\.0; all nodes need the same$"):
         begin(tmp_path, of_driver={**versions(), "PyTorch": "1.0"})
+
+
+def test_a_trial_that_goes_on_tells_tensorboard_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_run, "_SECONDS_BETWEEN_STATES", 0.0)
+    begin(tmp_path, judged_every=2).advance()  # and killed, before it wrote what TensorBoard shows
+
+    reports(begin(tmp_path))
+
+    (events,) = tmp_path.glob("events*")
+    assert events.name.endswith(".00000000")
+    assert events.read_bytes().count(b"valid_loss") == 3

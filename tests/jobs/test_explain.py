@@ -33,9 +33,10 @@ def test_explain_writes_a_picture_of_each_row_and_the_values(
     rows = list(csv.DictReader((output / "explanation.csv").read_text().splitlines()))
     assert [(row["row"], row["label"]) for row in rows] == [("1", "down"), ("5", "down")]
     assert list(rows[0])[2:] == ["recurrent", *(f"step_{step}" for step in range(1, LENGTH + 1))]
+    (output / "row-house.png").touch()
     assert status_of(explain, *flags, "--rows", "2") == 2
     assert status_of(explain, *flags, "--rows", "2", "--overwrite") == 0
-    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-2.png"}
+    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-2.png", "row-house.png"}
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,10 @@ def test_the_target_ends_a_sweep_that_can_go_on(tmp_path: Path) -> None:
     assert first[0].best_metrics["valid_accuracy"] >= 0.9
     assert Checkpoint.load(tmp_path / "best").metrics["valid_accuracy"] >= 0.9
 
+    plan = Plan(num_trials=5, target=0.9, scheduler="none")
+    again = sweep(TRAIN, VALID, ranges, plan, tmp_path, resume=True)
+    assert again == first  # nothing is begun when the target is reached already
+
 
 def test_the_time_budget_ends_a_sweep(tmp_path: Path) -> None:
     plan = Plan(num_trials=3, time_budget=16.0, scheduler="none")
@@ -247,7 +251,9 @@ def test_where_there_is_no_sweep_none_goes_on(tmp_path: Path) -> None:
 def write_inputs(folder: Path, epochs: int) -> tuple[object, ...]:
     training = write_csv(folder / "train.csv", make_dataset(20), labelled=True)
     search_space = folder / "space.yaml"
-    search_space.write_text(f"epochs: {epochs}\nfilters_1: 4\nfilters_2: 4\nfilters_3: 4\n")
+    search_space.write_text(
+        f"epochs: {epochs}\nfilters_1: 4\nfilters_2: 4\nfilters_3: 4\ndropout: {{uniform: [0.5, 0.9]}}\n"
+    )
     return ("--training", training, "--output", folder / "sweep", "--search-space", search_space)
 
 
@@ -341,7 +347,8 @@ def test_labels_of_a_file_with_a_header_are_tuned_and_reported(tmp_path: Path) -
 
 def test_series_of_several_channels_are_tuned(tmp_path: Path) -> None:
     training = write_csv(tmp_path / "train.csv", make_channels(20), labelled=True)
-    (tmp_path / "space.yaml").write_text(json.dumps({**TINY.model_dump(), "squeeze_excite": 1, "epochs": 2}))
+    ranges = {**TINY.model_dump(), "lr": LEARNING_RATES, "squeeze_excite": 1, "epochs": 2}
+    (tmp_path / "space.yaml").write_text(json.dumps(ranges))
     flags = ("--training", training, "--channels", 3, "--search-space", tmp_path / "space.yaml")
 
     assert status_of(tune, *flags, "--output", tmp_path / "sweep", "--num-trials", 2, "--ensemble", 2) == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray.data import DataContext
 
 from jobs.transform import transform
 from lstmfcn import ranges, storage
@@ -61,6 +62,18 @@ def test_predictions_are_in_input_order_for_any_number_of_ranges_and_predictors(
 
     assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected
     assert {path.name for path in (tmp_path / "output").iterdir()} == {"series.csv.out", "transform.json"}
+
+
+@needs_ray
+def test_a_range_may_take_longer_than_ray_data_waits_for_an_output(
+    series_csv: Path, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataContext.get_current(), "execution_no_progress_timeout_s", 0.01)
+    files, _ = find_inputs(series_csv, None)
+
+    summary = lstmfcn_transform.transform(trained, files, tmp_path / "output", Options())
+
+    assert summary.num_rows == len(series_csv.read_bytes().splitlines())
 
 
 @needs_ray
