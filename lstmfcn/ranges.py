@@ -58,7 +58,7 @@ class Block:
 
     num_rows: int
     series: Matrix
-    """The sound rows: (cases, timepoints)."""
+    """The sound rows: (cases, values)."""
     identifiers: list[bytes] | None
     """What the output line of each row begins with, if anything; of sound and of bad rows."""
     faults: list[Fault]

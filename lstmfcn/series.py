@@ -35,7 +35,7 @@ from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.treatment import UNTREATED, Place, Ragged, Treatment
 
 Matrix: TypeAlias = NDArray[np.float32]
-"""Series as (cases, timepoints)."""
+"""Series as (cases, values), those of one channel after those of another."""
 
 _PIECE_BYTES = 1 << 19
 """The engines work on pieces of this size, which stay in the processor's cache."""
@@ -48,7 +48,7 @@ class LabelledSeries:
     labels: list[str]
     """The label of each row, as the file spells it; empty with a header."""
     series: Matrix
-    """(cases, timepoints)"""
+    """(cases, values)"""
     marks: NDArray[np.bool_] | None = None
     """With a header, whether each row has each label: (cases, labels)."""
     channels: int | None = None
@@ -97,7 +97,7 @@ def parse_series(
     length: int | None = None,
     treatment: Treatment = UNTREATED,
 ) -> Matrix:
-    """Series without labels, as (cases, timepoints).
+    """Series without labels, as (cases, values).
 
     `source` is what errors call the data. `length` is the number of values that every row must have, or that
     the treatment gives it; None takes it from the first row, or from the longest where lengths may differ:
@@ -191,7 +191,7 @@ def parse_sound_rows(
     header: Header | None = None,
     treatment: Treatment = UNTREATED,
 ) -> tuple[Matrix, list[Fault]]:
-    """The sound rows as (cases, timepoints), and the faults of the others, in order. Of a file with a header,
+    """The sound rows as (cases, values), and the faults of the others, in order. Of a file with a header,
     rows that come after it.
 
     Halves the data until the faulty rows stand alone: fast as long as they are few.

@@ -161,6 +161,9 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} is a directory where a file is expected") from None
     except PermissionError:
         raise DataError(f"{path} can't be read: permission denied") from None
+    except OSError as error:  # of a read, which doesn't say of what
+        error.filename = error.filename or str(path)
+        raise
 
 
 def are_gzip(paths: Sequence[Location]) -> list[bool]:
@@ -220,7 +223,7 @@ def csv_files(path: Location) -> list[Location]:
 
     Raises DataError when there is none.
     """
-    if path.is_file():
+    if path.is_file() or (isinstance(path, Path) and path.is_fifo()):
         return [path]
     found = [file.path for file in files(path) if file.path.name.endswith(CSV_SUFFIXES)]
     if not found:

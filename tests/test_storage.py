@@ -1,4 +1,5 @@
 import gzip
+import os
 import subprocess
 import sys
 import time
@@ -392,3 +393,14 @@ def test_an_output_folder_within_a_folder_with_data_is_refused(place: Location) 
         OutputError, match=r"data/results lies within .*data, all of whose CSV files are data"
     ):
         storage.refuse_within(place / "data" / "results", None, place / "data")
+
+
+def test_a_pipe_is_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    assert storage.csv_files(tmp_path / "pipe") == [tmp_path / "pipe"]
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_told_with_its_name() -> None:
+    with pytest.raises(OSError, match=r"Input/output error: '/proc/self/mem'$"):
+        storage.read_bytes(Path("/proc/self/mem"))

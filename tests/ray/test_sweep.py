@@ -251,9 +251,8 @@ def test_where_there_is_no_sweep_none_goes_on(tmp_path: Path) -> None:
 def write_inputs(folder: Path, epochs: int) -> tuple[object, ...]:
     training = write_csv(folder / "train.csv", make_dataset(20), labelled=True)
     search_space = folder / "space.yaml"
-    search_space.write_text(
-        f"epochs: {epochs}\nfilters_1: 4\nfilters_2: 4\nfilters_3: 4\ndropout: {{uniform: [0.5, 0.9]}}\n"
-    )
+    constants = f"epochs: {epochs}\nfilters_1: 4\nfilters_2: 4\nfilters_3: 4\n"
+    search_space.write_text(f"{constants}dropout: {{uniform: [0.5, 0.9]}}\n")
     return ("--training", training, "--output", folder / "sweep", "--search-space", search_space)
 
 
