@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+_NAMES_SHOWN = 100
+"""Of classes; more can't be read, and take long to draw."""
 _CELLS_WITH_NUMBERS = 20
 """A confusion matrix of more classes shows colours only; numbers would not fit."""
 _CHANNELS_SHOWN = 12
@@ -52,10 +54,10 @@ def confusion_matrix(
         [name if len(name) <= 16 else name[:15] + "…" for name in names]
         for names in (true_names, predicted_names)
     )
-    axes.set_xticks(
-        range(len(predicted)), predicted, rotation=90 if len(predicted) > 6 else 0, parse_math=False
-    )
-    axes.set_yticks(range(len(true)), true, parse_math=False)
+    if len(true) <= _NAMES_SHOWN:
+        rotation = 90 if len(predicted) > 6 else 0
+        axes.set_xticks(range(len(predicted)), predicted, rotation=rotation, parse_math=False)
+        axes.set_yticks(range(len(true)), true, parse_math=False)
     axes.set_xlabel("predicted label")
     axes.set_ylabel("true label")
     if len(true) <= _CELLS_WITH_NUMBERS:

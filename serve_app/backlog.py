@@ -46,15 +46,22 @@ class Backlog:
 
     def before(self, num_bytes: int) -> int:
         """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
-        they are few beside its own.
+        they are few beside its own, and if those that it would go before wait too long already.
         """
         latest, _ = self._turn(num_bytes)
+        sizes = [other for _, other in self._turns]
         before = sum(other for other_due, other in self._turns if other_due <= latest)
-        seconds = before * self._seconds_per_byte
-        if seconds > self._most_seconds and before > (REQUESTS_AT_ONCE - 1) * num_bytes:
-            sentence = f"requests that take {seconds:.1f} s are waiting; try again"
-            raise contract.overloaded(sentence, "too long a wait")
+        if before > (REQUESTS_AT_ONCE - 1) * num_bytes:
+            self._refuse_if_too_long(before, before)
+        whole = sum(sizes)
+        self._refuse_if_too_long(whole - REQUESTS_AT_ONCE * max([num_bytes, *sizes]), whole)
         return before
+
+    def _refuse_if_too_long(self, num_bytes: int, waiting: int) -> None:
+        """If so many of the bytes that are waiting take too long."""
+        if num_bytes * self._seconds_per_byte > self._most_seconds:
+            sentence = f"requests that take {waiting * self._seconds_per_byte:.1f} s are waiting; try again"
+            raise contract.overloaded(sentence, "too long a wait")
 
     @contextmanager
     def place(self, num_bytes: int) -> Iterator[None]:

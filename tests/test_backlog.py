@@ -73,6 +73,18 @@ def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
     assert refused.value.sentence == "requests that take 2.2 s are waiting; try again"
 
 
+def test_ever_shorter_ones_do_not_keep_the_first_from_its_turn() -> None:
+    waiting = make_backlog()
+
+    with ExitStack() as places:
+        for size in range(1000, 995, -1):
+            places.enter_context(waiting.place(size))
+        with pytest.raises(RequestError) as refused:
+            waiting.before(995)
+
+    assert refused.value.sentence == "requests that take 49.9 s are waiting; try again"
+
+
 def test_three_requests_never_keep_one_like_them_from_waiting() -> None:
     waiting = make_backlog()
 
