@@ -157,17 +157,12 @@ class Checkpoint:
     @classmethod
     def load(cls, directory: Location) -> Checkpoint:
         """Read a directory written by `save`. Raises CheckpointError."""
-        try:
-            raw = storage.read_bytes(directory / FILE_NAME)
-        except MissingDataError:
-            raise MissingCheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
-        except DataError as error:
-            raise CheckpointError(str(error)) from None
+        raw = read_document(directory)
         document = _read_document(raw, directory / FILE_NAME)
         try:
             weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         except CheckpointError:
-            if storage.read_bytes(directory / FILE_NAME) == raw:
+            if read_document(directory) == raw:
                 raise
             return cls.load(directory)  # it was replaced meanwhile
         checkpoint = cls(
@@ -184,6 +179,16 @@ class Checkpoint:
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint
+
+
+def read_document(directory: Location) -> bytes:
+    """checkpoint.json as it stands. Raises CheckpointError where there is none."""
+    try:
+        return storage.read_bytes(directory / FILE_NAME)
+    except MissingDataError:
+        raise MissingCheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def refuse_other_version(found: int, path: Location) -> None:

@@ -16,9 +16,9 @@ from typing import TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lstmfcn import storage
-from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint, refuse_other_version
+from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint, read_document, refuse_other_version
 from lstmfcn.dataset import ClassLabels
-from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.errors import CheckpointError
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
 from lstmfcn.treatment import Treatment
@@ -113,12 +113,18 @@ def networks(checkpoint: AnyCheckpoint) -> tuple[Checkpoint, ...]:
 
 def load_checkpoint(directory: Location) -> AnyCheckpoint:
     """What a directory holds, one network or an ensemble. Raises CheckpointError."""
+    raw = read_document(directory)
     try:
-        document = _Document.model_validate_json(storage.read_bytes(directory / FILE_NAME))
-    except (DataError, ValidationError):
+        document = _Document.model_validate_json(raw)
+    except ValidationError:
         return Checkpoint.load(directory)
     refuse_other_version(document.format_version, directory / FILE_NAME)
-    members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
+    try:
+        members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
+    except CheckpointError:
+        if read_document(directory) == raw:
+            raise
+        return load_checkpoint(directory)  # it was replaced meanwhile
     if any(member.treatment != members[0].treatment for member in members):
         raise CheckpointError(f"{directory} holds networks that treat the values of a row differently")
     return Ensemble(members)

@@ -70,7 +70,8 @@ class Identifiers:
         for position in self.positions:
             if position > num_columns:
                 raise DataError(
-                    f"{source}: row 1 has {num_columns} columns; --id-columns names column {position}"
+                    f"{source}: row 1 has {num_columns} column{'s' * (num_columns != 1)}; --id-columns names"
+                    f" column {position}"
                 )
 
     def refuse_behind_values(self, source: str, *, labelled: bool) -> None:

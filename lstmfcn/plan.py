@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -112,10 +111,6 @@ class Plan(BaseModel):
     def objective(self) -> Objective:
         """What makes a trial the better one."""
         return Objective.of(self.metric, self.mode)
-
-    def reaches_target(self, metrics: Mapping[str, float]) -> bool:
-        """Whether a trial with such a best epoch, if it has one, ends the sweep."""
-        return self.target is not None and bool(metrics) and self.objective.reached(metrics, self.target)
 
     @property
     def treatment(self) -> Treatment:

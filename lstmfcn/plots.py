@@ -54,13 +54,15 @@ def confusion_matrix(
         [name if len(name) <= 16 else name[:15] + "…" for name in names]
         for names in (true_names, predicted_names)
     )
-    if len(true) <= _NAMES_SHOWN:
+    axes.set_xlabel("predicted label")
+    axes.set_ylabel("true label")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if len(predicted) <= _NAMES_SHOWN:
         rotation = 90 if len(predicted) > 6 else 0
         axes.set_xticks(range(len(predicted)), predicted, rotation=rotation, parse_math=False)
+    if len(true) <= _NAMES_SHOWN:
         axes.set_yticks(range(len(true)), true, parse_math=False)
-    by_what = "label" if len(true) <= _NAMES_SHOWN else "label, by its place from 0"
-    axes.set_xlabel(f"predicted {by_what}")
-    axes.set_ylabel(f"true {by_what}")
     if len(true) <= _CELLS_WITH_NUMBERS:
         for row, column in np.ndindex(counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"

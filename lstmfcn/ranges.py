@@ -146,8 +146,7 @@ def read_layouts(
                 return found
             if not has_more:
                 raise DataError(f"{file.name} holds a header and no series")
-            alike[first_line] = found
-            return found
+            return alike.setdefault(first_line, found)
         except DataError as error:
             return str(error)
 

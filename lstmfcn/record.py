@@ -14,6 +14,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.storage import Location
 
 RECORD = "sweep.json"
+_WHOSE = "the sweep's "
 
 _MAY_CHANGE = {
     "num_trials",
@@ -64,19 +65,19 @@ class Record(BaseModel):
     def refuse_other(self, other: Record) -> None:
         """Raise OutputError if a sweep that goes on is to be another one."""
         before, now = (record.plan.model_dump(exclude=_MAY_CHANGE) for record in (self, other))
-        _refuse_changed(before, now)
+        refuse_changed(before, now, _WHOSE)
         if self.data != other.data:
             raise OutputError("--resume: the sweep's training or validation data has changed")
         # After the data, by which a recipe chooses a part of it.
-        _refuse_changed({"search_space": self.search_space}, {"search_space": other.search_space})
+        refuse_changed({"search_space": self.search_space}, {"search_space": other.search_space}, _WHOSE)
         if self.points != other.points:
             raise OutputError("--resume: the points that the sweep tries first have changed")
         if self.checkpoint != other.checkpoint:
             raise OutputError("--resume: the checkpoint that the sweep's trials start from has changed")
 
 
-def _refuse_changed(before: Mapping[str, object], now: Mapping[str, object]) -> None:
+def refuse_changed(before: Mapping[str, object], now: Mapping[str, object], whose: str = "") -> None:
+    """Raise OutputError, for what is to go on, where a setting is another now than it was before."""
     for name, value in before.items():
         if now[name] != value:
-            changed = f"{name} has changed: it was {value}, now it is {now[name]}"
-            raise OutputError(f"--resume: the sweep's {changed}")
+            raise OutputError(f"--resume: {whose}{name} has changed: it was {value}, now it is {now[name]}")

@@ -29,7 +29,7 @@ def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
     different: dict[tuple[object, ...], Trial] = {}
     for trial in best_first:
         if trial.is_usable:
-            different.setdefault((trial.best_epoch, *trial.best_metrics.items()), trial)
+            different.setdefault(trial.network, trial)
     return list(different.values())[: plan.ensemble]
 
 
@@ -40,7 +40,7 @@ class Results:
         """With the monotonic clock's time at which the sweep, or its resumption, `started`."""
         self._record, self._objective, self._output, self._started = record, objective, output, started
         self._trials: dict[int, Trial] = {}
-        self._kept: list[tuple[int, int, dict[str, float]]] = []
+        self._kept: list[tuple[int, tuple[object, ...]]] = []
         self._earlier_seconds = record.seconds
         self._written = time.monotonic()
         self._took = 0.0
@@ -70,7 +70,7 @@ class Results:
         self._took = self._written - began
 
     def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
-        wanted = [(trial.number, trial.best_epoch, trial.best_metrics) for trial in best]
+        wanted = [(trial.number, trial.network) for trial in best]
         if not wanted or (wanted == self._kept and calibrate_on is None):
             return
         folders = [Trials(self._output).folder(trial.number) for trial in best]

@@ -1,7 +1,7 @@
 """Files on disks and in object storage: reading them whole or by ranges of lines, and writing them so that
 no reader sees half of one.
 
-Only here users' files are opened.
+The only module that opens users' files.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
     except PermissionError:
         raise DataError(f"{path} can't be read: permission denied") from None
     except OSError as error:  # of a read, which doesn't say of what
-        error.filename = error.filename or str(path)
+        if error.errno is not None:
+            error.filename = str(path)
         raise
 
 
@@ -209,7 +210,12 @@ def _below(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         for name in sorted(folders):
             below = Path(parent, name)
-            status = below.stat()
+            try:
+                status = below.stat()
+            except OSError as error:
+                refuse(error)
+                folders.remove(name)
+                continue
             identity = status.st_dev, status.st_ino
             if identity in entered or (below.is_symlink() and overlaps(below.resolve())):
                 folders.remove(name)

@@ -116,14 +116,13 @@ def sweep(
     )
     with writing(output):
         try:
-            if ledger.num_left and not any(plan.reaches_target(trial.best_metrics) for trial in earlier):
+            if ledger.num_left:
                 scheduler = schedulers.make(plan, space, points)
                 run_trials(data, plan, scheduler, gpus_per_trial, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
-            ended_before = {trial.number for trial in earlier if trial.has_ended}
             for trial in ledger.trials.values():
-                if trial.has_ended and trial.number not in ended_before:
+                if trial.has_ended:
                     storage.remove(trials.folder(trial.number), STATE)
     best_first = ranked(ledger.trials.values(), plan.objective)
     if not best_first[0].is_usable:

@@ -7,7 +7,7 @@ trained from what) and the state of the last epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
@@ -20,6 +20,7 @@ from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import RecipeName
+from lstmfcn.record import refuse_changed
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
@@ -96,24 +97,18 @@ class TrainingRecord(BaseModel):
 
     def refuse_other(self, other: TrainingRecord) -> None:
         """Raise OutputError if a training that goes on is to be another one, but for its epochs."""
-        _refuse_changed(self._settings, other._settings)
+        refuse_changed(self._settings, other._settings)
         if self.data != other.data:
             raise OutputError("--resume: the training or validation data has changed")
         if self.checkpoint != other.checkpoint:
             raise OutputError("--resume: the checkpoint that the training started from has changed")
         # Last, for recipe and data choose some of them.
         before, now = (one.hyperparameters.model_dump(exclude={"epochs"}) for one in (self, other))
-        _refuse_changed(before, now)
+        refuse_changed(before, now)
 
     @property
     def _settings(self) -> dict[str, object]:
         return self.model_dump(exclude={"hyperparameters", "data", "checkpoint", "versions"})
-
-
-def _refuse_changed(before: Mapping[str, object], now: Mapping[str, object]) -> None:
-    for name, value in before.items():
-        if now[name] != value:
-            raise OutputError(f"--resume: {name} has changed: it was {value}, now it is {now[name]}")
 
 
 class TrainingRun:

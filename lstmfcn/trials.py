@@ -63,6 +63,11 @@ class Trial(BaseModel):
         """Whether it has weights that it may be judged by."""
         return self.status != "failed" and self.best_epoch > 0
 
+    @property
+    def network(self) -> tuple[object, ...]:
+        """The same for trials that led to the same one: its best epoch and what was measured then."""
+        return self.best_epoch, *self.best_metrics.items()
+
     def rank(self, objective: Objective) -> tuple[bool, float, float, int]:
         """Lesser is better: those with weights by their best epoch, then the others."""
         if not self.is_usable:

@@ -80,6 +80,9 @@ def run_trials(
     trials = Trials(output.resolve())
     asked = (plan.cpus_per_trial, gpus_per_trial)
     watcher = _Watcher(ledger, plan, trials, asked)
+    if watcher.has_to_end():
+        watcher.on_experiment_end([])
+        return
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
         recipe=plan.recipe,
@@ -190,7 +193,7 @@ class _Watcher(tune.Callback):
         """Whether the sweep ends before its trials do."""
         self._ledger, self._plan, self._folders, self._asked = ledger, plan, folders, asked
         self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
-        self._is_reached = False
+        self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
     def __getstate__(self) -> dict[str, Any]:
@@ -201,6 +204,14 @@ class _Watcher(tune.Callback):
         """Whether the target or the time is reached."""
         self.is_ending = self.is_ending or self._is_reached or time.monotonic() >= self._deadline
         return self.is_ending
+
+    def _reaches_target(self, trial: Trial) -> bool:
+        target = self._plan.target
+        return (
+            target is not None
+            and trial.is_usable
+            and self._plan.objective.reached(trial.best_metrics, target)
+        )
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         self._has_to_wait_until = math.inf
@@ -214,7 +225,7 @@ class _Watcher(tune.Callback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
         updated = self._ledger.update(trial.config[NUMBER], **_known(trial, result))
-        self._is_reached = self._is_reached or self._plan.reaches_target(updated.best_metrics)
+        self._is_reached = self._is_reached or self._reaches_target(updated)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         ended = self._ledger.trials[trial.config[NUMBER]]

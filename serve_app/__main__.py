@@ -15,7 +15,6 @@ except ResourceError as error:
 # isort: split
 import os
 import signal
-import socket
 from typing import Annotated
 
 from cyclopts import Parameter, validators
@@ -73,9 +72,8 @@ def serve_checkpoint(
     keys = ApiKeys.read(settings.api_keys)
     checkpoint = load_checkpoint(location(settings.checkpoint))
     app = application(settings, keys, checkpoint)
-    _refuse_taken(host, port)
-    ingress.refuse_out_of_reach(host)
     is_guest = joins_another()
+    ingress.refuse_unusable(host, port, is_guest=is_guest)
     with connection():
         status = serve.status()
         if status.proxies or status.applications:
@@ -111,15 +109,6 @@ def _greeting(path: str, url: str, num_values: int, *, with_key: bool) -> str:
         f"try: {row} | curl --data-binary @- -H 'Content-Type: text/csv' {key}{url}/invocations",
     ]
     return "\n".join(lines)
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ResourceError(f"can't listen on {host} port {port}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

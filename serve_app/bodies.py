@@ -61,7 +61,7 @@ class Bodies:
         if to > self._most_held:
             raise RequestError(
                 413,
-                f"at the network's length the body's rows are more than {self._most_held} bytes;"
+                f"at the network's length the body's rows count as more than {self._most_held} bytes;"
                 " use jobs.transform",
             )
         self._held += to - size

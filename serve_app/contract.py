@@ -111,10 +111,11 @@ def _check_content_type(content_type: str) -> None:
 
 
 def _accepts_csv(accepted: str) -> bool:
-    is_accepted = {}
+    is_accepted: dict[str, bool] = {}
     for one in accepted.lower().split(","):
         media_range, *parameters = (part.strip() for part in one.split(";"))
-        is_accepted[media_range] = not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", one) for one in parameters)
+        refused = any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
+        is_accepted[media_range] = is_accepted.get(media_range, False) or not refused
     for media_range in _MEDIA_RANGES:
         if media_range in is_accepted:
             return is_accepted[media_range]

@@ -58,7 +58,7 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
     client = ServeSubmissionClient(os.environ.get(_DASHBOARD, "http://127.0.0.1:8265"))
     before = _application(client)
     if before and not before.get("deployed_app_config"):
-        raise RuntimeError("python -m serve_app or `serve run` started what is served there; end that first")
+        raise RuntimeError("python -m serve_app started what is served there; end that first")
     client.deploy_applications(configuration(path, checkpoint, before.get("deployed_app_config", {})))
     found = before
     give_up = time.monotonic() + _MOST_SECONDS

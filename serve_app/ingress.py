@@ -117,23 +117,36 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def refuse_out_of_reach(host: str) -> None:
-    """Raise ResourceError for an address on which HAProxy finds no replica, which listen there too."""
-    if os.environ.get(_IS_ON) != "1":
-        return
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
+    """Raise ResourceError for an address that can't be listened on; or on which HAProxy, which looks for the
+    replicas of its machine on 127.0.0.1, finds none, for they listen there too. What a guest's Ray does, its
+    own environment has decided.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            socket.create_connection(("127.0.0.1", probe.getsockname()[1])).close()
+            probe.bind((host, port))
+        except OSError as error:
+            raise ResourceError(f"can't listen on {host} port {port}: {error.strerror}") from None
+        if is_guest or not _is_by_haproxy():
+            return
+        probe.listen()
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
             raise ResourceError(
                 f"--host {host}: HAProxy finds the replicas of this machine on 127.0.0.1 only;"
-                f" 0.0.0.0 listens on all addresses, and {_IS_ON}=0 does without HAProxy"
+                f" 0.0.0.0 or :: is all addresses, and {_IS_ON}=0 does without HAProxy"
             ) from None
+
+
+def _is_by_haproxy() -> bool:
+    return os.environ.get(_IS_ON) == "1"
 
 
 def open_ports() -> str:
     """What listens beside the endpoint, if anything does."""
-    if os.environ.get(_IS_ON) != "1":
+    if not _is_by_haproxy():
         return ""
     metrics, stats = os.environ[_METRICS_PORT], os.environ[_STATS_PORT]
     ports = f"HAProxy shows metrics on port {metrics} (/metrics) and statistics on {stats} (/stats)"

@@ -56,7 +56,7 @@ class Settings(BaseModel):
         256 * 1024 * 1024,
         ge=1,
         description="Bytes of all bodies that a replica holds; more requests are refused. Where series become"
-        " as long as the network's, bytes that they would have then",
+        " as long as the network's, a value counts as 10 bytes",
     )
     max_requests: int = Field(
         256,

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from jobs import evaluate as evaluate_job
+from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import CheckpointError
 from lstmfcn.evaluation import EnsembleComparison, evaluate
 from lstmfcn.predictor import Predictor
+from lstmfcn.storage import Location
 from lstmfcn.training import fit
 from tests.commands import status_of
 from tests.samples import TINY, make_dataset, write_csv
@@ -57,6 +59,24 @@ def test_it_is_loaded_as_it_was_saved(ensemble: Ensemble, tmp_path: Path) -> Non
     assert loaded.digest() == ensemble.digest()
     assert (loaded.classes.names, loaded.length) == (ensemble.classes.names, ensemble.length)
     assert Predictor.load(tmp_path).cells(SERIES).tolist() == Predictor(ensemble).cells(SERIES).tolist()
+
+
+def test_one_that_is_replaced_while_it_is_read_is_the_new_one(
+    ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble.save(tmp_path)
+    newer = Ensemble(ensemble.members[::-1])
+    read = storage.read_bytes
+
+    def replace_before_the_members(path: Location) -> bytes:
+        if path.parent != tmp_path:
+            monkeypatch.undo()
+            newer.save(tmp_path)
+        return read(path)
+
+    monkeypatch.setattr(storage, "read_bytes", replace_before_the_members)
+
+    assert load_checkpoint(tmp_path).digest() == newer.digest()
 
 
 def test_a_single_network_is_loaded_as_before(ensemble: Ensemble, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def test_headers_and_connections_have_limits(configuration: str) -> None:
     assert "\ndefaults\n    timeout http-request 7s\n" in changed
     assert set(re.findall(r"timeout client .*", changed)) == {"timeout client 7s"}
     assert '"more than 12 connections are open; try again"' in changed
-    assert "if { fe_conn gt 12 }" in changed
+    assert "set-var(sess.is_refused) bool(true) if { fe_conn gt 12 }" in changed
+    assert "hdr Connection close if { var(sess.is_refused) -m bool }" in changed
 
 
 def test_a_body_of_unknown_length_says_so_since_there_is_no_http2(configuration: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lstmfcn.errors import ResourceError
 from serve_app import ingress
+from tests.servers import free_port
 
 METRICS, STATS = "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT"
 
@@ -88,15 +89,16 @@ def test_an_address_on_which_haproxy_finds_no_replica_is_refused(
 ) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
-    with pytest.raises(ResourceError, match=rf"^--host {host}: .* the replicas .* on 127.0.0.1 only"):
-        ingress.refuse_out_of_reach(host)
+    with pytest.raises(ResourceError, match=rf"^--host {host}: HAProxy finds .* on 127.0.0.1 only"):
+        ingress.refuse_unusable(host, free_port(), is_guest=False)
 
+    ingress.refuse_unusable(host, free_port(), is_guest=True)
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    ingress.refuse_out_of_reach(host)
+    ingress.refuse_unusable(host, free_port(), is_guest=False)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_others_are_not(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::"])  # noqa: S104
+def test_addresses_on_which_it_finds_them_are_taken(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
-    ingress.refuse_out_of_reach(host)
+    ingress.refuse_unusable(host, free_port(), is_guest=False)

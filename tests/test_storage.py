@@ -3,10 +3,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from hypothesis import given
@@ -401,6 +402,34 @@ def test_a_pipe_is_a_file(tmp_path: Path) -> None:
     assert storage.csv_files(tmp_path / "pipe") == [tmp_path / "pipe"]
 
 
+def test_what_object_storage_says_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, *_: object) -> IO[bytes]:
+        raise OSError("ACCESS_DENIED")
+
+    monkeypatch.setattr(Path, "open", fail)
+
+    with pytest.raises(OSError, match=r"^ACCESS_DENIED$"):
+        storage.read_bytes(Path("any"))
+
+
 def test_a_disk_that_fails_while_a_file_is_read_is_told_with_its_name() -> None:
     with pytest.raises(OSError, match=r"Input/output error: '/proc/self/mem'$"):
         storage.read_bytes(Path("/proc/self/mem"))
+
+
+def test_a_folder_that_has_gone_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_bytes(tmp_path / "kept" / "a.csv", b"1,2\n")
+    (tmp_path / "gone").mkdir()
+    listed = os.walk(tmp_path, followlinks=True)
+
+    def remove_after_listing(*_: object, **__: object) -> Iterator[tuple[str, list[str], list[str]]]:
+        for place, entry in enumerate(listed):
+            if place == 0:
+                (tmp_path / "gone").rmdir()
+            yield entry
+
+    monkeypatch.setattr(os, "walk", remove_after_listing)
+
+    assert storage.csv_files(tmp_path) == [tmp_path / "kept" / "a.csv"]

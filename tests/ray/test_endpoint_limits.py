@@ -225,7 +225,7 @@ def test_rows_that_a_treatment_would_lengthen_count_as_long_as_they_become(
 
     assert (alone.status_code, alone.text) == (
         413,
-        f"at the network's length the body's rows are more than {most} bytes; use jobs.transform\n",
+        f"at the network's length the body's rows count as more than {most} bytes; use jobs.transform\n",
     )
     assert {first.status_code, second.status_code} == {200, 503}
 
