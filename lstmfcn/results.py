@@ -28,9 +28,10 @@ def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
     """Those whose networks best/ holds: of copies, and of equal ones that were drawn, one."""
     different: dict[tuple[object, ...], Trial] = {}
     for trial in best_first:
-        if trial.is_usable:
-            different.setdefault(trial.network, trial)
-    return list(different.values())[: plan.ensemble]
+        if len(different) == plan.ensemble or not trial.is_usable:
+            break
+        different.setdefault(trial.network, trial)
+    return list(different.values())
 
 
 class Results:

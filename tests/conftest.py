@@ -16,8 +16,7 @@ from lstmfcn import object_storage, plots
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
-from lstmfcn.training import fit
-from tests.samples import TINY, make_channels, make_dataset, make_labels
+from tests.samples import TINY, best_of, make_channels, make_dataset, make_labels
 from tests.servers import free_port, wait_for_port
 
 # One thread: with several, tests crawl on a machine whose cores are busy.
@@ -101,8 +100,7 @@ def place(
 @pytest.fixture(scope="session")
 def trained() -> Checkpoint:
     """A network that tells the two classes of make_dataset apart."""
-    epochs = fit(make_dataset(40), hyperparameters=TINY.model_copy(update={"epochs": 60}))
-    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+    return best_of(make_dataset(40), TINY.model_copy(update={"epochs": 60}))
 
 
 @pytest.fixture(scope="session")
@@ -111,16 +109,14 @@ def trained_labels() -> Checkpoint:
     hyperparameters = TINY.model_copy(
         update={"epochs": 60, "batch_size": 25, "dropout": 0.2, "hidden_size": 8}
     )
-    epochs = fit(make_labels(100), hyperparameters=hyperparameters)
-    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+    return best_of(make_labels(100), hyperparameters)
 
 
 @pytest.fixture(scope="session")
 def trained_channels() -> Checkpoint:
     """A network that tells the two classes of make_channels apart."""
     hyperparameters = TINY.model_copy(update={"epochs": 60, "batch_size": 20, "squeeze_excite": 1})
-    epochs = fit(make_channels(40), hyperparameters=hyperparameters, scaling="training-set")
-    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+    return best_of(make_channels(40), hyperparameters, scaling="training-set")
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import ClassLabels, Dataset
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.training import fit
 from lstmfcn.treatment import Treatment
 
 TINY = Hyperparameters(
@@ -65,6 +67,12 @@ def make_beats() -> Dataset:
     phase = np.linspace(0, 2 * np.pi, 187) * (1 + targets[:, None])
     beats = (np.sin(phase) + random.normal(0, 0.1, phase.shape)).clip(0) * (np.arange(187) < 120)
     return Dataset(beats.astype(np.float32), targets, ClassLabels([f"{number}.0" for number in range(5)]))
+
+
+def best_of(dataset: Dataset, hyperparameters: Hyperparameters = TINY, **how: Any) -> Checkpoint:
+    """What a training keeps."""
+    epochs = fit(dataset, hyperparameters=hyperparameters, **how)
+    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 
 
 def marks_of(dataset: Dataset) -> Marks:

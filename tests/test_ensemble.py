@@ -13,23 +13,15 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.evaluation import EnsembleComparison, evaluate
 from lstmfcn.predictor import Predictor
 from lstmfcn.storage import Location
-from lstmfcn.training import fit
 from tests.commands import status_of
-from tests.samples import TINY, make_dataset, write_csv
+from tests.samples import best_of, make_dataset, write_csv
 
 SERIES = make_dataset(30, seed=4).series
 
 
 @pytest.fixture(scope="module")
 def ensemble() -> Ensemble:
-    members = []
-    for seed in range(3):
-        *_, last = [
-            epoch for epoch in fit(make_dataset(20), hyperparameters=TINY, seed=seed) if epoch.checkpoint
-        ]
-        assert last.checkpoint is not None
-        members.append(last.checkpoint)
-    return Ensemble(tuple(members))
+    return Ensemble(tuple(best_of(make_dataset(20), seed=seed) for seed in range(3)))
 
 
 def test_its_probabilities_are_the_mean_of_its_members(ensemble: Ensemble) -> None:

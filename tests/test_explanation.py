@@ -14,7 +14,7 @@ from lstmfcn.explanation import explain
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.training import fit
-from tests.samples import LENGTH, TINY, make_channels, make_dataset, make_labels
+from tests.samples import LENGTH, TINY, best_of, make_channels, make_dataset, make_labels
 
 WINDOW = slice(60, 85)
 
@@ -33,9 +33,7 @@ def with_wave(num_cases: int, seed: int) -> Dataset:
 
 def test_the_map_lies_in_the_window_that_tells_the_classes_apart() -> None:
     hyperparameters = Hyperparameters(filters_1=16, filters_2=32, filters_3=16, batch_size=16, epochs=30)
-    epochs = fit(with_wave(120, seed=0), hyperparameters=hyperparameters, recipe="fast")
-    checkpoint = [epoch.checkpoint for epoch in epochs][-1]
-    assert checkpoint is not None
+    checkpoint = best_of(with_wave(120, seed=0), hyperparameters, recipe="fast")
     unseen = with_wave(40, seed=1)
 
     explanation = explain(checkpoint, unseen.series)
@@ -105,8 +103,7 @@ def test_labels_are_not_explained(trained_labels: Checkpoint) -> None:
 def retrained() -> Checkpoint:
     """Another network that predicts make_dataset as `trained` does."""
     hyperparameters = Hyperparameters(filters_1=4, filters_2=4, filters_3=4, batch_size=8, lr=0.01, epochs=60)
-    epochs = fit(make_dataset(40), hyperparameters=hyperparameters, seed=1)
-    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
+    return best_of(make_dataset(40), hyperparameters, seed=1)
 
 
 def test_a_network_of_an_ensemble_weighs_as_it_does_in_the_prediction(

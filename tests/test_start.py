@@ -17,7 +17,7 @@ from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.training import Trainer, TrainingData, fit
 from lstmfcn.treatment import Treatment
-from tests.samples import LENGTH, TINY, make_dataset, write_csv
+from tests.samples import LENGTH, TINY, best_of, make_dataset, write_csv
 
 
 @pytest.fixture
@@ -216,15 +216,13 @@ def test_label_columns_beyond_classes_of_other_names_are_refused(start: Start, t
 
 def test_a_network_of_one_output_goes_on(tmp_path: Path) -> None:
     path = with_columns(tmp_path / "train.csv", "y_1", "0", "1", "1", "0")
-    *_, last = fit(read_training(path), hyperparameters=TINY)
-    assert last.checkpoint is not None
-    start = Start(last.checkpoint)
+    start = Start(best_of(read_training(path)))
     further = start.read_training(path, new_classes=False)
 
     state = Trainer(TrainingData.scaled(further, None, "series", start), TINY).state()
 
     assert further.task == "binary"
-    assert torch.equal(state.weights["linear.weight"], last.checkpoint.weights["linear.weight"])
+    assert torch.equal(state.weights["linear.weight"], start.checkpoint.weights["linear.weight"])
 
 
 def test_two_classes_of_one_output_are_all_that_it_can_have(trained: Checkpoint, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
-from lstmfcn.training import fit
 from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
 from serve_app.access import VARIABLE
 from serve_app.app import build_app
@@ -35,7 +34,7 @@ from tests.ray.replica import (
 )
 from tests.samples import (
     LENGTH,
-    TINY,
+    best_of,
     make_channels,
     make_dataset,
     write_csv,
@@ -116,9 +115,7 @@ def test_a_fault_of_its_own_is_a_500_in_the_callers_form(
 
 
 def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: Path, tmp_path: Path) -> None:
-    *_, last = fit(make_dataset(20, seed=9), hyperparameters=TINY)
-    assert last.checkpoint is not None
-    last.checkpoint.save(tmp_path)
+    best_of(make_dataset(20, seed=9)).save(tmp_path)
     probabilities = "/invocations?columns=probabilities"
 
     async def ask() -> list[str]:
@@ -172,9 +169,7 @@ def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(
 ) -> None:
     shorter = make_dataset(20)
     shorter = type(shorter)(shorter.series[:, :-1], shorter.targets, shorter.classes)
-    *_, last = fit(shorter, hyperparameters=TINY)
-    assert last.checkpoint is not None
-    last.checkpoint.save(tmp_path / "shorter")
+    best_of(shorter).save(tmp_path / "shorter")
 
     async def ask() -> list[tuple[str, str]]:
         answers = []

@@ -24,9 +24,8 @@ import pytest
 
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.predictor import Predictor
-from lstmfcn.training import fit
 from tests.ray.replica import CSV, ROW
-from tests.samples import LENGTH, TINY, make_dataset
+from tests.samples import LENGTH, TINY, best_of, make_dataset
 from tests.servers import free_port, haproxy_ports, started
 
 pytestmark = pytest.mark.long
@@ -155,9 +154,7 @@ def ask_at_rate(url: str, bodies: Sequence[str], per_second: float, seconds: flo
 
 @pytest.fixture
 def other_checkpoint(tmp_path: Path) -> Path:
-    *_, last = fit(make_dataset(20, seed=9), hyperparameters=TINY)
-    assert last.checkpoint is not None
-    last.checkpoint.save(tmp_path / "other")
+    best_of(make_dataset(20, seed=9)).save(tmp_path / "other")
     return tmp_path / "other"
 
 
@@ -211,9 +208,7 @@ def test_a_kill_loses_only_the_requests_inside_and_every_client_goes_on_within_a
 
 def test_overload_is_refused_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     wide = TINY.model_copy(update={"filters_1": 128, "filters_2": 128, "filters_3": 128, "epochs": 1})
-    [last] = fit(make_dataset(20), hyperparameters=wide)
-    assert last.checkpoint is not None
-    last.checkpoint.save(tmp_path)
+    best_of(make_dataset(20), wide).save(tmp_path)
     deployment = Deployment(tmp_path)
     try:
         deployment.deploy(tmp_path)

@@ -16,10 +16,9 @@ import yaml
 from lstmfcn import storage
 from lstmfcn.journal import Journal
 from lstmfcn.storage import Location
-from lstmfcn.training import fit
 from lstmfcn.trials import Trials
 from tests.ray.cluster.hosts import ROOT, Host, Hosts
-from tests.samples import TINY, make_dataset, write_csv
+from tests.samples import TINY, best_of, make_dataset, write_csv
 
 NUM_TRIALS = 4
 
@@ -48,9 +47,7 @@ class Work:
         }
         (folder / "space.yaml").write_text(yaml.safe_dump(ranges))
         slow = TINY.model_copy(update={"filters_1": 32, "filters_2": 64, "filters_3": 32})
-        *_, last = fit(make_dataset(40), hyperparameters=slow)
-        assert last.checkpoint is not None
-        last.checkpoint.save(folder / "model")
+        best_of(make_dataset(40), slow).save(folder / "model")
         return cls(folder)
 
     def transform(self, output: Location) -> list[str]:
