@@ -118,9 +118,9 @@ def _is_free(port: int) -> bool:
 
 
 def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
-    """Raise ResourceError for an address that can't be listened on; or on which HAProxy, which looks for the
-    replicas of its machine on 127.0.0.1, finds none, for they listen there too. What a guest's Ray does, its
-    own environment has decided.
+    """Raise ResourceError for an address that can't be listened on; or by HAProxy, which looks for the
+    replicas of its machine, who listen there too, on 127.0.0.1. What a guest's Ray does, its own environment
+    has decided.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,13 +131,20 @@ def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
         if is_guest or not _is_by_haproxy():
             return
         probe.listen()
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
+        # On all addresses of IPv6 Ray would let HAProxy listen on those of IPv4.
+        if probe.family == socket.AF_INET6 or not _is_open(("127.0.0.1", port)):
             raise ResourceError(
-                f"--host {host}: HAProxy finds the replicas of this machine on 127.0.0.1 only;"
-                f" 0.0.0.0 or :: is all addresses, and {_IS_ON}=0 does without HAProxy"
-            ) from None
+                f"--host {host}: with HAProxy the endpoint listens on 127.0.0.1 or, by 0.0.0.0, on all"
+                f" addresses of IPv4; {_IS_ON}=0 does without"
+            )
+
+
+def _is_open(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_by_haproxy() -> bool:
