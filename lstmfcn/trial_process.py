@@ -44,10 +44,11 @@ class TrialProcess(tune.Trainable):
         """The trial that this process was set to."""
         if self._run is None:
             config: dict[str, Any] = self.config
+            self._number = config[NUMBER]  # Tune sets the next trial's before this one is left
             self._run = TrialRun(
                 self._data,
                 hyperparameters_of(config),
-                self._trials.folder(config[NUMBER]),
+                self._trials.folder(self._number),
                 self._settings,
                 cluster.allotted_devices(),
             )
@@ -65,7 +66,7 @@ class TrialProcess(tune.Trainable):
 
     def cleanup(self) -> None:
         if self._run is not None:
-            self._run.leave()
+            self._run.leave(for_good=self._trials.has_ended(self._number))
             self._run = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.history import write_metrics
@@ -20,6 +21,7 @@ from lstmfcn.recipe import RecipeName
 from lstmfcn.storage import Location
 from lstmfcn.tensorboard import remove_events, write_events
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.training_state import TrainingState
 from lstmfcn.versions import difference, versions
 
@@ -118,12 +120,16 @@ class TrialRun:
             self._unsaved = epoch.checkpoint or self._unsaved
             self._is_between_epochs = True
 
-    def leave(self) -> None:
-        """Another trial begins, or none: keep what this one would go on from."""
+    def leave(self, *, for_good: bool = False) -> None:
+        """Another trial begins, or none: keep what this one would go on from, unless it is for good."""
         if self._is_between_epochs and not self.is_done:
             self._keep_best()
             self._write_events()
-            self._write_state()
+            if not for_good:
+                self._write_state()
+        if for_good:
+            self._write_metrics()
+            storage.remove(self._folder, STATE)
 
     def save(self, folder: Location) -> None:
         """What this trial, or another one, would go on from, its best epoch included."""

@@ -91,6 +91,10 @@ class Trials:
         content = trial.model_dump_json(indent=2).encode() + b"\n"
         storage.write_bytes(self.folder(trial.number) / _DOCUMENT, content)
 
+    def has_ended(self, number: int) -> bool:
+        """Whether a trial is noted to have."""
+        return Trial.model_validate_json(storage.read_bytes(self.folder(number) / _DOCUMENT)).has_ended
+
     def remove(self, number: int) -> None:
         """All that there is of a trial."""
         storage.remove(self._folder, str(number))

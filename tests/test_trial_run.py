@@ -70,6 +70,21 @@ def test_a_trial_that_is_left_goes_on_to_the_same_numbers(tmp_path: Path) -> Non
     assert digests[0] == digests[1]
 
 
+def test_a_trial_that_is_left_for_good_keeps_its_results_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_run, "_SECONDS_BETWEEN_STATES", 0.0)
+    run = begin(tmp_path, judged_every=2)
+    run.advance()
+    assert TrainingState.load(tmp_path) is not None
+
+    run.leave(for_good=True)
+
+    assert TrainingState.load(tmp_path) is None
+    assert Checkpoint.load(tmp_path).epoch in (1, 2)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+
+
 def test_a_trial_that_breaks_off_within_an_epoch_keeps_its_state_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
