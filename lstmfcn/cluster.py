@@ -1,61 +1,36 @@
 """Starting or joining Ray, and the devices and threads that it allots to a worker.
 
-The lowest module that imports Ray.
+No lower module imports Ray.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
-from typing import Any
 
 import ray
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private.services import find_bootstrap_address
-from ray._private.state import state
 from ray.exceptions import AuthenticationError
 
-from lstmfcn.command import CLUSTER, cluster_is_given, end_on_signals, outliving_the_terminal
+from lstmfcn.command import CLUSTER, end_on_signals, outliving_the_terminal
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
-from lstmfcn.errors import ResourceError, TrainingError, shown
+from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.storage import reason
 
 _log = logging.getLogger(__name__)
 
-NODES = "LSTMFCN_NODES"
-"""Environment variable of a cluster that grows: the nodes that it may have at most, as JSON, for Ray's
-autoscaler keeps to itself what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
-
 _SECONDS_TO_ANSWER = 10.0
 """For a Ray that is being started again."""
-_SECONDS_BETWEEN_LOOKS = 20.0
-_MANY_LOSSES = 5
-"""Of processes, before something is said."""
 _RAY_CLIENT = "ray://"
 _SIGN_OF_OTHER_VERSIONS = "Version mismatch"
 _SIGNS_OF_A_SLOW_START = ("The current node timed out during startup", "Timed out waiting for file")
 _SIGN_OF_NO_ENTRY = "Failed to connect to Ray cluster"
-
-
-class _Kind(BaseModel):
-    """Nodes of one size."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    num_cpus: float = Field(alias="CPU", ge=0)
-    num_gpus: float = Field(0, alias="GPU", ge=0)
-    nodes: int = Field(ge=0)
-
-
-_KINDS = TypeAdapter(list[_Kind])
 
 
 @contextmanager
@@ -149,110 +124,6 @@ def _why_silent(address: str, error: OSError) -> str:
     if os.environ.get(CLUSTER):
         return f"{said}, where {CLUSTER} says there is one; start it, or unset {CLUSTER} to do without"
     return f"{said}, where one was started with `ray start`; `ray stop` lets jobs do without"
-
-
-def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:
-    """Raise ResourceError when the nodes don't hold so many workers of so many CPUs and GPUs, for Ray would
-    wait for ever.
-    """
-    if num_fitting(num_cpus, num_gpus) >= count:
-        return
-    together = f", and there are to be {count}" if count > 1 else ""
-    nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
-    may_grow = cluster_is_given() and NODES not in os.environ
-    hint = f" (of a cluster that grows {NODES} says how far)" if may_grow else ""
-    raise ResourceError(
-        f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}{hint}"
-    )
-
-
-def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
-    """A sentence for who waits for so many CPUs and GPUs that others hold."""
-    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-    return (
-        f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
-        f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
-    )
-
-
-@contextmanager
-def telling_losses(what: str, class_name: str) -> Iterator[None]:
-    """While the block runs, say when this job's actors of a class lose their processes again and again: Ray
-    itself starts them for ever, though there may never be enough memory.
-    """
-    ended = Event()
-
-    def watch() -> None:
-        told = 0
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            if (lost := _num_losses(class_name)) >= told + _MANY_LOSSES:
-                told = lost
-                _log.warning(
-                    "%s lost their processes %d times and were started again; fewer at once, or more memory"
-                    " for them, would help",
-                    what,
-                    lost,
-                )
-
-    watcher = Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def num_restarts() -> int:
-    """How often this actor's process was lost and started again."""
-    actor_id = ray.get_runtime_context().get_actor_id()
-    return int(state.actor_table(actor_id)["NumRestarts"])
-
-
-def _num_losses(class_name: str) -> int:
-    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    actors: list[dict[str, Any]] = list(state.actor_table(None, job).values())
-    return sum(actor["NumRestarts"] for actor in actors if class_name in actor["ActorClassName"])
-
-
-def num_fitting(num_cpus: float, num_gpus: float) -> int:
-    """How many workers of so many CPUs and GPUs the nodes hold at once; one of several can't be split."""
-    return sum(int(min(_num_in(cpus, num_cpus), _num_sharing(gpus, num_gpus))) for cpus, gpus in _nodes())
-
-
-def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
-    if gpus_per_worker == 0:
-        return math.inf
-    if gpus_per_worker < 1:
-        return gpus * _num_in(1, gpus_per_worker)  # a fraction lies on one GPU
-    return gpus // gpus_per_worker
-
-
-def _num_in(resource: float, share: float) -> int:
-    """By whole ten thousandths, in which Ray counts: 1 // 0.2 is 4."""
-    return round(resource * 10_000) // max(1, round(share * 10_000))
-
-
-def num_per_gpu(num_cpus: float) -> int:
-    """How many workers of so many CPUs a GPU's node has for each GPU, one at least; 0 without a GPU."""
-    return max((max(1, _num_in(cpus / gpus, num_cpus)) for cpus, gpus in _nodes() if gpus), default=0)
-
-
-def _nodes() -> list[tuple[float, float]]:
-    """CPUs and GPUs of every node, or of every one that there may be. Raises ResourceError."""
-    if declared := os.environ.get(NODES):
-        return [(kind.num_cpus, kind.num_gpus) for kind in _declared(declared) for _ in range(kind.nodes)]
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    resources = [node["Resources"] for node in nodes if node["Alive"]]
-    return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
-
-
-def _declared(text: str) -> list[_Kind]:
-    try:
-        return _KINDS.validate_json(text)
-    except ValidationError:
-        example = '[{"CPU": 8, "GPU": 1, "nodes": 4}]'
-        raise ResourceError(f"{NODES} is {shown(text)}; {example} would be right") from None
 
 
 def precision_there(precision: Precision, num_gpus: float) -> Precision:

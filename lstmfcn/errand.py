@@ -17,7 +17,7 @@ from typing import IO, Any, Literal, TypeAlias
 import ray
 from ray.exceptions import RayActorError
 
-from lstmfcn import cluster
+from lstmfcn import capacity, cluster
 from lstmfcn.command import CLUSTER, NODE
 from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.versions import difference, versions
@@ -39,7 +39,7 @@ def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus:
     command was too and has ended.
     """
     with cluster.connection():
-        cluster.refuse_unsatisfiable(module, num_cpus, num_gpus)
+        capacity.refuse_unsatisfiable(module, num_cpus, num_gpus)
         errand = ray.remote(_Errand).options(num_cpus=num_cpus, num_gpus=num_gpus, max_concurrency=2)
         there: Any = errand.remote()
         try:
@@ -54,7 +54,7 @@ def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gp
     begun = there.refusal.remote(versions())
     try:
         if not ray.wait([begun], timeout=_SECONDS_OF_PATIENCE)[0]:
-            print(cluster.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
+            print(capacity.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
         if refusal := ray.get(begun):
             raise ResourceError(refusal)
         lines = there.run.options(num_returns="streaming").remote(module, list(flags))

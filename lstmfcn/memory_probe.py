@@ -9,7 +9,7 @@ from contextlib import suppress
 import ray
 import torch
 
-from lstmfcn import cluster
+from lstmfcn import capacity, cluster
 from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
@@ -29,14 +29,14 @@ def gpus_per_trial(
     0 where the cluster has no GPU, as far as it is known. Raises ResourceError when it doesn't fit on one
     alone.
     """
-    at_once = cluster.num_per_gpu(cpus_per_trial)
+    at_once = capacity.num_per_gpu(cpus_per_trial)
     if at_once == 0:
         return 0.0
     num_cpus = min(1, cpus_per_trial)
     task = ray.remote(_measure).options(num_cpus=num_cpus, num_gpus=1, max_retries=0)
     measured = task.remote(data, largest, precision)
     if not ray.wait([measured], timeout=_SECONDS_OF_PATIENCE)[0]:
-        _log.warning(cluster.waiting("--gpus-per-trial auto", num_cpus, 1))
+        _log.warning(capacity.waiting("--gpus-per-trial auto", num_cpus, 1))
     taken, total = ray.get(measured)
     if taken > total:
         raise ResourceError(

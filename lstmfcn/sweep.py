@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lstmfcn import cluster, memory_probe, schedulers, storage
+from lstmfcn import capacity, memory_probe, schedulers, storage
 from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -100,7 +100,7 @@ def sweep(
         largest = space.largest(points)
         gpus_per_trial = memory_probe.gpus_per_trial(data, largest, plan.precision, plan.cpus_per_trial)
         record.plan = plan.model_copy(update={"gpus_per_trial": gpus_per_trial})
-    cluster.refuse_unsatisfiable("a trial", plan.cpus_per_trial, gpus_per_trial)
+    capacity.refuse_unsatisfiable("a trial", plan.cpus_per_trial, gpus_per_trial)
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
     record.write(output)

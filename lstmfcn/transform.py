@@ -20,7 +20,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import ActorUnschedulableError, RayActorError
 
-from lstmfcn import cluster, storage
+from lstmfcn import capacity, cluster, restarts, storage
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import DataError, OutputError
@@ -102,8 +102,8 @@ def transform(
     other work than what is to be resumed, or when predictors can't be kept alive.
     """
     called = time.time()
-    cluster.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)
-    fitting = max(1, cluster.num_fitting(1, options.gpus_per_predictor))
+    capacity.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)
+    fitting = max(1, capacity.num_fitting(1, options.gpus_per_predictor))
     num_predictors = options.num_predictors or fitting
     precision = cluster.precision_there(options.precision, options.gpus_per_predictor)
     journal = None if output is None else Journal(output)
@@ -259,7 +259,7 @@ def _run(
         num_cpus=num_cpus,
         num_gpus=options.gpus_per_predictor,
     )
-    with cluster.telling_losses("predictors", _RangePredictor.__name__):
+    with restarts.telling_losses("predictors", _RangePredictor.__name__):
         for row in reports.iter_rows():
             for report in json.loads(row["reports"]):
                 report["faults"] = [tuple(fault) for fault in report["faults"]]
@@ -308,7 +308,7 @@ class _RangePredictor:
     def __init__(self, shared: _Shared, precision: Precision, again: bool) -> None:
         cluster.set_up_worker()
         checkpoint, self._task, of_driver = ray.get(shared)
-        num_restarts = cluster.num_restarts()
+        num_restarts = restarts.num_restarts()
         self._refusal = difference(of_driver)
         if num_restarts > _MOST_RESTARTS:  # Ray itself starts it for ever
             self._refusal = (

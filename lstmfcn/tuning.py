@@ -27,7 +27,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from lstmfcn import cluster, schedulers, storage
+from lstmfcn import capacity, schedulers, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError
 from lstmfcn.ledger import Ledger
@@ -67,7 +67,7 @@ def run_trials(
 
     Raises KeyboardInterrupt when it was interrupted.
     """
-    at_once = cluster.num_fitting(plan.cpus_per_trial, gpus_per_trial)
+    at_once = capacity.num_fitting(plan.cpus_per_trial, gpus_per_trial)
     # More actors than fit would be asked for in vain, and started anew instead of reused.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, at_once))
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # of Tune's state, which nobody reads
@@ -219,7 +219,7 @@ class _Watcher(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
         if time.monotonic() >= self._has_to_wait_until:
             self._has_to_wait_until = math.inf
-            _log.warning(cluster.waiting("a trial", *self._asked))
+            _log.warning(capacity.waiting("a trial", *self._asked))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any

@@ -20,7 +20,8 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from ray import serve
 
-from lstmfcn.cluster import connection, joins_another, refuse_unsatisfiable
+from lstmfcn.capacity import refuse_unsatisfiable
+from lstmfcn.cluster import connection, joins_another
 from lstmfcn.command import Count, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.storage import location

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -35,53 +33,6 @@ def test_devices_are_those_that_ray_allots_and_no_others(num_gpus: float, expect
 @pytest.mark.parametrize(("num_cpus", "expected"), [(0, 1), (1, 1), (2, 2)])
 def test_threads_are_the_allotted_cpus(num_cpus: int, expected: int) -> None:
     assert ray.get(num_threads.options(num_cpus=num_cpus).remote()) == expected
-
-
-def test_what_fits_no_node_is_refused_in_words() -> None:
-    lstmfcn_cluster.refuse_unsatisfiable("a trial", 2, 2)
-    with pytest.raises(ResourceError) as refused:
-        lstmfcn_cluster.refuse_unsatisfiable("a trial", 1, 3)
-
-    assert str(refused.value) == "a trial asks for 1 CPUs and 3 GPUs; the nodes have 2 CPUs and 2 GPUs"
-    lstmfcn_cluster.refuse_unsatisfiable("a replica", 1, 0, count=2)
-    with pytest.raises(
-        ResourceError, match="1 CPUs and 0 GPUs, and there are to be 3; the nodes have 2 CPUs"
-    ):
-        lstmfcn_cluster.refuse_unsatisfiable("a replica", 1, 0, count=3)
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "expected"),
-    [(1, 0, 16), (0.1, 0, 160), (1, 0.25, 8), (1, 0.2, 10), (1, 0.6, 2), (1, 1, 2), (1, 2, 1), (3, 0.2, 5)],
-)
-def test_how_many_predictors_fit(
-    cpus: float, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lstmfcn_cluster, "_nodes", lambda: [(16.0, 2.0)])
-
-    assert lstmfcn_cluster.num_fitting(cpus, gpus) == expected
-
-
-def test_a_cluster_that_grows_holds_what_it_may_have_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LSTMFCN_NODES", '[{"CPU": 8, "nodes": 3}, {"CPU": 4, "GPU": 1, "nodes": 2}]')
-
-    assert lstmfcn_cluster.num_fitting(1, 0) == 32
-    assert lstmfcn_cluster.num_fitting(1, 0.5) == 4
-    assert lstmfcn_cluster.num_per_gpu(2) == 2
-    with pytest.raises(ResourceError, match="a trial asks for 1 CPUs and 2 GPUs; the nodes have 8 CPUs"):
-        lstmfcn_cluster.refuse_unsatisfiable("a trial", 1, 2)
-
-
-@pytest.mark.parametrize("text", ["8", '[{"CPU": 8}]', '[{"CPU": 8, "TPU": 1, "nodes": 1}]'])
-def test_what_is_no_list_of_nodes_is_refused_in_words(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LSTMFCN_NODES", text)
-
-    with pytest.raises(ResourceError) as refused:
-        lstmfcn_cluster.num_fitting(1, 0)
-
-    assert str(refused.value) == (
-        f'LSTMFCN_NODES is {text!r}; [{{"CPU": 8, "GPU": 1, "nodes": 4}}] would be right'
-    )
 
 
 @pytest.mark.parametrize(
@@ -135,32 +86,6 @@ def test_without_an_address_ray_looks_for_itself(
     monkeypatch.setenv("RAY_ADDRESS", address)
 
     lstmfcn_cluster.refuse_silence()
-
-
-@ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)
-class Weary:
-    """Its process dies as long as it is told to."""
-
-    def work(self, folder: Path) -> None:
-        if len(list(folder.iterdir())) < 3:
-            (folder / str(os.getpid())).touch()
-            os._exit(1)
-
-
-def test_processes_that_die_again_and_again_are_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(lstmfcn_cluster, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(lstmfcn_cluster, "_MANY_LOSSES", 2)
-
-    with lstmfcn_cluster.telling_losses("predictors", "Weary"):
-        ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
-        time.sleep(0.2)
-
-    assert caplog.messages[0] == (
-        "predictors lost their processes 2 times and were started again; fewer at once, or more memory for"
-        " them, would help"
-    )
 
 
 def test_a_connection_joins_the_ray_of_this_process_and_leaves_it_running() -> None:

@@ -1,0 +1,94 @@
+"""How many workers the nodes of a cluster hold, those that it may still start included."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import ray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from lstmfcn.command import cluster_is_given
+from lstmfcn.errors import ResourceError, shown
+
+NODES = "LSTMFCN_NODES"
+"""Environment variable of a cluster that grows: the nodes that it may have at most, as JSON, for Ray's
+autoscaler keeps to itself what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
+
+
+class _Kind(BaseModel):
+    """Nodes of one size."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    num_cpus: float = Field(alias="CPU", ge=0)
+    num_gpus: float = Field(0, alias="GPU", ge=0)
+    nodes: int = Field(ge=0)
+
+
+_KINDS = TypeAdapter(list[_Kind])
+
+
+def num_fitting(num_cpus: float, num_gpus: float) -> int:
+    """How many workers of so many CPUs and GPUs the nodes hold at once; one of several can't be split."""
+    return sum(int(min(_num_in(cpus, num_cpus), _num_sharing(gpus, num_gpus))) for cpus, gpus in _nodes())
+
+
+def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
+    if gpus_per_worker == 0:
+        return math.inf
+    if gpus_per_worker < 1:
+        return gpus * _num_in(1, gpus_per_worker)  # a fraction lies on one GPU
+    return gpus // gpus_per_worker
+
+
+def _num_in(resource: float, share: float) -> int:
+    """By whole ten thousandths, in which Ray counts: 1 // 0.2 is 4."""
+    return round(resource * 10_000) // max(1, round(share * 10_000))
+
+
+def num_per_gpu(num_cpus: float) -> int:
+    """How many workers of so many CPUs a GPU's node has for each GPU, one at least; 0 without a GPU."""
+    return max((max(1, _num_in(cpus / gpus, num_cpus)) for cpus, gpus in _nodes() if gpus), default=0)
+
+
+def _nodes() -> list[tuple[float, float]]:
+    """CPUs and GPUs of every node, or of every one that there may be. Raises ResourceError."""
+    if declared := os.environ.get(NODES):
+        return [(kind.num_cpus, kind.num_gpus) for kind in _declared(declared) for _ in range(kind.nodes)]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    return [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
+
+
+def _declared(text: str) -> list[_Kind]:
+    try:
+        return _KINDS.validate_json(text)
+    except ValidationError:
+        example = '[{"CPU": 8, "GPU": 1, "nodes": 4}]'
+        raise ResourceError(f"{NODES} is {shown(text)}; {example} would be right") from None
+
+
+def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:
+    """Raise ResourceError when the nodes don't hold so many workers of so many CPUs and GPUs, for Ray would
+    wait for ever.
+    """
+    if num_fitting(num_cpus, num_gpus) >= count:
+        return
+    together = f", and there are to be {count}" if count > 1 else ""
+    nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
+    may_grow = cluster_is_given() and NODES not in os.environ
+    hint = f" (of a cluster that grows {NODES} says how far)" if may_grow else ""
+    raise ResourceError(
+        f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}{hint}"
+    )
+
+
+def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
+    """A sentence for who waits for so many CPUs and GPUs that others hold."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return (
+        f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
+        f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
+    )

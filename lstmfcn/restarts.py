@@ -1,0 +1,58 @@
+"""Processes of actors that were lost and started again, which Ray does for ever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import ray
+from ray._private.state import state
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 20.0
+_MANY_LOSSES = 5
+"""Of processes, before something is said."""
+
+
+@contextmanager
+def telling_losses(what: str, class_name: str) -> Iterator[None]:
+    """While the block runs, say when this job's actors of a class lose their processes again and again: Ray
+    itself starts them for ever, though there may never be enough memory.
+    """
+    ended = Event()
+
+    def watch() -> None:
+        told = 0
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            if (lost := _num_losses(class_name)) >= told + _MANY_LOSSES:
+                told = lost
+                _log.warning(
+                    "%s lost their processes %d times and were started again; fewer at once, or more memory"
+                    " for them, would help",
+                    what,
+                    lost,
+                )
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def num_restarts() -> int:
+    """How often this actor's process was lost and started again."""
+    actor_id = ray.get_runtime_context().get_actor_id()
+    return int(state.actor_table(actor_id)["NumRestarts"])
+
+
+def _num_losses(class_name: str) -> int:
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    actors: list[dict[str, Any]] = list(state.actor_table(None, job).values())
+    return sum(actor["NumRestarts"] for actor in actors if class_name in actor["ActorClassName"])

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from lstmfcn import restarts
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)
+class Weary:
+    """Its process dies as long as it is told to."""
+
+    def work(self, folder: Path) -> None:
+        if len(list(folder.iterdir())) < 3:
+            (folder / str(os.getpid())).touch()
+            os._exit(1)
+
+
+def test_processes_that_die_again_and_again_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(restarts, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(restarts, "_MANY_LOSSES", 2)
+
+    with restarts.telling_losses("predictors", "Weary"):
+        ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
+        time.sleep(0.2)
+
+    assert caplog.messages[0] == (
+        "predictors lost their processes 2 times and were started again; fewer at once, or more memory for"
+        " them, would help"
+    )
