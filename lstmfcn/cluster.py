@@ -1,6 +1,6 @@
 """Starting or joining Ray, and the devices and threads that it allots to a worker.
 
-No lower module imports Ray.
+With capacity.py and restarts.py beside it, the lowest module that imports Ray.
 """
 
 from __future__ import annotations

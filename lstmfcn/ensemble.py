@@ -115,16 +115,20 @@ def load_checkpoint(directory: Location) -> AnyCheckpoint:
     """What a directory holds, one network or an ensemble. Raises CheckpointError."""
     raw = read_document(directory)
     try:
-        document = _Document.model_validate_json(raw)
-    except ValidationError:
-        return Checkpoint.load(directory)
-    refuse_other_version(document.format_version, directory / FILE_NAME)
-    try:
-        members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
+        return _load(directory, raw)
     except CheckpointError:
         if read_document(directory) == raw:
             raise
         return load_checkpoint(directory)  # it was replaced meanwhile
+
+
+def _load(directory: Location, raw: bytes) -> AnyCheckpoint:
+    try:
+        document = _Document.model_validate_json(raw)
+    except ValidationError:
+        return Checkpoint.load(directory)
+    refuse_other_version(document.format_version, directory / FILE_NAME)
+    members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
     if any(member.treatment != members[0].treatment for member in members):
         raise CheckpointError(f"{directory} holds networks that treat the values of a row differently")
     return Ensemble(members)

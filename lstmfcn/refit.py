@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lstmfcn import schedulers, storage
+from lstmfcn import schedulers
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import load_checkpoint, networks, save_best
@@ -26,7 +26,6 @@ from lstmfcn.start import Start
 from lstmfcn.storage import Location
 from lstmfcn.sweep import REFIT, writing
 from lstmfcn.training import TrainingData
-from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.trials import Trial, Trials, ranked
 from lstmfcn.tuning import run_trials
 
@@ -76,8 +75,7 @@ def refit(
         folders = [again.folder(trial.number) for trial in best]
         checkpoints = [Checkpoint.load(folder) for folder in folders]
         save_best(_with_temperatures_of(output / BEST, checkpoints), output / REFIT)
-        for folder in folders:
-            storage.remove(folder, STATE)
+        again.remove_states([trial.number for trial in best])
 
 
 def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:

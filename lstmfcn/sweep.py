@@ -23,7 +23,6 @@ from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
-from lstmfcn.training_state import FILE_NAME as STATE
 from lstmfcn.trials import FOLDER, LEADERBOARD, Trial, Trials, ranked
 from lstmfcn.tuning import run_trials
 from lstmfcn.versions import installed
@@ -121,9 +120,7 @@ def sweep(
                 run_trials(data, plan, scheduler, gpus_per_trial, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
-            for trial in ledger.trials.values():
-                if trial.has_ended:
-                    storage.remove(trials.folder(trial.number), STATE)
+            trials.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])
     best_first = ranked(ledger.trials.values(), plan.objective)
     if not best_first[0].is_usable:
         raise TrainingError(_why_none_is_usable(best_first))

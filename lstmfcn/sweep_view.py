@@ -36,7 +36,8 @@ class SweepView:
 
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
         """What is known of a sweep that goes on, and how many trials there are to be."""
-        self._best = ranked([trial for trial in trials if trial.has_ended], self._objective)[:_MOST_ROWS]
+        shown = [trial for trial in trials if trial.has_ended or trial.is_usable]
+        self._best = ranked(shown, self._objective)[:_MOST_ROWS]
         progress = Progress(self._what, num_trials, "trials", above=self.table)
         self._progress = self._shown.enter_context(progress)
         self._progress.skip(sum(trial.has_ended for trial in trials))

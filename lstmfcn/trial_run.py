@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,11 +126,13 @@ class TrialRun:
         if self._is_between_epochs and not self.is_done:
             self._keep_best()
             self._write_events()
-            if not for_good:
+            if for_good:
+                self._write_metrics()
+            else:
                 self._write_state()
         if for_good:
-            self._write_metrics()
-            storage.remove(self._folder, STATE)
+            with suppress(OSError):  # which would fail the next trial; the sweep's end removes it, too
+                storage.remove(self._folder, STATE)
 
     def save(self, folder: Location) -> None:
         """What this trial, or another one, would go on from, its best epoch included."""

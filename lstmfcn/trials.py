@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,12 +18,15 @@ from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.storage import Location
+from lstmfcn.training_state import FILE_NAME as STATE
 
 Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped early", "failed"]
 
 FOLDER = "trials"
 LEADERBOARD = "leaderboard.csv"
 _DOCUMENT = "trial.json"
+_REMOVED_AT_ONCE = 16
+"""In object storage each is a request or two."""
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
 
@@ -92,8 +96,17 @@ class Trials:
         storage.write_bytes(self.folder(trial.number) / _DOCUMENT, content)
 
     def has_ended(self, number: int) -> bool:
-        """Whether a trial is noted to have."""
-        return Trial.model_validate_json(storage.read_bytes(self.folder(number) / _DOCUMENT)).has_ended
+        """Whether a trial is noted to have; not where that can't be read."""
+        try:
+            content = storage.read_bytes(self.folder(number) / _DOCUMENT)
+            return Trial.model_validate_json(content).has_ended
+        except (DataError, OSError, ValidationError):
+            return False
+
+    def remove_states(self, numbers: Iterable[int]) -> None:
+        """What these trials would go on from."""
+        with ThreadPoolExecutor(_REMOVED_AT_ONCE) as pool:
+            list(pool.map(lambda number: storage.remove(self.folder(number), STATE), numbers))
 
     def remove(self, number: int) -> None:
         """All that there is of a trial."""

@@ -82,6 +82,7 @@ def run_trials(
     watcher = _Watcher(ledger, plan, trials, asked)
     if watcher.has_to_end():
         watcher.on_experiment_end([])
+        storage.remove(output / FOLDER, _TUNES_OWN)  # of a sweep that was killed
         return
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
@@ -210,6 +211,7 @@ class _Watcher(tune.Callback):
         return (
             target is not None
             and trial.is_usable
+            and not trial.error
             and self._plan.objective.reached(trial.best_metrics, target)
         )
 

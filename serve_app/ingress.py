@@ -34,6 +34,7 @@ _PROXY_PORTS = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "8500", "RAY_SERVE_FALLBAC
 """Of Serve's own proxy, to which HAProxy turns while no replica answers: on another endpoint's port that one
 would answer.
 """
+_FOUND_BY_HAPROXY = ("127.0.0.1", "0.0.0.0")  # noqa: S104
 _REPLICA_PORTS = "RAY_SERVE_DIRECT_INGRESS_"
 _FIRST_REPLICA_PORT = 30_000
 _GRPC_OFFSET = 10_000
@@ -128,23 +129,13 @@ def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ResourceError(f"can't listen on {host} port {port}: {error.strerror}") from None
-        if is_guest or not _is_by_haproxy():
-            return
-        probe.listen()
         # On all addresses of IPv6 Ray would let HAProxy listen on those of IPv4.
-        if probe.family == socket.AF_INET6 or not _is_open(("127.0.0.1", port)):
-            raise ResourceError(
-                f"--host {host}: with HAProxy the endpoint listens on 127.0.0.1 or, by 0.0.0.0, on all"
-                f" addresses of IPv4; {_IS_ON}=0 does without"
-            )
-
-
-def _is_open(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address).close()
-    except OSError:
-        return False
-    return True
+        is_found = probe.getsockname()[0] in _FOUND_BY_HAPROXY
+    if not is_found and not is_guest and _is_by_haproxy():
+        raise ResourceError(
+            f"--host {host}: with HAProxy the endpoint listens on 127.0.0.1 or, by 0.0.0.0, on all addresses"
+            f" of IPv4; {_IS_ON}=0 does without"
+        )
 
 
 def _is_by_haproxy() -> bool:

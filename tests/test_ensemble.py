@@ -8,7 +8,7 @@ import pytest
 from jobs import evaluate as evaluate_job
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.ensemble import Ensemble, load_checkpoint
+from lstmfcn.ensemble import Ensemble, load_checkpoint, save_best
 from lstmfcn.errors import CheckpointError
 from lstmfcn.evaluation import EnsembleComparison, evaluate
 from lstmfcn.predictor import Predictor
@@ -53,20 +53,27 @@ def test_it_is_loaded_as_it_was_saved(ensemble: Ensemble, tmp_path: Path) -> Non
     assert Predictor.load(tmp_path).cells(SERIES).tolist() == Predictor(ensemble).cells(SERIES).tolist()
 
 
-def test_one_that_is_replaced_while_it_is_read_is_the_new_one(
-    ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number_of_reads", [1, 2])
+@pytest.mark.parametrize("is_ensemble", [True, False])
+def test_what_is_replaced_while_it_is_read_is_the_new_one(
+    number_of_reads: int,
+    is_ensemble: bool,
+    ensemble: Ensemble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ensemble.save(tmp_path)
+    save_best(ensemble.members if is_ensemble else ensemble.members[:1], tmp_path)
     newer = Ensemble(ensemble.members[::-1])
-    read = storage.read_bytes
+    read, reads = storage.read_bytes, []
 
-    def replace_before_the_members(path: Location) -> bytes:
-        if path.parent != tmp_path:
+    def replace_before_the_next(path: Location) -> bytes:
+        reads.append(path)
+        if len(reads) > number_of_reads:
             monkeypatch.undo()
             newer.save(tmp_path)
         return read(path)
 
-    monkeypatch.setattr(storage, "read_bytes", replace_before_the_members)
+    monkeypatch.setattr(storage, "read_bytes", replace_before_the_next)
 
     assert load_checkpoint(tmp_path).digest() == newer.digest()
 

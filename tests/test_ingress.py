@@ -102,3 +102,10 @@ def test_addresses_on_which_it_finds_them_are_taken(host: str, monkeypatch: pyte
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
     ingress.refuse_unusable(host, free_port(), is_guest=False)
+
+
+def test_another_endpoint_on_loopback_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ResourceError, match="with HAProxy"):
+        ingress.refuse_unusable("127.0.0.2", other.getsockname()[1], is_guest=False)

@@ -148,9 +148,12 @@ def test_the_target_ends_a_sweep_that_can_go_on(tmp_path: Path) -> None:
     assert first[0].best_metrics["valid_accuracy"] >= 0.9
     assert Checkpoint.load(tmp_path / "best").metrics["valid_accuracy"] >= 0.9
 
+    killed = first[-1].model_copy(update={"status": "running"})
+    Trials(tmp_path).write(killed)
     plan = Plan(num_trials=5, target=0.9, scheduler="none")
     again = sweep(TRAIN, VALID, ranges, plan, tmp_path, resume=True)
-    assert again == first  # nothing is begun when the target is reached already
+    # Nothing is begun when the target is reached already.
+    assert {trial.number: trial.status for trial in again} == {one.number: "interrupted" for one in first}
 
 
 def test_the_time_budget_ends_a_sweep(tmp_path: Path) -> None:

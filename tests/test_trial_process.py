@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lstmfcn.trial_process import NUMBER, TrialProcess
+from lstmfcn.trials import Status, Trial, Trials
+from tests.samples import TINY
+
+
+class Left:
+    """In place of a trial at work."""
+
+    for_good: bool | None = None
+
+    def leave(self, *, for_good: bool) -> None:
+        self.for_good = for_good
+
+
+@pytest.mark.parametrize(("status", "expected"), [("stopped early", True), ("running", False), (None, False)])
+def test_a_trial_is_left_for_good_when_it_is_noted_to_have_ended(
+    status: Status | None, expected: bool, tmp_path: Path
+) -> None:
+    trials = Trials(tmp_path)
+    if status is not None:
+        trials.write(Trial(number=1, hyperparameters=TINY, status=status))
+    trials.write(Trial(number=2, hyperparameters=TINY))
+    process: Any = TrialProcess.__new__(TrialProcess)
+    process._trials, process._run, process._number = trials, (left := Left()), 1
+    process.config = {NUMBER: 2}  # which Tune has set already
+
+    process.cleanup()
+
+    assert left.for_good == expected
