@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import TypeVar
 
 import safetensors
 import safetensors.torch
@@ -29,6 +30,8 @@ from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName, num_outputs
 from lstmfcn.treatment import UNTREATED, Treatment
 from lstmfcn.versions import installed
+
+_Whole = TypeVar("_Whole")
 
 FILE_NAME = "checkpoint.json"
 FORMAT_VERSION = 1
@@ -157,14 +160,13 @@ class Checkpoint:
     @classmethod
     def load(cls, directory: Location) -> Checkpoint:
         """Read a directory written by `save`. Raises CheckpointError."""
-        raw = read_document(directory)
+        return read_whole(directory, lambda raw: cls.named_by(raw, directory))
+
+    @classmethod
+    def named_by(cls, raw: bytes, directory: Location) -> Checkpoint:
+        """With what a checkpoint.json of the directory names. Raises CheckpointError."""
         document = _read_document(raw, directory / FILE_NAME)
-        try:
-            weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
-        except CheckpointError:
-            if read_document(directory) == raw:
-                raise
-            return cls.load(directory)  # it was replaced meanwhile
+        weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(
             document.hyperparameters,
             ClassLabels(document.classes),
@@ -181,8 +183,18 @@ class Checkpoint:
         return checkpoint
 
 
-def read_document(directory: Location) -> bytes:
-    """checkpoint.json as it stands. Raises CheckpointError where there is none."""
+def read_whole(directory: Location, read: Callable[[bytes], _Whole]) -> _Whole:
+    """What is read by a directory's checkpoint.json: once more, if another took its place meanwhile."""
+    raw = _raw_document(directory)
+    try:
+        return read(raw)
+    except CheckpointError:
+        if _raw_document(directory) == raw:
+            raise
+        return read_whole(directory, read)
+
+
+def _raw_document(directory: Location) -> bytes:
     try:
         return storage.read_bytes(directory / FILE_NAME)
     except MissingDataError:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lstmfcn import storage
-from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint, read_document, refuse_other_version
+from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint, read_whole, refuse_other_version
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError
 from lstmfcn.storage import Location
@@ -113,20 +113,14 @@ def networks(checkpoint: AnyCheckpoint) -> tuple[Checkpoint, ...]:
 
 def load_checkpoint(directory: Location) -> AnyCheckpoint:
     """What a directory holds, one network or an ensemble. Raises CheckpointError."""
-    raw = read_document(directory)
-    try:
-        return _load(directory, raw)
-    except CheckpointError:
-        if read_document(directory) == raw:
-            raise
-        return load_checkpoint(directory)  # it was replaced meanwhile
+    return read_whole(directory, lambda raw: _named_by(raw, directory))
 
 
-def _load(directory: Location, raw: bytes) -> AnyCheckpoint:
+def _named_by(raw: bytes, directory: Location) -> AnyCheckpoint:
     try:
         document = _Document.model_validate_json(raw)
     except ValidationError:
-        return Checkpoint.load(directory)
+        return Checkpoint.named_by(raw, directory)
     refuse_other_version(document.format_version, directory / FILE_NAME)
     members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
     if any(member.treatment != members[0].treatment for member in members):

@@ -124,13 +124,14 @@ def parse_labelled(
     errors as in parse_series, but for None a header may name any number of channels.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
-    names = header_cells(_first_line(data))
+    first_line = _first_line(data)
+    names = header_cells(first_line)
     if data:
         identifiers = identifiers.located(names, source)
     if names is None:
-        identifiers.refuse_beyond(_first_line(data), source)
-    if treatment.takes_any_length and names is None:
-        identifiers.refuse_behind_values(source, labelled=True)
+        identifiers.refuse_beyond(first_line, source)
+        if treatment.takes_any_length:
+            identifiers.refuse_behind_values(source, labelled=True)
     header, data = _take_header(
         data, source, treatment.fixed(length), treatment.channels, labelled=True, identifiers=identifiers
     )

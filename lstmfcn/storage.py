@@ -32,7 +32,7 @@ Location: TypeAlias = Path | ObjectPath
 CSV_SUFFIXES = (".csv", ".csv.gz")
 csv.field_size_limit(2**31 - 1)  # a rejected line is one cell
 _GZIP_MAGIC = b"\x1f\x8b"
-_READ_AT_ONCE = 16
+_REQUESTS_AT_ONCE = 16
 """Files, since a request to object storage takes its time."""
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
@@ -169,7 +169,7 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
 
 def are_gzip(paths: Sequence[Location]) -> list[bool]:
     """Whether each file begins as gzip does. Raises DataError for one that can't be read."""
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(_is_gzip, paths))
 
 
@@ -334,9 +334,9 @@ def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
 
 def join(paths: Sequence[Location], whole: PendingFile) -> None:
     """Write the contents of files, in order, to another, with a piece of several in memory."""
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        for start in range(0, len(paths), _READ_AT_ONCE):
-            for first_piece, rest in pool.map(_first_piece, paths[start : start + _READ_AT_ONCE]):
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        for start in range(0, len(paths), _REQUESTS_AT_ONCE):
+            for first_piece, rest in pool.map(_first_piece, paths[start : start + _REQUESTS_AT_ONCE]):
                 with rest:
                     whole.write(first_piece)
                     while piece := rest.read(_PIECE_BYTES):
@@ -362,7 +362,7 @@ def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterato
                 raise
             return missing
 
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         yield from pool.map(read, paths)
 
 
@@ -392,6 +392,12 @@ def remove(folder: Location, *names: str) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def remove_from(folders: Iterable[Location], name: str) -> None:
+    """Remove the file of this name from each folder, if it is there."""
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        list(pool.map(lambda folder: remove(folder, name), folders))
 
 
 def remove_if_empty(folder: Location) -> None:

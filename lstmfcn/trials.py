@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,8 +24,6 @@ Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped earl
 FOLDER = "trials"
 LEADERBOARD = "leaderboard.csv"
 _DOCUMENT = "trial.json"
-_REMOVED_AT_ONCE = 16
-"""In object storage each is a request or two."""
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
 
@@ -105,8 +102,7 @@ class Trials:
 
     def remove_states(self, numbers: Iterable[int]) -> None:
         """What these trials would go on from."""
-        with ThreadPoolExecutor(_REMOVED_AT_ONCE) as pool:
-            list(pool.map(lambda number: storage.remove(self.folder(number), STATE), numbers))
+        storage.remove_from(map(self.folder, numbers), STATE)
 
     def remove(self, number: int) -> None:
         """All that there is of a trial."""

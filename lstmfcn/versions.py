@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import version
 
 import lstmfcn
 
+_version = cache(version)  # a checkpoint asks with each epoch that it keeps, and looking takes a millisecond
+
 
 def installed(*packages: str) -> dict[str, str]:
     """Of lstmfcn and of these packages, by name."""
-    return {"lstmfcn": lstmfcn.__version__, **{name: version(name) for name in packages}}
+    return {"lstmfcn": lstmfcn.__version__, **{name: _version(name) for name in packages}}
 
 
 def versions() -> dict[str, str]:
     """Of what driver and nodes must have in common beside Ray and Python, which Ray compares. A build of
     PyTorch for CPUs and one for CUDA are of one version.
     """
-    return {**installed(), "PyTorch": version("torch").partition("+")[0]}
+    return {**installed(), "PyTorch": _version("torch").partition("+")[0]}
 
 
 def difference(of_driver: dict[str, str]) -> str:
