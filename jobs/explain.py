@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from jobs.place import run_in_place
-from lstmfcn import plots, storage
+from lstmfcn import output_folder, plots, storage
 from lstmfcn.command import Count, LocationFlag
 from lstmfcn.devices import use_threads
 from lstmfcn.ensemble import load_checkpoint
@@ -46,7 +46,7 @@ def explain(
     """
     if num_cpus is not None:
         use_threads(num_cpus)
-    storage.check_output(output, _TABLE, overwrite=overwrite)
+    output_folder.check(output, _TABLE, overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
     series = parse_series(

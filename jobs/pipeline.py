@@ -9,7 +9,7 @@ from jobs.evaluate import evaluate
 from jobs.place import placed
 from jobs.transform import transform
 from jobs.tune import PlanFlags, tune
-from lstmfcn import storage
+from lstmfcn import output_folder, storage
 from lstmfcn.command import GpuShare, LocationFlag, cluster_is_given, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.journal import Journal
@@ -66,7 +66,7 @@ def pipeline(
             by that, where it goes on after the job, in place of what Ray Serve serves there.
         overwrite: Replace the results that the output folder holds.
     """
-    storage.refuse_within(output, training, validation, test, input)
+    output_folder.refuse_within(output, training, validation, test, input)
     sweep = output / "sweep"
     best = sweep / (REFIT if refit else BEST)
     print("sweep", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.place import run_in_place
-from lstmfcn import history, storage
+from lstmfcn import history, output_folder
 from lstmfcn.command import (
     Count,
     HyperparameterFlags,
@@ -110,8 +110,8 @@ def train(
     if patience is not None and Recipe(recipe).objective(validation is not None) is None:
         raise DataError(f"--patience needs validation data with --recipe {recipe}; add --validation")
     if not resume:
-        storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
-    storage.refuse_within(output, training, validation)
+        output_folder.check(output, *RESULT_NAMES, overwrite=overwrite)
+    output_folder.refuse_within(output, training, validation)
     if calibrate and validation is None:
         raise DataError("--calibrate needs validation data; add --validation")
     devices = visible_devices(num_gpus)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lstmfcn import storage
+from lstmfcn import output_folder
 from lstmfcn.cluster import connection
 from lstmfcn.command import Count, GpuShare, LocationFlag, NotNegativeCount, refuse_both, run
 from lstmfcn.devices import Precision
@@ -85,7 +85,7 @@ def transform(
         raise OutputError("--output is missing; only --check works without it")
     elif not resume:
         _refuse_unfinished(output, overwrite=overwrite)
-        storage.check_output(output, *RESULT_PATTERNS, overwrite=overwrite)
+        output_folder.check(output, *RESULT_PATTERNS, overwrite=overwrite)
     refuse_both(resume=resume, overwrite=overwrite)
     if max_bad_rows is not None and bad_rows == "fail":
         raise DataError("--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from lstmfcn import evaluation, storage
+from lstmfcn import evaluation, output_folder, storage
 from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
@@ -106,8 +106,8 @@ def tune(
     if refit and plan.scheduler == "pbt":
         raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     if not resume:
-        storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
-    storage.refuse_within(output, training, validation)
+        output_folder.check(output, *RESULT_NAMES, overwrite=overwrite)
+    output_folder.refuse_within(output, training, validation)
     first = to_try_first(points, space, of_default=search_space is None and start is None)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
     identifiers = Identifiers.parse(id_columns)

@@ -19,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import IO, TypeAlias, cast
 from uuid import uuid4
 
-from lstmfcn.errors import DataError, LocationError, MissingDataError, OutputError
+from lstmfcn.errors import DataError, LocationError, MissingDataError
 from lstmfcn.object_storage import ObjectPath
 
 Location: TypeAlias = Path | ObjectPath
@@ -36,9 +36,6 @@ _REQUESTS_AT_ONCE = 16
 """Files, since a request to object storage takes its time."""
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
-_PROBE_BYTES = 4096
-_SUBMITTED = "working_dir_files"
-"""Where Ray keeps the folders that came with submitted jobs, until nothing runs in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,51 +404,3 @@ def remove_if_empty(folder: Location) -> None:
             folder.rmdir()
         elif not folder.is_bucket and not names(folder):
             folder.remove()
-
-
-def refuse_within(output: Location, *data: Location | None) -> None:
-    """Raise OutputError for an output folder within one with data."""
-    for folder in data:
-        if folder is not None and is_within(output, folder):
-            raise OutputError(
-                f"--output {output} lies within {folder}, all of whose CSV files are data, as those of"
-                " results would be"
-            )
-
-
-def check_output(output: Location, *patterns: str, overwrite: bool) -> None:
-    """Raise OutputError if the output folder can't be written, would be lost or, unless it may be
-    overwritten, already holds something of these names.
-    """
-    if isinstance(output, Path) and not output.is_absolute() and _SUBMITTED in Path.cwd().parts:
-        raise OutputError(
-            f"--output {output} would be lost with the copy of a folder that a submitted job runs in;"
-            " an absolute path, of a folder that all nodes share, would be right"
-        )
-    try:
-        is_file = output.is_file()
-        if not is_file:
-            _try_to_write(output)
-    except OSError as error:
-        raise OutputError(f"--output {output} can't be written: {reason(error)}") from None
-    if is_file:
-        raise OutputError(f"--output {output} is a file; it must be a folder")
-    if overwrite:
-        return
-    for pattern in patterns:
-        for existing in output.glob(pattern):
-            raise OutputError(
-                f"--output {output} already holds a result ({relative(existing, output)});"
-                " choose another folder, or add --overwrite to replace it"
-            )
-
-
-def _try_to_write(folder: Location) -> None:
-    if isinstance(folder, ObjectPath):
-        probe = folder / f".{uuid4().hex}.tmp"
-        write_bytes(probe, b"")
-        probe.remove()
-    else:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with TemporaryFile(dir=nearest) as probe_file:
-            probe_file.write(bytes(_PROBE_BYTES))  # an empty file has room on a full disk

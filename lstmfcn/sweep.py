@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from lstmfcn import capacity, memory_probe, schedulers, storage
+from lstmfcn import capacity, memory_probe, output_folder, schedulers, storage
 from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -66,7 +66,7 @@ def sweep(
     started = time.monotonic()
     output = output.resolve()
     if not resume:
-        storage.check_output(output, *RESULT_NAMES, overwrite=overwrite)
+        output_folder.check(output, *RESULT_NAMES, overwrite=overwrite)
     treatment = training.treatment.model_dump(exclude={"channels"})
     plan = plan.model_copy(update={"task": training.task, **treatment})
     recipe = Recipe(plan.recipe)

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,20 @@ def refused(
     assert "Traceback" not in error
     assert not output.exists()
     return error
+
+
+def without_room(call: str) -> str:
+    """What is raised in a process none of whose files can grow, as on a full disk."""
+    program = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from lstmfcn import output_folder, storage\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))\n"
+        f"{call}\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=False)
+    return ended.stderr.splitlines()[-1]
 
 
 @contextmanager

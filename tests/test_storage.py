@@ -1,7 +1,5 @@
 import gzip
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,9 +16,10 @@ from moto.s3.responses import S3Response
 from werkzeug.exceptions import ServiceUnavailable
 
 from lstmfcn import object_storage, storage
-from lstmfcn.errors import DataError, LocationError, OutputError
+from lstmfcn.errors import DataError, LocationError
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
+from tests.commands import without_room
 
 LINES = st.lists(st.text(alphabet="12,\r", max_size=6).map(str.encode), max_size=12)
 
@@ -299,77 +298,10 @@ def test_an_empty_path_is_refused() -> None:
         storage.location("")
 
 
-def test_an_output_folder_with_a_result_is_refused_by_name(place: Location) -> None:
-    storage.write_bytes(place / "a" / "b.csv.out", b"")
-
-    storage.check_output(place, "*.json", overwrite=False)
-    storage.check_output(place, "**/*.out", overwrite=True)
-    with pytest.raises(OutputError) as refused:
-        storage.check_output(place, "*.json", "**/*.out", overwrite=False)
-
-    assert str(refused.value) == (
-        f"--output {place} already holds a result (a/b.csv.out);"
-        " choose another folder, or add --overwrite to replace it"
-    )
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_an_output_that_is_a_file_is_refused(tmp_path: Path, overwrite: bool) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(OutputError, match=r"is a file; it must be a folder$"):
-        storage.check_output(tmp_path / "file", overwrite=overwrite)
-
-
-@pytest.mark.parametrize("output", ["/proc/x/y", "s3://nowhere/x"])
-@pytest.mark.usefixtures("bucket")
-def test_an_output_that_cannot_be_written_is_refused(output: str) -> None:
-    with pytest.raises(OutputError, match=f"^--output {output} can't be written: "):
-        storage.check_output(storage.location(output), overwrite=True)
-
-
-def without_room(call: str) -> str:
-    """What is raised in a process none of whose files can grow, as on a full disk."""
-    program = (
-        "import resource\n"
-        "from pathlib import Path\n"
-        "from lstmfcn import storage\n"
-        "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))\n"
-        f"{call}\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=False)
-    return ended.stderr.splitlines()[-1]
-
-
-def test_an_output_on_a_full_disk_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
-    raised = without_room(f"storage.check_output(Path({str(tmp_path / 'new')!r}), overwrite=True)")
-
-    assert raised == f"lstmfcn.errors.OutputError: --output {tmp_path}/new can't be written: File too large"
-
-
 def test_a_disk_that_is_full_names_the_file_and_leaves_no_half_of_it(tmp_path: Path) -> None:
     raised = without_room(f"storage.write_bytes(Path({str(tmp_path / 'a.json')!r}), b'[1]')")
 
     assert raised == f"OSError: [Errno 27] File too large: '{tmp_path}/a.json'"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_in_the_copy_that_a_submitted_job_runs_in_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = tmp_path / "working_dir_files" / "_ray_pkg_1"
-    copy.mkdir(parents=True)
-    monkeypatch.chdir(copy)
-
-    with pytest.raises(OutputError, match=r"^--output sweep would be lost .* an absolute path"):
-        storage.check_output(Path("sweep"), overwrite=True)
-    storage.check_output(tmp_path / "sweep", overwrite=True)
-
-
-def test_checking_an_output_folder_makes_nothing(tmp_path: Path) -> None:
-    storage.check_output(tmp_path / "new" / "deep", "*", overwrite=False)
-
     assert list(tmp_path.iterdir()) == []
 
 
@@ -378,22 +310,6 @@ def test_a_file_that_is_shorter_than_it_was_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"a.csv has become shorter while it was read$"):
         list(storage.line_blocks(tmp_path / "a.csv", 4, 20, 100))
-
-
-def test_an_output_folder_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(OutputError, match=r"file/results can't be written: Not a directory$"):
-        storage.check_output(tmp_path / "file" / "results", overwrite=False)
-
-
-def test_an_output_folder_within_a_folder_with_data_is_refused(place: Location) -> None:
-    storage.refuse_within(place / "results", place / "data", None)
-
-    with pytest.raises(
-        OutputError, match=r"data/results lies within .*data, all of whose CSV files are data"
-    ):
-        storage.refuse_within(place / "data" / "results", None, place / "data")
 
 
 def test_a_pipe_is_a_file(tmp_path: Path) -> None:
