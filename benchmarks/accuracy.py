@@ -2,12 +2,11 @@
 `python -m benchmarks.accuracy --data DIR`.
 
 The folder has `<name>/train.csv` and `<name>/test.csv` for each set, and may have `published.tsv`. Networks
-are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters; test files
-are read after that, for the figures. The paper's code trains three for each, with 8, 64 and 128 LSTM cells,
-and keeps the one with the lowest loss on the training series (hyperparameter_search.py at 0f258c7): so does
-`--recipe paper`. With `--num-trials` the networks of a set are the best of a sweep over the default search
-space, judged by a fifth of the training series, and trained again on all of them. What is trained is kept in
-the output folder, so that a run goes on later.
+are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters, by
+`--recipe paper` with those of the paper's scripts; test files are read after that, for the figures. With
+`--num-trials` the networks of a set are the best of a sweep over the default search space, judged by a fifth
+of the training series, and trained again on all of them. What is trained is kept in the output folder, so
+that a run goes on later.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from typing import Any
 import cyclopts
 from ray import tune
 
+from benchmarks import paper
 from benchmarks.published import BASELINE, Result, pairs, published_figures, table, write
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import allotted_devices, connection, set_up_worker
@@ -43,8 +43,6 @@ from lstmfcn.trials import Trials
 
 LEFT_OUT = ("Trace", "ElectricDevices")
 """Trace's published figure is of a failed run; ElectricDevices has a goal of its own."""
-CELLS: dict[RecipeName, tuple[int, ...]] = {"reference": (8,), "paper": (8, 64, 128), "fast": (8,)}
-"""Sizes of the LSTM layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Job:
     training: Path
     output: Path
     seed: int
-    cells: int
+    hyperparameters: Hyperparameters
     settings: Settings
 
     @property
@@ -136,11 +134,16 @@ def _names(data: Path) -> list[str]:
 
 
 def _candidates(data: Path, kept: Path, seed: int, settings: Settings) -> list[Job]:
-    """One for each size of the LSTM layer, of which one will be chosen."""
+    """Of which one will be chosen."""
     training, folder = (data / "train.csv").resolve(), kept / str(seed)
-    return [
-        Job(training, folder / f"{cells}-cells", seed, cells, settings) for cells in CELLS[settings.recipe]
-    ]
+    tried = paper.candidates(data.name) if settings.recipe == "paper" else [Hyperparameters()]
+    return [Job(training, folder / _given(values), seed, values, settings) for values in tried]
+
+
+def _given(hyperparameters: Hyperparameters) -> str:
+    """As a folder's name."""
+    given = hyperparameters.model_dump(exclude_unset=True)
+    return ",".join(f"{name}={value}" for name, value in given.items()) or "default"
 
 
 def _train(jobs: Sequence[Job]) -> None:
@@ -165,7 +168,7 @@ def _train_one(config: dict[str, Job]) -> None:
     started = clock()
     epochs = fit(
         read_training(job.training),
-        hyperparameters=Hyperparameters(hidden_size=job.cells),
+        hyperparameters=job.hyperparameters,
         recipe=settings.recipe,
         seed=job.seed,
         devices=allotted_devices(),
