@@ -74,7 +74,7 @@ def explain(
 
 
 def _row_numbers(text: str) -> list[int]:
-    """In order, each once."""
+    """Row numbers in order, each once."""
     try:
         numbers = sorted({int(part) for part in text.split(",")})
     except ValueError:

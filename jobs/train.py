@@ -56,7 +56,8 @@ def train(
 
     Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png, and what
     the training would go on from.
-    The best epoch has the highest valid_accuracy; without validation data, the lowest train_loss.
+    The best epoch has the highest valid_accuracy; without validation data, the lowest train_loss, or as the
+    recipe has it.
     Ctrl-C ends training early and keeps the best epoch so far; the same command with --resume goes on.
 
     ```

@@ -64,7 +64,7 @@ class _Document(BaseModel):
         channels = self.treatment.channels
         if channels is None:
             raise ValueError("treatment.channels is no number")
-        if self.scaling.method == "training-set" and self.scaling.num_channels != (channels, channels):
+        if not self.scaling.fits(channels):
             raise ValueError(f"scaling has no mean and deviation for each of the {channels} channels")
         return self
 
@@ -91,12 +91,12 @@ class Checkpoint:
 
     @property
     def channels(self) -> int:
-        """Of a series."""
+        """Channels of a series."""
         return self.treatment.channels or 1
 
     @property
     def num_values(self) -> int:
-        """In a row: of all channels of a series."""
+        """Values in a row, of all channels of a series together."""
         return self.channels * self.length
 
     def scaled(self, series: Matrix) -> Matrix:

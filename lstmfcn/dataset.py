@@ -110,12 +110,12 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """Of a series."""
+        """Channels of a series."""
         return self.treatment.channels or 1
 
     @property
     def num_outputs(self) -> int:
-        """Of a network that learns it."""
+        """Outputs of a network that learns it."""
         return num_outputs(self.task, len(self.classes))
 
     @property
@@ -230,7 +230,7 @@ def read_validation(path: Location, training: Dataset, identifiers: Identifiers 
 def _classes_of_names(
     files: list[tuple[str, LabelledSeries]], path: Location, task: TaskName | None
 ) -> tuple[ClassLabels, TaskName]:
-    """Of labels in the first column."""
+    """Classes and targets of labels in the first column."""
     if task == "multilabel":
         raise DataError(
             f"{path} has no header; --task multilabel needs columns y_1, y_2, ... that a header names"
@@ -289,7 +289,7 @@ def read_further(
 def _classes_of_columns(
     num_columns: int, path: Location, task: TaskName | None
 ) -> tuple[ClassLabels, TaskName]:
-    """Of label columns."""
+    """Classes and targets of label columns."""
     is_single = num_columns == 1
     task = task or ("binary" if is_single else "multiclass")
     if task == "binary" and not is_single:

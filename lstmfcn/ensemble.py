@@ -42,7 +42,7 @@ class Ensemble:
 
     @property
     def classes(self) -> ClassLabels:
-        """Of all members."""
+        """The same for all members."""
         return self.members[0].classes
 
     @property
@@ -52,22 +52,22 @@ class Ensemble:
 
     @property
     def channels(self) -> int:
-        """Of each series."""
+        """Channels of a series."""
         return self.members[0].channels
 
     @property
     def num_values(self) -> int:
-        """In a row: of all channels of a series."""
+        """Values in a row, of all channels of a series together."""
         return self.members[0].num_values
 
     @property
     def task(self) -> TaskName:
-        """Of all members."""
+        """The same for all members."""
         return self.members[0].task
 
     @property
     def treatment(self) -> Treatment:
-        """Of missing values and lengths, the same for all members."""
+        """What becomes of missing values and lengths: the same for all members."""
         return self.members[0].treatment
 
     def digest(self) -> str:

@@ -108,7 +108,7 @@ class _Errand:
         self._process.wait()
 
     def interrupt(self) -> None:
-        """As Ctrl-C does."""
+        """Interrupt it as Ctrl-C does."""
         with self._lock:
             self._is_interrupted = True
             if self._process is not None:
@@ -143,7 +143,7 @@ def _end_with_the_parent() -> None:
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[Line]:
-    """Of both streams, in the order in which they arrive."""
+    """The lines of both streams, in the order in which they arrive."""
     written: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
 
     def read(stream: Stream, pipe: IO[str]) -> None:

@@ -18,7 +18,7 @@ _COUNTS = re.compile(_ROW + r" has (\d+) columns? where (row 1 has )?(\d+)", re.
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """Which columns they are."""
+    """The columns that are no part of the series, by position or by name."""
 
     positions: tuple[int, ...] = ()
     """From 1."""
@@ -129,7 +129,7 @@ NO_IDENTIFIERS = Identifiers()
 
 
 def _position(name: str, names: list[str], source: str) -> int:
-    """From 1."""
+    """The place of a column in a header, from 1."""
     if (count := names.count(name)) != 1:
         found = "no column" if count == 0 else f"{count} columns"
         raise DataError(f"{source}: row 1 is a header with {found} {shown(name)}, which --id-columns names")

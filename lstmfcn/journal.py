@@ -49,12 +49,12 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of its file below the run's folder."""
+        """Where its predictions lie below the run's folder."""
         return f"{self.file}/{self.part}.{self.num_rows}-{self.num_bad}"
 
     @property
     def rejects_name(self) -> str:
-        """Of the file of its bad rows, if it has some."""
+        """Where its bad rows lie, if it has some."""
         return f"{self.file}/{self.part}.rejects"
 
 
@@ -67,7 +67,7 @@ class Journal:
 
     @property
     def folder(self) -> Location:
-        """Of this run."""
+        """The folder of this run."""
         return self._work_folder / self._run
 
     @property

@@ -16,7 +16,7 @@ from lstmfcn.treatment import UNTREATED, Treatment
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Of one file."""
+    """How one input file is read, and how its output begins."""
 
     format: PredictionFormat
     """As asked for, with identifiers by position."""

@@ -60,7 +60,7 @@ class Objective:
 
     @classmethod
     def of(cls, metric: MetricName, mode: Mode | None = None) -> Self:
-        """With the mode that suits the metric, unless one is given."""
+        """An objective with the mode that suits its metric, unless one is given."""
         return cls(metric, mode or ("max" if metric.endswith("accuracy") else "min"))
 
     @classmethod
@@ -75,7 +75,7 @@ class Objective:
         return value if self.mode == "max" else -value, -loss
 
     def is_better(self, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-        """Than the other."""
+        """Whether `one` is better than `other`."""
         return self.score(one) > self.score(other)
 
     def reached(self, metrics: Mapping[str, float], target: float) -> bool:

@@ -111,7 +111,7 @@ class AttentionLSTM(LSTM):
         nn.init.orthogonal_(self.alignment_recurrent_kernel)
 
     def forward(self, steps: Tensor) -> Tensor:  # type: ignore[override]
-        """As the LSTM's."""
+        """The same shapes as the LSTM's."""
         if steps.shape[1] == 1:
             return super().forward(steps)
         alignment = functional.linear(steps, self.alignment_kernel, self.alignment_bias)

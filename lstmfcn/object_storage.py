@@ -118,7 +118,7 @@ class ObjectPath:
         return list(self._filesystem().get_file_info(selector))
 
     def names(self) -> set[str]:
-        """Of the objects and folders in this one."""
+        """The names of the objects and folders in this one."""
         # In Google's store pyarrow lists no folder, unless an object stands for it, but what is in it.
         infos = self.below(recursive=self.scheme == "gs")
         return {PurePosixPath(info.path).relative_to(self.key).parts[0] for info in infos}

@@ -63,7 +63,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Of what transform.json holds."""
+        """A summary from what transform.json holds."""
         return cls(**{**values, "files": [FileResult(**file) for file in values["files"]]})
 
 
@@ -99,7 +99,7 @@ class Outcomes:
         }
 
     def done_bytes(self) -> int:
-        """Of these ranges."""
+        """Bytes of the ranges in `done_ranges`."""
         ranges = self._task.ranges
         return sum(ranges[number].end - ranges[number].start for number in self.done_ranges())
 

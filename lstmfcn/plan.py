@@ -114,7 +114,7 @@ class Plan(BaseModel):
 
     @property
     def treatment(self) -> Treatment:
-        """Of the values in a row."""
+        """What becomes of missing values and lengths."""
         return Treatment(channels=self.channels, missing=self.missing, length=self.length)
 
     @model_validator(mode="after")

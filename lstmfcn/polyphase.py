@@ -51,7 +51,7 @@ class PolyphaseBlock:
     """
 
     def __init__(self, layers: list[Layer], length: int) -> None:
-        """For series of `length` steps in each channel."""
+        """`length`: steps of each channel."""
         self._convolutions = [_convolution(layer.kernel, layer.bias) for layer in layers]
         self._weighs = [layer.weigh for layer in layers]
         self._channels, self._length = layers[0].kernel.shape[1], length
@@ -85,7 +85,7 @@ class PolyphaseBlock:
         return means
 
     def _maps(self, batch: int) -> list[FeatureMap]:
-        """Of the series, and of what each convolution makes of them."""
+        """The feature maps of the series, and of what each convolution makes of them."""
         columns = max(batch * self._width, self._fewest_columns)
         columns += -columns % _BLOCK
         channels = [self._channels, *(convolution.num_filters for convolution in self._convolutions)]
@@ -149,7 +149,7 @@ class FeatureMap:
         self._share = windows.new_tensor(1 / length)
 
     def fill(self, series: Tensor) -> None:
-        """With (batch, channels * length)."""
+        """Fill it with series: (batch, channels * length)."""
         batch, channels, tiles, _ = self._steps.shape
         steps = series.reshape(batch, channels, self._length)
         if missing := -self._length % _PHASES:

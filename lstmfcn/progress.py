@@ -64,6 +64,8 @@ class Progress:
     ) -> None:
         self._bar.stop()
         self._ended.set()
+        if self._bar.disable:
+            self._talker.join()  # else its last line could come after those that follow the work
 
     def __str__(self) -> str:
         return f"{self._task}: {self._counted()}, {self._time_left()}"

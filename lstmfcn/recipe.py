@@ -43,7 +43,7 @@ _FIRST_SHARE = 1 / 25
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Of one name."""
+    """How a network is trained, by one of the three recipes."""
 
     name: RecipeName = "reference"
 
@@ -134,5 +134,5 @@ def _one_cycle(done: float) -> float:
 
 
 def _half_cosine(done: float) -> float:
-    """From 1 to 0."""
+    """Falls from 1 to 0 as `done` rises from 0 to 1."""
     return (1 + math.cos(math.pi * done)) / 2

@@ -53,7 +53,7 @@ class Renderer:
         return rows
 
     def _num_columns(self, with_header: bool) -> int:
-        """Of probabilities."""
+        """Columns of probabilities in a line."""
         return self._num_outputs if with_header else self._num_classes
 
     def names(self, columns: Sequence[PredictionColumn]) -> list[str]:

@@ -39,13 +39,10 @@ class Scaling(BaseModel):
     """Of the training set, of each of several channels; unused by `series`."""
     deviation: _Deviation | tuple[_Deviation, ...] = 1.0
 
-    @property
-    def num_channels(self) -> tuple[int, int]:
-        """That it has a mean and a deviation for."""
-        means, deviations = (
-            len(values) if isinstance(values, tuple) else 1 for values in (self.mean, self.deviation)
-        )
-        return means, deviations
+    def fits(self, channels: int) -> bool:
+        """Whether it can scale series of so many."""
+        sizes = {len(values) if isinstance(values, tuple) else 1 for values in (self.mean, self.deviation)}
+        return self.method == "series" or sizes == {channels}
 
     @classmethod
     def fitted(cls, method: ScalingMethod, series: NDArray[np.float32], channels: int = 1) -> Self:
@@ -91,14 +88,14 @@ def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _normalise(values: NDArray[np.float64]) -> None:
-    """In place: (..., timepoints)."""
+    """Normalise (..., timepoints) in place."""
     values -= values[..., :1].copy()  # which makes a constant series exactly 0
     values -= _mean(values)
     values /= _divisor(np.sqrt(_mean(np.square(values))))
 
 
 def _divisor(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """That makes it 1."""
+    """What a deviation is divided by to become 1."""
     divisor = deviation + _EPSILON
     if (is_small := (deviation < _FELT_BELOW) & (deviation > _ROUNDING)).any():
         divisor[is_small] = deviation[is_small]

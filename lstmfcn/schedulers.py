@@ -149,7 +149,7 @@ class _Population(_Epochwise, PopulationBasedTraining):
 
 
 def _mutation(domain: Range | Choice) -> Any:
-    """As Tune takes it."""
+    """A domain as Tune's mutation takes it."""
     match domain:
         case Choice(values):
             return sorted(values)

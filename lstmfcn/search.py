@@ -21,7 +21,7 @@ class Search(Protocol):
     """Proposes hyperparameters and learns what became of them."""
 
     def propose(self, number: int) -> Hyperparameters:
-        """For the trial of this number, from 1."""
+        """Hyperparameters for the trial of this number, from 1."""
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
         """What a trial led to: greater is better; None for one that failed."""

@@ -43,11 +43,11 @@ class Range:
 
     @property
     def greatest(self) -> float:
-        """Of the values."""
+        """The greatest value."""
         return int(self.high) if self.kind == "integer" else self.high
 
     def nearest(self, value: float) -> float:
-        """Of the values."""
+        """The own value that is nearest to another."""
         return min(max(value, self.low), self.high)
 
     def sample(self, random: np.random.Generator) -> float:
@@ -62,7 +62,7 @@ class Range:
                 return float(random.uniform(self.low, self.high))
 
     def described(self) -> dict[str, list[float]]:
-        """As the YAML file has it."""
+        """What stands for it in a YAML file."""
         return {self.kind: [self.low, self.high]}
 
 
@@ -82,11 +82,11 @@ class Choice:
 
     @property
     def greatest(self) -> float:
-        """Of the values."""
+        """The greatest value."""
         return max(self.values)
 
     def nearest(self, value: float) -> float:
-        """Of the values."""
+        """The own value that is nearest to another."""
         return min(self.values, key=lambda own: abs(own - value))
 
     def sample(self, random: np.random.Generator) -> float:
@@ -94,7 +94,7 @@ class Choice:
         return self.values[random.integers(len(self.values))]
 
     def described(self) -> dict[str, list[float]] | float:
-        """As the YAML file has it."""
+        """What stands for it in a YAML file."""
         return {"categorical": list(self.values)} if self.is_varied else self.values[0]
 
 
@@ -122,7 +122,7 @@ class SearchSpace:
         return cls.from_mapping(ranges)
 
     def completed(self, constants: Mapping[str, float]) -> Self:
-        """With these values for what isn't named."""
+        """The space with these values for what it doesn't name."""
         return type(self)({**{name: Choice((value,)) for name, value in constants.items()}, **self.domains})
 
     def described(self) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def _parse_named(data: bytes, source: str, header: Header, first_row: int, treat
 def _series_below(
     header: Header, cells: Matrix, source: str, length: int | None, first_row: int, treatment: Treatment
 ) -> Matrix:
-    """Of rows as they stand below a header."""
+    """The series of rows as they stand below a header."""
     series = header.series_of(cells)
     if treatment.takes_rows_as_they_are:
         return series
@@ -335,7 +335,7 @@ def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
 
 
 def _parse_ragged_fast(piece: bytes, shape: _Shape) -> tuple[list[str], Ragged] | None:
-    """As _parse_fast."""
+    """_parse_fast for rows of any lengths."""
     labels, numbers = _cut_labels(piece, shape)
     if numbers is None:
         return None

@@ -30,13 +30,13 @@ _BY_CLASS = ("linear.weight", "linear.bias")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Of a training; the optimiser starts afresh."""
+    """A checkpoint whose weights a training starts from, with a fresh optimiser."""
 
     checkpoint: Checkpoint
 
     @classmethod
     def load(cls, directory: Location) -> Self:
-        """From a checkpoint of one network. Raises CheckpointError."""
+        """Read a checkpoint of one network. Raises CheckpointError."""
         checkpoint = load_checkpoint(directory)
         if isinstance(checkpoint, Ensemble):
             raise CheckpointError(

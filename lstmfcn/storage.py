@@ -255,7 +255,7 @@ def relative(path: Location, folder: Location) -> str:
 
 
 def names(folder: Location) -> list[str]:
-    """Of what a folder holds; none if it does not exist."""
+    """The names in a folder; none if it does not exist."""
     if isinstance(folder, ObjectPath):
         return sorted(folder.names())
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []

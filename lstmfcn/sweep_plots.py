@@ -104,7 +104,7 @@ class _Scale:
 
     @classmethod
     def of(cls, name: str, domain: Range | Choice, values: Sequence[float]) -> Self:
-        """With room for every value of a domain."""
+        """An axis with room for every value of a domain."""
         match domain:
             case Choice(choices):
                 last = max(1, len(choices) - 1)
@@ -245,7 +245,7 @@ def _draw_bars(axes: Axes, bars: Sequence[Bar], rows: Mapping[str, int], shortes
 
 
 def _number_bars(axes: Axes, bars: Sequence[Bar], rows: Mapping[str, int], shortest: float) -> None:
-    """Those that have room for a number."""
+    """Write its number on each bar that has room for it."""
     for bar in bars:
         if bar.ended - bar.started > shortest:
             middle = (bar.started + bar.ended) / 2

@@ -22,7 +22,7 @@ THRESHOLD = 0.5
 
 
 def num_outputs(task: TaskName, num_classes: int) -> int:
-    """Of a network; and label columns of a file with a header."""
+    """Outputs of a network, which are also the label columns of a file with a header."""
     return 1 if task == "binary" else num_classes
 
 

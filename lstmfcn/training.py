@@ -50,7 +50,6 @@ class Epoch:
     metrics: Mapping[str, float]
     """train_loss, train_accuracy (in training mode, over the epoch), and with validation valid_loss,
     valid_accuracy (in evaluation mode, after it)."""
-    seconds: float
     checkpoint: Checkpoint | None
     """The network, if this is the best epoch so far."""
 
@@ -156,7 +155,7 @@ class Trainer:
 
     @property
     def number(self) -> int:
-        """Of the last epoch."""
+        """The number of the last epoch."""
         return len(self.history)
 
     @property
@@ -201,7 +200,7 @@ class Trainer:
                 task=train.task,
                 treatment=train.treatment,
             )
-        return Epoch(self.number, metrics, seconds, checkpoint)
+        return Epoch(self.number, metrics, checkpoint)
 
     def _train_epoch(self) -> dict[str, float]:
         series, targets = self._train_set
@@ -266,10 +265,9 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train a network, one epoch for each item that is taken from the iterator; Trainer says how.
 
-    The best epoch is the one with the higher valid_accuracy, then the lower valid_loss, then the earlier;
-    without validation the one with the lower train_loss, then the earlier. `patience` ends training after
-    so many epochs without a better one. A `start` brings its scaling and its network along. Raises
-    TrainingError when the loss is no longer finite.
+    What makes an epoch the better one is for the recipe to say (Recipe.objective); of equal ones it is the
+    earlier. `patience` ends training after so many epochs without a better one. A `start` brings its scaling
+    and its network along. Raises TrainingError when the loss is no longer finite.
     """
     trainer = Trainer(
         TrainingData.scaled(training, validation, scaling, start),

@@ -112,7 +112,7 @@ class TrainingRecord(BaseModel):
 
 
 class TrainingRun:
-    """Of one trainer."""
+    """Runs a trainer's epochs, and keeps in a folder what comes of them."""
 
     def __init__(self, trainer: Trainer, record: TrainingRecord, output: Location) -> None:
         """`record` is of the trainer's."""

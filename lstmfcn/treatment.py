@@ -81,7 +81,7 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Of rows in a file, for sentences on them."""
+    """Where some rows lie in a file, for sentences on them."""
 
     source: str
     first_row: int
@@ -93,7 +93,7 @@ class Place:
     """Channels of the rows from the first on."""
 
     def after(self, num_channels: int) -> Place:
-        """Of what follows so many channels."""
+        """The place of what follows so many channels."""
         return replace(self, num_before=self.num_before + num_channels)
 
     def sentence(self, at: int, num_values: int, width: int, gap: int | None, length: int | None) -> str:
@@ -210,7 +210,7 @@ class Treatment(BaseModel):
 
 
 def _padded(rows: Ragged, length: int) -> NDArray[np.float32]:
-    """With NaN, to a length that none exceeds: (cases, length)."""
+    """Filled up with NaN to a length that none exceeds: (cases, length)."""
     if len(rows.values) == len(rows.lengths) * length:
         return rows.values.reshape(-1, length)
     series = np.full((len(rows.lengths), length), np.nan, np.float32)

@@ -23,7 +23,7 @@ NUMBER = "number"
 
 
 def hyperparameters_of(config: dict[str, Any]) -> Hyperparameters:
-    """Of a trial, from Tune's configuration."""
+    """A trial's hyperparameters, from Tune's configuration."""
     return Hyperparameters(**{name: value for name, value in config.items() if name != NUMBER})
 
 

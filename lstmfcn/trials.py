@@ -84,7 +84,7 @@ class Trials:
         self._folder = output / FOLDER
 
     def folder(self, number: int) -> Location:
-        """Of a trial."""
+        """The folder of a trial."""
         return self._folder / str(number)
 
     def write(self, trial: Trial) -> None:

@@ -198,7 +198,7 @@ class _Watcher(tune.Callback):
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
     def __getstate__(self) -> dict[str, Any]:
-        """As the drawer's."""
+        """The same as the drawer's."""
         return {}
 
     def has_to_end(self) -> bool:
@@ -265,7 +265,7 @@ class _Watcher(tune.Callback):
 
 
 def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
-    """Of a trial, by Tune's word."""
+    """What Tune knows of a trial."""
     reported = ("epoch", "best_epoch", "seconds", "started", "ended", "worker", "error")
     known = {name: result[name] for name in reported if name in result}
     best = result.get("best_metrics", {})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from importlib.metadata import version
+from importlib import metadata
 
 import lstmfcn
 
-_version = cache(version)  # a checkpoint asks with each epoch that it keeps, and looking takes a millisecond
+
+@cache  # a checkpoint asks with each epoch that it keeps, and looking takes a millisecond
+def _version(name: str) -> str:
+    return metadata.version(name)
 
 
 def installed(*packages: str) -> dict[str, str]:
-    """Of lstmfcn and of these packages, by name."""
+    """The versions of lstmfcn and of these packages, by name."""
     return {"lstmfcn": lstmfcn.__version__, **{name: _version(name) for name in packages}}
 
 

@@ -36,7 +36,7 @@ def whiten(layer: nn.Sequential, series: Tensor) -> None:
 
 
 def _second_moments(series: Tensor, padding: nn.Module, taps: int) -> Tensor:
-    """Of the windows of `taps` steps: (taps, taps), in float64."""
+    """The second moments of all windows of `taps` steps: (taps, taps), in float64."""
     moments = torch.zeros(taps, taps, dtype=torch.float64)
     values_each = series.shape[1] * taps
     step = 1 + values_each // _VALUES_AT_ONCE  # of very long series some windows do

@@ -173,7 +173,7 @@ class Endpoint:
         assert model is not None
         # Refused, if it must be, before it sends its body.
         self._answering.refuse_if_full()
-        self._backlog.before(contract.declared_bytes(request.headers))
+        self._backlog.refuse_if_too_long(contract.declared_bytes(request.headers))
         with self._arriving.place():
             body = await self._bodies.read(request)
         try:

@@ -40,33 +40,36 @@ class Backlog:
         """Whether something else took a part of that time."""
 
     def expect(self, seconds_per_byte: float) -> None:
-        """That requests take so long, until they show what they take."""
+        """Assume that requests take so long, until they show what they take."""
         self._seconds_per_byte = seconds_per_byte
         self._is_spoiled = True
 
-    def before(self, num_bytes: int) -> int:
-        """Bytes that a body of so many has to wait for. Raises RequestError if it would wait too long, unless
-        they are few beside its own, and if those that it would go before wait too long already.
-        """
+    def bytes_before(self, num_bytes: int) -> int:
+        """Bytes that a body of so many has to wait for."""
         latest, _ = self._turn(num_bytes)
-        sizes = [other for _, other in self._turns]
-        before = sum(other for other_due, other in self._turns if other_due <= latest)
-        if before > (REQUESTS_AT_ONCE - 1) * num_bytes:
-            self._refuse_if_too_long(before, before)
-        whole = sum(sizes)
-        self._refuse_if_too_long(whole - REQUESTS_AT_ONCE * max([num_bytes, *sizes]), whole)
-        return before
+        return sum(other for other_due, other in self._turns if other_due <= latest)
 
-    def _refuse_if_too_long(self, num_bytes: int, waiting: int) -> None:
-        """If so many of the bytes that are waiting take too long."""
+    def refuse_if_too_long(self, num_bytes: int) -> None:
+        """Raise RequestError if a body of so many would wait too long, unless those before it are few beside
+        its own, and if those that it would go before wait too long already.
+        """
+        before = self.bytes_before(num_bytes)
+        if before > (REQUESTS_AT_ONCE - 1) * num_bytes:
+            self._refuse_beyond(before, before)
+        sizes = [other for _, other in self._turns]
+        whole = sum(sizes)
+        self._refuse_beyond(whole - REQUESTS_AT_ONCE * max([num_bytes, *sizes]), whole)
+
+    def _refuse_beyond(self, num_bytes: int, waiting: int) -> None:
+        """Raise RequestError if so many of the bytes that are waiting take too long."""
         if num_bytes * self._seconds_per_byte > self._most_seconds:
             sentence = f"requests that take {waiting * self._seconds_per_byte:.1f} s are waiting; try again"
             raise contract.overloaded(sentence, "too long a wait")
 
     @contextmanager
     def place(self, num_bytes: int) -> Iterator[None]:
-        """For a request from its body to its answer. Raises RequestError as `before` does."""
-        self.before(num_bytes)
+        """For a request from its body to its answer. Raises RequestError as `refuse_if_too_long`."""
+        self.refuse_if_too_long(num_bytes)
         if not self._turns:
             self._measure_anew()
         turn = self._turn(num_bytes)
@@ -88,7 +91,7 @@ class Backlog:
         self._is_spoiled = False
 
     def _learn(self, num_bytes: int) -> None:
-        """That so many more bytes are answered."""
+        """Note that so many more bytes are answered."""
         self._num_done += num_bytes
         seconds, expected = time.perf_counter() - self._since, self._num_done * self._seconds_per_byte
         if self._is_spoiled:

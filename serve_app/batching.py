@@ -70,7 +70,7 @@ class Batcher:
         self._working: asyncio.Task[None] | None = None
 
     async def probabilities(self, series: Matrix) -> Probabilities:
-        """Of each class: (cases, classes)."""
+        """The probability of each class: (cases, classes)."""
         pending = _Pending(series, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         if self._working is None:

@@ -24,7 +24,7 @@ def num_lines(body: bytes) -> int:
 
 
 class Bodies:
-    """Those that a replica holds in memory."""
+    """Reads requests' bodies, and limits how much of them a replica holds in memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._most_bytes, self._most_held = settings.max_body_bytes, settings.max_held_bytes
@@ -72,7 +72,7 @@ class Bodies:
             self._held -= to - size
 
     def release(self, num_bytes: int) -> None:
-        """A body of so many bytes is no longer held."""
+        """Note that a body of so many bytes is no longer held."""
         self._held -= num_bytes
 
     def _refuse_too_many(self, size: int) -> None:

@@ -94,7 +94,7 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
 
 
 def declared_bytes(headers: Headers) -> int:
-    """Of the body, as far as its request says so, else 0."""
+    """Bytes of the body, as far as its request says so, else 0."""
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
 
@@ -123,12 +123,12 @@ def _accepts_csv(accepted: str) -> bool:
 
 
 def too_large(most_bytes: int) -> RequestError:
-    """For a body of more bytes."""
+    """The refusal of a body of more bytes."""
     return RequestError(413, f"the body has more than {most_bytes} bytes; use jobs.transform")
 
 
 def overloaded(sentence: str, reason: str) -> RequestError:
-    """For a request that there is no room for at the moment."""
+    """The refusal of a request that there is no room for at the moment."""
     return RequestError(503, sentence, {"Retry-After": str(OVERLOADED_RETRY_SECONDS)}, reason)
 
 

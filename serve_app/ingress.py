@@ -103,7 +103,7 @@ def _first_replica_port() -> int:
 
 
 def free_port(first: int) -> int:
-    """From the first on, on any address of this machine."""
+    """The next port, from the first on, that is free on all addresses of this machine."""
     return next(port for port in count(first) if _is_free(port))
 
 

@@ -70,7 +70,7 @@ class Model:
 
 
 def _seconds(predictor: Predictor, num_rows: int) -> float:
-    """That so many rows take, once the network is warm."""
+    """Seconds that so many rows take, once the network is warm."""
     series = np.zeros((num_rows, predictor.num_values), np.float32)
     least = math.inf  # a busy machine makes it seem longer
     for _ in range(5):

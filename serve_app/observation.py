@@ -44,7 +44,7 @@ class Observer:
     def request(
         self, request_id: str, method: str, path: str, status: int, reason: str, rows: int, seconds: float
     ) -> None:
-        """A request was answered, or refused for a reason."""
+        """Note that a request was answered, or refused for a reason."""
         self._seconds.observe(seconds)
         self._by_status[str(status)] += 1
         if reason:

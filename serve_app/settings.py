@@ -81,23 +81,15 @@ class Settings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _precision_of_a_device(self) -> Settings:
+    def _fit_each_other(self) -> Settings:
         if self.precision == "fp16" and self.gpus_per_replica == 0:
             raise ValueError(
                 "precision is fp16, which needs gpus-per-replica; a CPU computes in fp32 or bf16"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _room_for_a_body(self) -> Settings:
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError(
                 f"max-held-bytes is {self.max_held_bytes}; a single body may have {self.max_body_bytes}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _replicas_in_order(self) -> Settings:
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(
                 f"max-replicas is {self.max_replicas}; there are at least {self.replicas} replicas"

@@ -9,7 +9,7 @@ from serve_app import contract
 
 
 class Stage:
-    """What some requests are doing."""
+    """Limits how many requests do one thing at a time."""
 
     def __init__(self, doing: str, most: int) -> None:
         """At most so many at once."""

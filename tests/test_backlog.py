@@ -46,19 +46,19 @@ def test_a_request_waits_for_those_that_are_not_longer() -> None:
     waiting = make_backlog()
 
     with requests(waiting, 10, 20, 30):
-        assert [waiting.before(size) for size in (9, 10, 20, 29, 30, 1000)] == [0, 10, 30, 30, 60, 60]
-    assert waiting.before(1000) == 0
+        assert [waiting.bytes_before(size) for size in (9, 10, 20, 29, 30, 1000)] == [0, 10, 30, 30, 60, 60]
+    assert waiting.bytes_before(1000) == 0
 
 
 def test_a_longer_one_is_overtaken_for_four_times_as_long_as_it_takes(clock: Clock) -> None:
     waiting = make_backlog()
 
     with requests(waiting, 30):
-        assert waiting.before(10) == 0
+        assert waiting.bytes_before(10) == 0
         clock.now = 0.79
-        assert waiting.before(10) == 0
+        assert waiting.bytes_before(10) == 0
         clock.now = 0.81
-        assert waiting.before(10) == 30
+        assert waiting.bytes_before(10) == 30
 
 
 def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
@@ -67,8 +67,8 @@ def test_one_that_would_wait_too_long_is_refused_at_once() -> None:
     with requests(waiting, *[20] * 11):
         with pytest.raises(RequestError) as refused, waiting.place(20):
             pass
-        assert waiting.before(19) == 0
-    assert waiting.before(20) == 0
+        waiting.refuse_if_too_long(19)
+    waiting.refuse_if_too_long(20)
     assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
     assert refused.value.sentence == "requests that take 2.2 s are waiting; try again"
 
@@ -80,7 +80,7 @@ def test_ever_shorter_ones_do_not_keep_the_first_from_its_turn() -> None:
         for size in range(1000, 995, -1):
             places.enter_context(waiting.place(size))
         with pytest.raises(RequestError) as refused:
-            waiting.before(995)
+            waiting.refuse_if_too_long(995)
 
     assert refused.value.sentence == "requests that take 49.9 s are waiting; try again"
 
@@ -89,9 +89,10 @@ def test_three_requests_never_keep_one_like_them_from_waiting() -> None:
     waiting = make_backlog()
 
     with requests(waiting, *[1000] * 3):
-        assert waiting.before(1000) == 3000
+        assert waiting.bytes_before(1000) == 3000
+        waiting.refuse_if_too_long(1000)
         with waiting.place(1000), pytest.raises(RequestError, match=r"requests that take 40.0 s"):
-            waiting.before(1000)
+            waiting.refuse_if_too_long(1000)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_what_requests_take_is_learnt(clock: Clock, seconds: float, others: int,
             clock.now += seconds
 
     with requests(waiting, *[20] * others), pytest.raises(RequestError, match=expected):
-        waiting.before(20)
+        waiting.refuse_if_too_long(20)
 
 
 @pytest.mark.parametrize(("num_bytes", "seconds"), [(1, 0), (1000, 9)])
@@ -120,7 +121,7 @@ def test_time_in_which_something_fails_teaches_nothing(clock: Clock, num_bytes: 
             clock.now += 1
 
     with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
-        waiting.before(20)
+        waiting.refuse_if_too_long(20)
 
 
 def test_what_was_under_way_when_the_model_changed_teaches_nothing(clock: Clock) -> None:
@@ -130,7 +131,7 @@ def test_what_was_under_way_when_the_model_changed_teaches_nothing(clock: Clock)
         waiting.expect(seconds_per_byte=0.01)
 
     with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
-        waiting.before(20)
+        waiting.refuse_if_too_long(20)
 
 
 def test_requests_that_are_small_or_fail_teach_nothing(clock: Clock) -> None:
@@ -143,4 +144,4 @@ def test_requests_that_are_small_or_fail_teach_nothing(clock: Clock) -> None:
             raise RequestError(400, "it is refused")
 
     with requests(waiting, *[20] * 11), pytest.raises(RequestError, match=r"requests that take 2.2 s"):
-        waiting.before(20)
+        waiting.refuse_if_too_long(20)

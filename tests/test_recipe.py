@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import Recipe, RecipeName
@@ -128,8 +129,24 @@ def test_the_fast_recipes_batch_normalisation_forgets_the_untrained_network_soon
 
 
 @pytest.mark.parametrize(("recipe", "decay"), [("reference", 0.0), ("paper", 0.0), ("fast", 0.3)])
-def test_only_the_fast_recipe_decays_weights(recipe: RecipeName, decay: float) -> None:
-    assert Recipe(recipe).weight_decay == decay
+def test_only_the_fast_recipe_decays_weights(
+    recipe: RecipeName, decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_step = Hyperparameters(**{**TINY.model_dump(), "batch_size": 20, "epochs": 1, "lr": 0.5})
+    data = TrainingData.scaled(make_dataset(20), None, "series")
+
+    def weights_before_and_after() -> tuple[Tensor, Tensor]:
+        trainer = Trainer(data, one_step, recipe=recipe)
+        before = trainer.state().weights["linear.weight"]
+        trainer.step()
+        return before, trainer.state().weights["linear.weight"]
+
+    before, after = weights_before_and_after()
+    monkeypatch.setattr(Recipe, "weight_decay", 0.0)
+    _, without_decay = weights_before_and_after()
+
+    rate = Recipe(recipe).learning_rate(one_step, [], 0.0)
+    assert torch.allclose(without_decay - after, rate * decay * before, atol=1e-6)
 
 
 def test_what_is_given_wins_over_what_a_recipe_chooses() -> None:

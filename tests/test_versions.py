@@ -23,6 +23,6 @@ def test_another_version_is_named_with_the_node(name: str) -> None:
 
 @pytest.mark.parametrize("build", ["2.13.0+cpu", "2.13.0+cu130", "2.13.0"])
 def test_builds_for_cpus_and_for_cuda_are_of_one_version(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmfcn.versions.version", lambda _: build)
+    monkeypatch.setattr("lstmfcn.versions._version", lambda _: build)
 
     assert versions() == {"lstmfcn": lstmfcn.__version__, "PyTorch": "2.13.0"}

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +17,9 @@ from jobs.tune import tune
 from lstmfcn import storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.object_storage import ObjectPath
+from lstmfcn.storage import Location
 from lstmfcn.training import Epoch, Trainer
 from tests.commands import SMALL, refused, status_of
 from tests.samples import (
@@ -277,27 +274,34 @@ def test_broken_validation_data_is_refused_in_one_sentence(
     assert str(path) in refused(capsys, tmp_path / "output", job, *flags)
 
 
-@pytest.mark.long
-def test_training_killed_at_any_moment_leaves_a_whole_checkpoint_or_none(
-    train_csv: Path, tmp_path: Path
+class Killed(BaseException):
+    """Raised where a process would be killed, and by all that it would write after that."""
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("num_files", range(6))
+def test_training_killed_before_any_file_is_there_leaves_a_whole_checkpoint_or_none(
+    num_files: int, overwrite: bool, train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = 0
-    for number, seconds in enumerate(0.02 * step for step in range(20)):
-        output = tmp_path / str(number)
-        flags = ["--training", train_csv, "--output", output, "--epochs", "2", *SMALL]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.train", *map(str, flags)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        process.stdout.readline()  # the first epoch is done; writing begins soon
-        time.sleep(seconds)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        if (output / "checkpoint.json").exists():
-            whole += 1
-            assert Checkpoint.load(output).epoch in (1, 2)
-    assert whole < 20
+    output = tmp_path / "model"
+    network = Hyperparameters(epochs=2, filters_1=4, filters_2=4, filters_3=4, batch_size=8)
+    if overwrite:
+        train(training=train_csv, output=output, hyperparameters=network)
+    commit, left = storage.PendingFile.commit, iter(range(num_files))
+
+    def commit_unless_killed(file: storage.PendingFile, path: Location) -> None:
+        if next(left, None) is None:
+            raise Killed
+        commit(file, path)
+
+    monkeypatch.setattr(storage.PendingFile, "commit", commit_unless_killed)
+    with pytest.raises(Killed):
+        train(training=train_csv, output=output, hyperparameters=network, seed=1, overwrite=overwrite)
+
+    has_own = num_files >= 3  # training.json, weights, checkpoint.json
+    assert (output / "checkpoint.json").exists() == (overwrite or has_own)
+    if overwrite or has_own:
+        Checkpoint.load(output)
 
 
 @pytest.mark.parametrize(("length", "named"), [("pad", False), ("resample", True)])
