@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -30,9 +31,11 @@ def test_processes_that_die_again_and_again_are_told_of(
 
     with restarts.telling_losses("predictors", "Weary"):
         ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
-        time.sleep(0.2)
+        while not caplog.messages:
+            time.sleep(0.01)
 
-    assert caplog.messages[0] == (
-        "predictors lost their processes 2 times and were started again; fewer at once, or more memory for"
-        " them, would help"
+    assert re.fullmatch(
+        r"predictors lost their processes [23] times and were started again; fewer at once, or more memory"
+        r" for them, would help",
+        caplog.messages[0],
     )

@@ -63,6 +63,13 @@ def ended(output: Path) -> dict[int, Trial]:
     return {trial.number: trial for trial in Trials(output).read() if trial.has_ended}
 
 
+def random_moments() -> random.Random:
+    """Others in each run, by a seed that a failed test shows."""
+    seed = time.time_ns()
+    print(f"seed of the moments: {seed}")
+    return random.Random(seed)
+
+
 def kill_driver(command: list[str], output: Path, seconds: float) -> None:
     """Start a sweep and kill it so many seconds after a trial's first checkpoint."""
     with subprocess.Popen(command) as driver:
@@ -88,7 +95,7 @@ def test_a_sweep_whose_driver_is_killed_goes_on_to_the_same_leaderboard(
     command: list[str], undisturbed: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
     output = tmp_path / "killed"
-    moments = random.Random(time.time())
+    moments = random_moments()
     known: dict[int, Trial] = {}
     for again in ([], ["--resume"], ["--resume"]):
         kill_driver([*command, str(output), *PLAIN, *again], output, moments.uniform(0, TRAINING_SECONDS / 4))
@@ -107,7 +114,7 @@ def test_with_asha_no_trial_that_has_ended_is_lost_or_run_again(
 ) -> None:
     output = tmp_path / "killed"
     flags = [*command, str(output), "--scheduler", "asha", "--search", search]
-    kill_driver(flags, output, random.Random(time.time()).uniform(1, TRAINING_SECONDS / 2))
+    kill_driver(flags, output, random_moments().uniform(1, TRAINING_SECONDS / 2))
     before = ended(output)
 
     subprocess.run([*flags, "--resume"], check=True)
@@ -130,7 +137,7 @@ def test_a_sweep_whose_trials_processes_are_killed_ends_with_the_same_leaderboar
     command: list[str], undisturbed: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
     output = tmp_path / "killed"
-    moments = random.Random(time.time())
+    moments = random_moments()
     num_killed = 0
     with subprocess.Popen([*command, str(output), *PLAIN]) as driver:
         while driver.poll() is None and num_killed < 3:
