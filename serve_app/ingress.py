@@ -34,6 +34,14 @@ _PROXY_PORTS = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "8500", "RAY_SERVE_FALLBAC
 """Of Serve's own proxy, to which HAProxy turns while no replica answers: on another endpoint's port that one
 would answer.
 """
+_FILES = {
+    "CONFIG_FILE_LOC": "haproxy.cfg",
+    "SOCKET_PATH": "admin.sock",
+    "SERVER_STATE_BASE": "",
+    "SERVER_STATE_FILE": "server-state",
+    "METRICS_SOCKET_PATH": "metrics.sock",
+}
+"""HAProxy's, by the variables that name them."""
 _FOUND_BY_HAPROXY = ("127.0.0.1", "0.0.0.0")  # noqa: S104
 _REPLICA_PORTS = "RAY_SERVE_DIRECT_INGRESS_"
 _FIRST_REPLICA_PORT = 30_000
@@ -43,7 +51,6 @@ _HAPROXY = {
     _IS_ON: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
-    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "20",
     # A request to a replica that has died goes to another: predictions may be asked for twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",
@@ -79,11 +86,25 @@ def choose() -> None:
         if name not in os.environ:
             is_port = name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)
             os.environ[name] = str(free_port(int(value))) if is_port else value
+    folder = _own_folder()
+    for name, file in _FILES.items():
+        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(folder / file))
     if f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
         first = _first_replica_port()
         for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
             os.environ[f"{_REPLICA_PORTS}MIN_{kind}_PORT"] = str(first + offset)
             os.environ[f"{_REPLICA_PORTS}MAX_{kind}_PORT"] = str(first + offset + _MOST_REPLICAS - 1)
+
+
+def _own_folder() -> Path:
+    """For HAProxy's files. The folder that Ray would take belongs to who served first on this machine. Its
+    name is short, since that of a socket has a limit.
+    """
+    folder = Path(f"/tmp/lstmfcn-haproxy-{os.getuid()}")  # noqa: S108 (its owner is looked at)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ResourceError(f"{folder} belongs to another user; HAProxy's files are to lie there")
+    return folder
 
 
 def _first_replica_port() -> int:
@@ -123,6 +144,11 @@ def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
     replicas of its machine, who listen there too, on 127.0.0.1. What a guest's Ray does, its own environment
     has decided.
     """
+    others = {os.environ.get(name): name for name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)}
+    if not is_guest and _is_by_haproxy() and str(port) in others:
+        raise ResourceError(
+            f"port {port} is {others[str(port)]}, which HAProxy or Ray Serve listens on; choose another one"
+        )
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 
-_threads = ThreadPoolExecutor(thread_name_prefix="request")
+# More would take turns at the interpreter with the event loop, which then answers nobody else.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="request")
 
 
 async def offload(function: Callable[[], _Result]) -> _Result:

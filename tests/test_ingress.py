@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """In which nothing is set; what is set there is undone."""
     ends = [f"{end}_{kind}_PORT" for end in ("MIN", "MAX") for kind in ("HTTP", "GRPC")]
     ports = [f"RAY_SERVE_DIRECT_INGRESS_{end}" for end in ends]
-    for name in [*ingress.variables(), *ingress._PROXY_PORTS, *ports]:
+    files = [f"RAY_SERVE_HAPROXY_{name}" for name in ingress._FILES]
+    for name in [*ingress.variables(), *ingress._PROXY_PORTS, *ports, *files]:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -55,6 +57,32 @@ def test_a_port_that_the_environment_names_stays(
     ingress.choose()
 
     assert os.environ[METRICS] == str(other_endpoint)
+
+
+def test_haproxys_files_lie_in_a_folder_of_the_user() -> None:
+    ingress.choose()
+
+    folder = Path(os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
+    assert folder.name == f"lstmfcn-haproxy-{os.getuid()}"
+    assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (os.getuid(), 0o700)
+    assert os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"] == str(folder / "admin.sock")
+
+
+def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.setattr(ingress, "Path", lambda _: tmp_path)
+
+    with pytest.raises(ResourceError, match=r"belongs to another user; HAProxy's files are to lie there$"):
+        ingress.choose()
+
+
+@pytest.mark.parametrize("name", [METRICS, STATS, *ingress._PROXY_PORTS])
+def test_a_port_that_something_beside_the_endpoint_listens_on_is_refused(name: str) -> None:
+    ingress.choose()
+    port = int(os.environ[name])
+
+    with pytest.raises(ResourceError, match=f"^port {port} is {name}, which .* choose another one$"):
+        ingress.refuse_unusable("127.0.0.1", port, is_guest=False)
 
 
 def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
