@@ -56,7 +56,7 @@ def evaluate(
         use_threads(num_cpus)
     refuse_both(resume=resume, overwrite=overwrite)
     if output is not None:
-        output_folder.check(output, evaluation.SUMMARY, overwrite=overwrite or resume)
+        output_folder.check(output, *evaluation.RESULT_NAMES, overwrite=overwrite or resume)
     loaded = load_checkpoint(checkpoint)
     predictor = Predictor(loaded, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)

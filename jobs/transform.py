@@ -12,10 +12,10 @@ from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.journal import RESULT_PATTERNS, Journal
-from lstmfcn.outcome import Summary
+from lstmfcn.outcome import Summary, in_lines
 from lstmfcn.prediction_format import PredictionFormat, parse_columns
 from lstmfcn.progress import Progress
-from lstmfcn.range_prediction import MARK, MOST_FAULTS, BadRows
+from lstmfcn.range_prediction import MARK, BadRows
 from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
@@ -151,12 +151,9 @@ def _report(
     if marked:
         become = "would be" if output is None else "are"
         print(f"{marked:,} bad rows {become} marked ERROR and listed in *.rejects.csv")
-    faults = [fault for file in summary.files if not file.is_sound for fault in file.faults]
+    faults = [file.faults for file in summary.files if not file.is_sound]
     if faults:
-        shown = faults[:MOST_FAULTS]
-        if len(faults) > len(shown):
-            shown.append(f"and {len(faults) - len(shown):,} more faults")
-        raise DataError("\n".join(shown))
+        raise DataError(in_lines(faults))
 
 
 if __name__ == "__main__":

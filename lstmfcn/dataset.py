@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmfcn.cells import is_number
+from lstmfcn.cells import is_missing, is_number
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.series import LabelledSeries, Matrix, parse_labelled
@@ -235,10 +235,23 @@ def _classes_of_names(
         raise DataError(
             f"{path} has no header; --task multilabel needs columns y_1, y_2, ... that a header names"
         )
+    for source, file in files:
+        _refuse_missing_among_numbers(file.labels, source)
     classes = ClassLabels.of([label for _, file in files for label in file.labels])
     if task == "binary" and len(classes) > 2:
         raise DataError(f"{path} holds {len(classes)} classes; --task binary takes two")
     return classes, task or "multiclass"
+
+
+def _refuse_missing_among_numbers(labels: Sequence[str], source: str) -> None:
+    """Raise DataError for a label such as NA, which may be a class where others are text."""
+    missing = next((label for label in labels if is_missing(label)), None)
+    if missing is not None and all(is_number(label) or is_missing(label) for label in set(labels)):
+        row = labels.index(missing) + 1
+        raise DataError(
+            f"{source}: row {row}, column 1: the label is missing, found {missing!r} where the others are"
+            " numbers"
+        )
 
 
 def read_further(

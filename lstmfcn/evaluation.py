@@ -21,6 +21,8 @@ from lstmfcn.storage import Location
 
 SUMMARY = "evaluation.json"
 ENSEMBLE = "ensemble.json"
+_PICTURE = "confusion-matrix.png"
+RESULT_NAMES = (SUMMARY, ENSEMBLE, _PICTURE)
 
 _COMPARED_SERIES = 256
 _COMPARED_TIMES = 5
@@ -54,10 +56,10 @@ class Evaluation:
         """Write confusion-matrix.png and evaluation.json, with the digests of the inputs if they are given,
         and remove what belonged to another.
         """
-        storage.remove(output, ENSEMBLE)
+        storage.remove(output, SUMMARY, ENSEMBLE)  # a summary is of the picture beside it
         table = ConfusionTable.of(self.summary)
         picture = plots.confusion_matrix(np.array(table.counts), table.rows, table.columns)
-        storage.write_bytes(output / "confusion-matrix.png", picture)
+        storage.write_bytes(output / _PICTURE, picture)
         document = json.dumps({**self.summary, **inputs}, indent=2) + "\n"
         storage.write_bytes(output / SUMMARY, document.encode())
 

@@ -14,6 +14,7 @@ from lstmfcn.errors import DataError, shown
 _ROW = r"^(.*?: row \d+)?"
 _COLUMN = re.compile(_ROW + r", column (\d+)", re.DOTALL)
 _COUNTS = re.compile(_ROW + r" has (\d+) columns? where (row 1 has )?(\d+)", re.DOTALL)
+_COUNT = re.compile(_ROW + r" has (\d+) columns?;", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Identifiers:
 
     def without(self, lines: bytes) -> bytes:
         """Lines as they are without identifiers."""
-        if not self.positions:
+        if not self.positions or not lines:
             return lines
         kept = lines.removesuffix(b"\n").split(b"\n")
         return b"".join([self.cut(line.removesuffix(b"\r"))[1] + b"\n" for line in kept])
@@ -122,7 +123,11 @@ class Identifiers:
             found, expected = (int(match[group]) + len(positions) for group in (2, 4))
             return f"{match[1] or ''} has {found} columns where {match[3] or ''}{expected}"
 
-        return _COUNTS.sub(counts_in_file, _COLUMN.sub(position_in_file, sentence))
+        def count_in_file(match: re.Match[str]) -> str:
+            return f"{match[1] or ''} has {int(match[2]) + len(positions)} columns;"
+
+        sentence = _COLUMN.sub(position_in_file, sentence)
+        return _COUNT.sub(count_in_file, _COUNTS.sub(counts_in_file, sentence))
 
 
 NO_IDENTIFIERS = Identifiers()

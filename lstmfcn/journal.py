@@ -123,6 +123,11 @@ class Journal:
         if not self.is_unfinished():
             raise OutputError(f"--resume: {self.output} holds no unfinished transform; leave it out")
         recorded = _read(self._work_folder / _PLAN)
+        if recorded.keys() <= {"input", "run"}:
+            raise OutputError(
+                f"--resume: {self.output} holds what --overwrite had begun to replace; only --overwrite goes"
+                " on"
+            )
         for name, value in plan.items():
             if recorded.get(name) != value:
                 raise OutputError(

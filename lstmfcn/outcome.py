@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any, Self
@@ -155,6 +155,18 @@ class Outcomes:
             self._task.journal.note_concluded(number, asdict(result))
         self.concluded[number] = result
         self._num_faulty += not is_sound
+
+
+def in_lines(faults: Sequence[Sequence[str]]) -> str:
+    """What is wrong with some files: of each the first fault, and others as long as there is room."""
+    room = max(0, MOST_FAULTS - len(faults))
+    lines: list[str] = []
+    for first, *others in faults[:MOST_FAULTS]:
+        lines += [first, *others[:room]]
+        room -= len(others[:room])
+    if hidden := sum(map(len, faults)) - len(lines):
+        lines.append(f"and {hidden:,} more faults")
+    return "\n".join(lines)
 
 
 def _running_totals(reports: dict[int, Report], parts: dict[int, Part]) -> dict[int, int]:

@@ -16,7 +16,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from lstmfcn import storage
+from lstmfcn.cells import split_line
 from lstmfcn.errors import DataError, MissingDataError
+from lstmfcn.identifiers import csv_cell
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor
@@ -74,6 +76,8 @@ class Report:
     predict_seconds: float = 0.0
     error: str = ""
     """Why the transform can't go on, in a sentence: the storage failed."""
+    missing: str = ""
+    """That the file isn't there, in a sentence."""
 
     def spoils_its_file(self, bad_rows: BadRows) -> bool:
         """Whether its faults leave the file without an output: any, or only one of the whole file."""
@@ -108,7 +112,8 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
             yield block
     except MissingDataError as error:  # though the driver has found it
         where = f"on {platform.node()}, which was to read it; on a cluster all nodes must see it"
-        report.faults.append((0, f"{error} {where}"))
+        report.missing = f"{error} {where}"
+        report.faults.append((0, report.missing))
     except DataError as error:
         report.faults.append((0, str(error)))
     except OSError as error:
@@ -180,17 +185,33 @@ def _output_lines(layout: Layout, block: Block, predictor: Predictor) -> bytes:
         for fault in block.faults:  # in order, so that each finds its place
             rows.insert(fault.row - 1, mark)
     if block.identifiers is not None:
-        rows = [before + b"," + row for before, row in zip(block.identifiers, rows, strict=True)]
+        before = list(block.identifiers)
+        if layout.format.join_input:
+            for fault in block.faults:
+                before[fault.row - 1] = _joined(fault.line)
+        rows = [start + b"," + row for start, row in zip(before, rows, strict=True)]
     return b"".join([row + b"\n" for row in rows])
+
+
+def _joined(line: bytes) -> bytes:
+    """A bad row's line as it is or, if readers of CSV would lose their way in it, as a single cell."""
+    try:
+        split_line(line, "")
+    except DataError:
+        return csv_cell(_shown(line))
+    return line
+
+
+def _shown(line: bytes) -> str:
+    return line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
 
 
 def _reject_lines(layout: Layout, block: Block, rows_before: int) -> bytes:
     """`row,reason,line` for each bad row, counted within the range."""
     rows = []
     for fault in block.faults:
-        line = fault.line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
         reason = layout.format.identifiers.with_the_files_columns(fault.reason).removeprefix(",").strip()
-        rows.append([str(rows_before + fault.row), reason, line])
+        rows.append([str(rows_before + fault.row), reason, _shown(fault.line)])
     return storage.csv_lines(rows)
 
 

@@ -125,7 +125,7 @@ def read_layouts(
     renderer: Renderer,
     treatment: Treatment = UNTREATED,
 ) -> list[Layout | str]:
-    """How each file is read, by its first line; or a sentence on what is wrong with its header.
+    """How each file is read, by its first line; or a sentence on what is wrong with it, or with the file.
 
     Raises DataError when the storage fails.
     """
@@ -134,10 +134,10 @@ def read_layouts(
     def layout(file: InputFile) -> Layout | str:
         try:
             first_line, has_more = storage.first_line(file.path)
-        except DataError:
-            first_line, has_more = b"", False  # who reads the file says what is wrong with it
-        except OSError as error:  # who reads the file later might succeed, and miss its header
+        except OSError as error:
             raise DataError(f"{file.name} can't be read: {storage.reason(error)}") from None
+        except DataError as error:
+            return str(error)
         try:
             if has_more and first_line in alike:
                 return alike[first_line]

@@ -183,12 +183,19 @@ def files(path: Location) -> list[StoredFile]:
     if isinstance(path, ObjectPath):
         found = [StoredFile(file, info.size, info.mtime_ns) for file, info in path.files()]
     else:
-        paths = [path] if path.is_file() else [below for below in _below(path) if below.is_file()]
+        paths = [path] if path.is_file() else [below for below in _below(path) if _is_file(below)]
         statuses = [(file, file.stat()) for file in paths]
         found = [StoredFile(file, status.st_size, status.st_mtime_ns) for file, status in statuses]
     if not found and not path.exists():
         raise MissingDataError(f"{path} does not exist")
     return sorted(found, key=lambda file: str(file.path))
+
+
+def _is_file(path: Path) -> bool:
+    """Raises DataError for a link to nothing."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
+    return path.is_file()
 
 
 def _below(folder: Path) -> Iterator[Path]:

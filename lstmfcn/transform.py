@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -25,7 +25,8 @@ from lstmfcn.devices import Precision
 from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.journal import Journal, Part
-from lstmfcn.outcome import FileResult, Outcomes, Rates, Summary
+from lstmfcn.layout import Layout
+from lstmfcn.outcome import FileResult, Outcomes, Rates, Summary, in_lines
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import (
@@ -114,6 +115,7 @@ def transform(
     plan_digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
     if journal is not None and resume and (ended := journal.ended(plan_digest)) is not None:
         return Summary.from_dict(ended)
+    layouts = _layouts(checkpoint, files, options)
     with _writing(journal):
         if journal is not None and resume:
             range_bytes = journal.resume({**plan, **versions()})["range_bytes"]
@@ -123,10 +125,7 @@ def transform(
         ranges = plan_ranges(files, range_bytes)
         if journal is not None and not resume:
             journal.begin({**plan, **versions(), "range_bytes": range_bytes})
-    renderer = Renderer(checkpoint.task, checkpoint.classes)
-    num_values = checkpoint.num_values
-    layouts = read_layouts(files, options.format, num_values, renderer, checkpoint.treatment)
-    task = Task(files, ranges, num_values, layouts, options.bad_rows, journal)
+    task = Task(files, ranges, checkpoint.num_values, layouts, options.bad_rows, journal)
     outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, num_predictors, leave_out=outcomes.done_ranges())
     num_predictors = min(num_predictors, max(1, len(groups)))
@@ -134,12 +133,14 @@ def transform(
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
     rates = Rates()
     for report in _run_to_the_end(checkpoint, task, outcomes, groups, precision, num_predictors, options):
+        one = ranges[report.number]
+        if report.missing and journal is not None and _is_there(files[one.file]):
+            raise _stopped(journal, report.missing)  # lest the file lose the ranges that are done
         if report.error:
             raise _stopped(journal, report.error)
         rates.add(report)
         with _writing(journal):
             outcomes.add(report)
-        one = ranges[report.number]
         on_advance(Advance(one.end - one.start, report.num_rows, str(outcomes)))
     with _writing(journal):
         for number in range(len(files)):
@@ -150,6 +151,22 @@ def transform(
             has_result = any(result.is_sound for result in results)
             journal.end(json.dumps(asdict(summary), indent=1).encode() if has_result else None)
     return summary
+
+
+def _layouts(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options) -> list[Layout | str]:
+    """Raises DataError when no file can be read: before what they would replace is removed."""
+    renderer = Renderer(checkpoint.task, checkpoint.classes)
+    layouts = read_layouts(files, options.format, checkpoint.num_values, renderer, checkpoint.treatment)
+    wrong = [layout for layout in layouts if isinstance(layout, str)]
+    if len(wrong) == len(files):
+        raise DataError(in_lines([[fault] for fault in wrong]))
+    return layouts
+
+
+def _is_there(file: InputFile) -> bool:
+    with suppress(OSError):
+        return file.path.is_file()
+    return False
 
 
 @contextmanager

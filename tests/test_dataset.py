@@ -370,3 +370,18 @@ def test_a_label_with_more_exponent_than_a_number_can_have_is_text() -> None:
     assert classes.names == ("10", "1e99999999999999999999", "9")
     assert classes.positions(["9", "1e99999999999999999999"], "f.csv").tolist() == [2, 1]
     assert ClassLabels(["1", "2"]).unknown(["1e99999999999999999999"]) == ["1e99999999999999999999"]
+
+
+def test_a_label_that_says_it_is_missing_is_refused_among_numbers_and_a_class_among_text(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("1,0.5,1\n2,0.5,2\nNA,0.5,3\n")
+    with pytest.raises(DataError) as refused:
+        read_training(path)
+    path.write_text("EU,0.5,1\nNA,0.5,2\n")
+
+    assert str(refused.value) == (
+        f"{path}: row 3, column 1: the label is missing, found 'NA' where the others are numbers"
+    )
+    assert read_training(path).classes.names == ("EU", "NA")

@@ -35,6 +35,9 @@ def test_sentences_count_the_identifiers_as_columns(place: str) -> None:
     expected = identifiers.with_the_files_columns(f"{place} has 1 column where 5 are expected; is the")
     alike = identifiers.with_the_files_columns(f"{place} has 3 columns where row 1 has 2")
 
+    of_none = identifiers.with_the_files_columns(f"{place} has 1 column; a series has at least 2 values")
+
+    assert of_none == f"{place} has 3 columns; a series has at least 2 values"
     assert expected == f"{place} has 3 columns where 7 are expected; is the"
     assert alike == f"{place} has 5 columns where row 1 has 4"
 
@@ -93,3 +96,8 @@ def test_a_line_that_is_no_csv_is_left_to_the_parser(identifier: bytes) -> None:
 
     assert Identifiers((1,)).cut(line) == (b"", line)
     assert Identifiers((1, 2)).cut(line) == (b",", line)  # as many columns as others have
+
+
+def test_an_empty_file_stays_empty_without_them() -> None:
+    with pytest.raises(DataError, match=r"^f is empty$"):
+        parse_labelled(b"", source="f", identifiers=Identifiers((1,)))

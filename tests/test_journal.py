@@ -134,7 +134,7 @@ def test_what_begins_and_ends_at_once_leaves_the_next_one_to_clear_up(
         patch.setattr(storage, "remove", interrupt)
         with pytest.raises(KeyboardInterrupt):
             Journal(tmp_path).begin(PLAN)
-    with pytest.raises(OutputError, match=r"^--resume: .* since .* was begun; --overwrite starts over$"):
+    with pytest.raises(OutputError, match=r"had begun to replace; only --overwrite goes on$"):
         Journal(tmp_path).resume(PLAN)
 
     Journal(tmp_path).begin(PLAN)

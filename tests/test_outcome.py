@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
+from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
-from lstmfcn.outcome import FileResult, Outcomes
+from lstmfcn.outcome import FileResult, Outcomes, in_lines
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
-from lstmfcn.range_prediction import BadRows, Report, Task, predict_range
-from lstmfcn.ranges import InputFile, Range
+from lstmfcn.range_prediction import BadRows, Report, Task, predict_range, read_range
+from lstmfcn.ranges import InputFile, Range, find_inputs
+from tests.samples import LENGTH, make_dataset
 
 FILES = [InputFile(Path(name), name, name, 20, 0) for name in ("a.csv", "b.csv")]
 RANGES = [Range(file, part, 10 * part, 10 * part + 10) for file in (0, 1) for part in (0, 1)]
@@ -129,3 +132,32 @@ def test_only_the_faults_of_rows_keep_others_from_a_file(trained: Checkpoint, tm
     assert journal.first_fault(0) is None
     predict_range(work, report(1, (2, " is blank")), [], Predictor(trained))
     assert journal.first_fault(0) == 1
+
+
+def test_of_many_faulty_files_the_first_fault_of_each_is_told() -> None:
+    faults = [[f"a{number}" for number in range(150)], ["b"], ["c0", "c1", "c2"]]
+
+    lines = in_lines(faults).split("\n")
+
+    assert lines == [*(f"a{number}" for number in range(98)), "b", "c0", "and 54 more faults"]
+
+
+def test_a_joined_line_that_is_no_csv_becomes_one_cell(trained: Checkpoint, tmp_path: Path) -> None:
+    rows = [make_dataset(1).series[0].tolist()] * 2
+    good, last = (",".join(map(str, row)).encode() for row in rows)
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"\n".join([good, b'"a,1', b"x\ry", b"plain", last, b""]))
+    (file,), _ = find_inputs(path, None)
+    layout = Layout(PredictionFormat(join_input=True), ("label",))
+    journal = Journal(tmp_path / "output")
+    journal.begin({"input": []})
+    work = Task([file], [Range(0, 0, 0, file.size)], LENGTH, [layout], "mark", journal)
+    read = Report(0, 0.0)
+
+    predict_range(work, read, read_range(work, 0, read), Predictor(trained))
+
+    [part] = journal.parts()
+    written = list(csv.reader(storage.read_bytes(journal.folder / part.name).decode().splitlines()))
+    assert [row[-1] for row in written[1:4]] == ["ERROR"] * 3
+    assert [row[:-1] for row in written[1:4]] == [['"a,1'], ["x\\ry"], ["plain"]]
+    assert written[0] == written[4] == [*good.decode().split(","), written[0][-1]]

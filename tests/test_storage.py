@@ -7,6 +7,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import IO, Any
 
+import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -349,3 +350,19 @@ def test_a_folder_that_has_gone_meanwhile_is_passed_over(
     monkeypatch.setattr(os, "walk", remove_after_listing)
 
     assert storage.csv_files(tmp_path) == [tmp_path / "kept" / "a.csv"]
+
+
+def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "a.csv", b"1,2\n")
+    (tmp_path / "b.csv").symlink_to("/gone/b.csv")
+
+    with pytest.raises(DataError, match=r"b.csv is a link to /gone/b.csv, which does not exist$"):
+        storage.csv_files(tmp_path)
+
+
+def test_an_object_whose_key_is_no_path_is_refused(bucket: ObjectPath, tmp_path: Path) -> None:
+    key = f"{tmp_path.name}/d//b.csv"
+    boto3.client("s3").put_object(Bucket=str(bucket.key), Key=key, Body=b"1,2\n")
+
+    with pytest.raises(DataError, match=rf"^the key s3://bucket/{key} has // or /./ in it"):
+        storage.csv_files(bucket / tmp_path.name)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs.explain import explain
+from lstmfcn import storage
+from lstmfcn.checkpoint import Checkpoint
 from tests.commands import refused, status_of
 from tests.samples import (
     BROKEN_IN_A_FILE,
@@ -70,3 +72,18 @@ def test_broken_data_to_explain_is_refused_in_one_sentence(
     flags = ("--checkpoint", checkpoint_folder, "--data", path)
 
     assert str(path) in refused(capsys, tmp_path / "output", explain, *flags)
+
+
+def test_a_picture_that_is_there_is_not_replaced_unless_it_may_be(
+    trained: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained.save(tmp_path / "model")
+    data = write_csv(tmp_path / "data.csv", make_dataset(2), labelled=False)
+    output = tmp_path / "output"
+    storage.write_bytes(output / "row-7.png", b"own")
+    flags = ("--checkpoint", tmp_path / "model", "--data", data, "--rows", "1", "--output", output)
+
+    assert status_of(explain, *flags) == 2
+    assert "already holds a result (row-7.png)" in capsys.readouterr().err
+    assert storage.names(output) == ["row-7.png"]
+    assert status_of(explain, *flags, "--overwrite") == 0

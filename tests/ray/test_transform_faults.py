@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -25,8 +26,10 @@ from ray.exceptions import ActorUnschedulableError
 from jobs.transform import transform as transform_job
 from lstmfcn import ranges, storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.errors import OutputError
+from lstmfcn.errors import DataError, OutputError
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.journal import Journal
+from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
 from lstmfcn.transform import Advance, Options, transform
@@ -354,3 +357,35 @@ def test_10_000_tiny_files_have_their_outputs(trained: Checkpoint, tmp_path: Pat
     labels = Predictor(trained).labels(dataset.series)
     outputs = [(tmp_path / "output" / f"{number}.csv.out").read_text() for number in range(10_000)]
     assert outputs == [f"{label}\n" for label in labels]
+
+
+@needs_ray
+def test_a_file_that_only_the_driver_sees_stops_a_transform_that_can_go_on(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / "data.csv", make_dataset(10), labelled=False)
+    monkeypatch.chdir(tmp_path)
+    (file,), _ = find_inputs(Path("data.csv"), None)
+    of_this_process = Path(f"/proc/self/task/{os.getpid()}/cwd/data.csv")  # by a thread that no other has
+    files = [replace(file, path=of_this_process)]
+
+    with pytest.raises(OutputError, match=r"data.csv does not exist on .*; --resume goes on when"):
+        transform(trained, files, tmp_path / "predictions", Options())
+
+    assert Journal(tmp_path / "predictions").is_unfinished()
+
+
+@needs_ray
+def test_what_no_file_can_be_read_with_is_refused_before_what_is_there_is_removed(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("x_1,patient\n1,2\n")
+    files, _ = find_inputs(tmp_path, None)
+    output = tmp_path / "predictions"
+    storage.write_bytes(output / "a.csv.out", b"kept")
+    options = Options(format=PredictionFormat(identifiers=Identifiers(names=("patint",))))
+
+    with pytest.raises(DataError, match=r"a.csv: row 1 is a header with no column 'patint'"):
+        transform(trained, files, output, options)
+
+    assert storage.read_bytes(output / "a.csv.out") == b"kept"
