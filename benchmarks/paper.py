@@ -2,9 +2,9 @@
 
 Their code had a script for each (github.com/titu1994/LSTM-FCN until 2018, such as adiac_model.py), whose
 epochs and batches github.com/NellyElsayed/GRU-FCN-model-for-univariate-time-series-classification repeats;
-ArrowHead's are known from there only. They were chosen with the test files at hand. For data sets without a
-script, hyperparameter_search.py (0f258c7) trains three sizes of the LSTM layer and keeps the one with the
-lowest loss on the training series.
+ArrowHead's are known from there only. They were chosen with the test files at hand. Here are those of the
+data sets that RESULTS.md tells of; for others hyperparameter_search.py (0f258c7) trains three sizes of the
+LSTM layer and keeps the one with the lowest loss on the training series.
 """
 
 from __future__ import annotations

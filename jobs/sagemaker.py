@@ -13,7 +13,7 @@ from cyclopts import Parameter, validators
 
 from jobs.train import train
 from lstmfcn import storage
-from lstmfcn.checkpoint import FILE_NAME
+from lstmfcn.checkpoint import CHECKPOINT
 from lstmfcn.command import outcome, run
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -103,7 +103,7 @@ def _train(root: Path) -> tuple[int, str]:
             ended = outcome(train, "python -m jobs.train", flags)
     except DataError as error:
         return 2, str(error)
-    if output is kept and (kept / FILE_NAME).is_file():
+    if output is kept and (kept / CHECKPOINT).is_file():
         shutil.copytree(kept, model, dirs_exist_ok=True)
     return ended
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from lstmfcn import evaluation, output_folder, storage
-from lstmfcn.checkpoint import FILE_NAME as CHECKPOINT
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
 from lstmfcn.dataset import Dataset, digest, read_training, read_validation
@@ -138,9 +137,9 @@ def tune(
                 )
         except (KeyboardInterrupt, TrainingError):
             if _holds_sweep_of(output, train_set, valid_set):
-                _conclude(output, valid_set, refit=refit)
+                _conclude(output, valid_set)
             raise
-        _conclude(output, valid_set, refit=refit)
+        _conclude(output, valid_set)
         print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
         print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}", flush=True)
         if refit:
@@ -196,12 +195,8 @@ def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) ->
         return False
 
 
-def _conclude(output: Location, validation: Dataset, *, refit: bool) -> None:
-    """Show the sweep, as far as there is something to show; where no refit follows, keep no checkpoint of
-    one, for it may be of what is no longer the best.
-    """
-    if not refit:
-        storage.remove(output / REFIT, CHECKPOINT)
+def _conclude(output: Location, validation: Dataset) -> None:
+    """Show the sweep, as far as there is something to show."""
     results = storage.names(output)
     if BEST in results:
         checkpoint = load_checkpoint(output / BEST)

@@ -33,7 +33,7 @@ from lstmfcn.versions import installed
 
 _Whole = TypeVar("_Whole")
 
-FILE_NAME = "checkpoint.json"
+CHECKPOINT = "checkpoint.json"
 FORMAT_VERSION = 1
 
 
@@ -153,7 +153,7 @@ class Checkpoint:
             treatment=self.treatment,
         )
         storage.write_bytes(directory / name, content)
-        storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_bytes(directory / CHECKPOINT, document.model_dump_json(indent=2).encode() + b"\n")
         weights = fnmatch.filter(storage.names(directory), "weights-*.safetensors")
         storage.remove(directory, *(stale for stale in weights if stale != name))
 
@@ -165,7 +165,7 @@ class Checkpoint:
     @classmethod
     def named_by(cls, raw: bytes, directory: Location) -> Checkpoint:
         """With what a checkpoint.json of the directory names. Raises CheckpointError."""
-        document = _read_document(raw, directory / FILE_NAME)
+        document = _read_document(raw, directory / CHECKPOINT)
         weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(
             document.hyperparameters,
@@ -196,9 +196,9 @@ def read_whole(directory: Location, read: Callable[[bytes], _Whole]) -> _Whole:
 
 def _raw_document(directory: Location) -> bytes:
     try:
-        return storage.read_bytes(directory / FILE_NAME)
+        return storage.read_bytes(directory / CHECKPOINT)
     except MissingDataError:
-        raise MissingCheckpointError(f"{directory} is not a checkpoint: it has no {FILE_NAME}") from None
+        raise MissingCheckpointError(f"{directory} is not a checkpoint: it has no {CHECKPOINT}") from None
     except DataError as error:
         raise CheckpointError(str(error)) from None
 
@@ -232,7 +232,7 @@ def _read_weights(path: Location, sha256: str) -> dict[str, Tensor]:
     except DataError as error:
         raise CheckpointError(str(error)) from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one that {FILE_NAME} names")
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one that {CHECKPOINT} names")
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lstmfcn import storage
-from lstmfcn.checkpoint import FILE_NAME, FORMAT_VERSION, Checkpoint, read_whole, refuse_other_version
+from lstmfcn.checkpoint import CHECKPOINT, FORMAT_VERSION, Checkpoint, read_whole, refuse_other_version
 from lstmfcn.dataset import ClassLabels
 from lstmfcn.errors import CheckpointError
 from lstmfcn.storage import Location
@@ -81,7 +81,7 @@ class Ensemble:
         for name, member in zip(names, self.members, strict=True):
             member.save(directory / name)
         document = _Document(members=names)
-        storage.write_bytes(directory / FILE_NAME, document.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_bytes(directory / CHECKPOINT, document.model_dump_json(indent=2).encode() + b"\n")
         found = storage.names(directory)
         before = [*_members(found), *fnmatch.filter(found, "weights-*")]
         storage.remove(directory, *(stale for stale in before if stale not in names))
@@ -121,7 +121,7 @@ def _named_by(raw: bytes, directory: Location) -> AnyCheckpoint:
         document = _Document.model_validate_json(raw)
     except ValidationError:
         return Checkpoint.named_by(raw, directory)
-    refuse_other_version(document.format_version, directory / FILE_NAME)
+    refuse_other_version(document.format_version, directory / CHECKPOINT)
     members = tuple(Checkpoint.load(directory / PurePath(name).name) for name in document.members)
     if any(member.treatment != members[0].treatment for member in members):
         raise CheckpointError(f"{directory} holds networks that treat the values of a row differently")

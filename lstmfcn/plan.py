@@ -49,7 +49,9 @@ class Plan(BaseModel):
     )
     metric: MetricName = Field("valid_accuracy", description="What to compare epochs and trials by")
     mode: Mode | None = Field(None, description="Whether more or less of it is better; as the metric has it")
-    target: float | None = Field(None, description="End the sweep when the metric is as good as this")
+    target: float | None = Field(
+        None, allow_inf_nan=False, description="End the sweep when the metric is as good as this"
+    )
     time_budget: float | None = Field(None, gt=0, description="End the sweep after so many seconds")
     max_concurrent_trials: int | None = Field(
         None, ge=1, description="At most so many at once; else what fits"

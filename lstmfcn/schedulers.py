@@ -19,25 +19,33 @@ from ray.tune.schedulers import (
     PopulationBasedTraining,
     TrialScheduler,
 )
+from ray.tune.schedulers.hyperband import _Bracket as RaysBracket
 from ray.tune.schedulers.pbt import _PBTTrialState
 
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.plan import Plan, SchedulerName
+from lstmfcn.plan import Plan
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
 _JUDGEMENTS = 10
 """Of a trial with the most epochs: more would cost short trials more time than they train."""
+_JUDGEMENT = "judgement"
+"""Of a result: which one it is of its trial, from 1."""
 _REDUCTION = 3
 _OF_A_POPULATION = ("lr", "dropout", "batch_size")
 """What can change while a network trains."""
 
 
-def refuse_unsuitable(
-    name: SchedulerName, space: SearchSpace, points: Sequence[Hyperparameters] = ()
-) -> None:
-    """Raise HyperparameterError when a scheduler can't judge the trials of a search space, and these."""
-    if name != "pbt":
+def refuse_unsuitable(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()) -> None:
+    """Raise HyperparameterError when the plan's scheduler can't judge the trials of a search space, and
+    these.
+    """
+    if plan.scheduler in ("pbt", "hyperband") and plan.max_concurrent_trials is not None:
+        raise HyperparameterError(
+            f"scheduler {plan.scheduler} compares trials that it pauses, of which --max-concurrent-trials"
+            " would let it have too few; leave that out"
+        )
+    if plan.scheduler != "pbt":
         return
     fixed = [name for name in space.varied if name not in _OF_A_POPULATION]
     if fixed:
@@ -86,7 +94,9 @@ def _judge(plan: Plan, space: SearchSpace, most_epochs: int, first: int) -> _Epo
             without_pauses = {**by_metric, "min_time_slice": math.inf}
             return _Median(**without_pauses, grace_period=first, min_samples_required=3)
         case "hyperband":
-            return _HyperBand(**by_metric, max_t=most_epochs, reduction_factor=_REDUCTION)
+            # In judgements, for a trial must not pass two milestones at once. The last in a bracket train on.
+            in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
+            return _HyperBand(**in_judgements, reduction_factor=_REDUCTION, stop_last_trials=False)
         case "pbt":
             # By the best epoch so far, lest a trial give up a better one than it gets.
             by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
@@ -102,9 +112,10 @@ class _Epochwise(TrialScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        if result["epoch"] % self.every:
+        number, epochs_since = divmod(result["epoch"], self.every)
+        if epochs_since:
             return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
+        return super().on_trial_result(tune_controller, trial, {**result, _JUDGEMENT: number})
 
 
 class _ASHA(_Epochwise, ASHAScheduler):
@@ -116,7 +127,36 @@ class _Median(_Epochwise, MedianStoppingRule):
 
 
 class _HyperBand(_Epochwise, HyperBandScheduler):
-    """Successive halving in brackets (Li et al., arXiv 1603.06560)."""
+    """Successive halving in brackets (Li et al., arXiv 1603.06560), in the paper's order: the one that halves
+    most often comes first.
+    """
+
+    def _create_bracket(self, s: int) -> _Bracket:
+        num_halvings = self._s_max_1 - 1 - s
+        return _Bracket(
+            time_attr=self._time_attr,
+            max_trials=self._get_n0(num_halvings),  # type: ignore[no-untyped-call]
+            init_t_attr=self._get_r0(num_halvings),  # type: ignore[no-untyped-call]
+            max_t_attr=self._max_t_attr,
+            eta=self._eta,
+            s=num_halvings,
+            stop_last_trials=self._stop_last_trials,
+        )
+
+    def _process_bracket(self, tune_controller: TuneController, bracket: RaysBracket) -> str:
+        """Ray's own never takes its mark off: the end of a trial that others wait for would wake nobody."""
+        action: str = super()._process_bracket(tune_controller, bracket)
+        bracket.is_being_processed = False
+        return action
+
+
+class _Bracket(RaysBracket):
+    """Full when it has had all of its trials. Ray's counts those that live, which are too few for ever where
+    few run at once.
+    """
+
+    def filled(self) -> bool:
+        return len(self._all_trials) >= self._n0
 
 
 class _Population(_Epochwise, PopulationBasedTraining):

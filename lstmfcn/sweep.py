@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lstmfcn import capacity, memory_probe, output_folder, schedulers, storage
+from lstmfcn.checkpoint import CHECKPOINT
 from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -87,7 +88,7 @@ def sweep(
         versions=installed("torch", "ray"),
     )
     earlier = _earlier(trials, record, output) if resume else []
-    schedulers.refuse_unsuitable(plan.scheduler, space, points)
+    schedulers.refuse_unsuitable(plan, space, points)
     search = _search(space, plan, len(earlier))
     if known and not isinstance(search, BayesianSearch):
         raise HyperparameterError(f"a {plan.search} search learns nothing from earlier sweeps; bayesian does")
@@ -103,6 +104,7 @@ def sweep(
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
     record.write(output)
+    storage.remove(output / REFIT, CHECKPOINT)  # which may be of what is no longer the best
     results = Results(record, plan.objective, output, started)
     ledger = Ledger(
         trials,
@@ -122,7 +124,7 @@ def sweep(
             results.write(calibrate_on=validation if plan.calibrate else None)
             trials.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])
     best_first = ranked(ledger.trials.values(), plan.objective)
-    if not best_first[0].is_usable:
+    if not best_first or not best_first[0].is_usable:
         raise TrainingError(_why_none_is_usable(best_first))
     return best_first
 
@@ -167,7 +169,7 @@ def _num_trials(plan: Plan, search: Search, num_points: int) -> int:
 
 
 def _why_none_is_usable(trials: Sequence[Trial]) -> str:
-    if any(not trial.has_ended for trial in trials):
+    if not trials or any(not trial.has_ended for trial in trials):
         return "no trial finished an epoch"
     first = min(trials, key=lambda trial: trial.number)
     return f"none of {len(trials)} trials succeeded; the first failed with: {first.error}"

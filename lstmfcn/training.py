@@ -177,9 +177,11 @@ class Trainer:
     def step(self) -> Epoch:
         """One pass over the training set. Raises TrainingError when the loss is no longer finite."""
         started = time.perf_counter()
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        how = {"enabled": True, "benchmark": False, "deterministic": True}
+        with torch.backends.cudnn.flags(**how, allow_tf32=True):
             metrics = self._train_epoch()
-            if self._valid_set is not None:
+        if self._valid_set is not None:
+            with torch.backends.cudnn.flags(**how, allow_tf32=False):  # as predictions are computed
                 metrics |= _validate(self._model, self._valid_set, self._device, self._task)
         _refuse_divergence(metrics, self.number + 1, self.hyperparameters)
         seconds = time.perf_counter() - started

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import history, plots, storage
 from lstmfcn.calibration import calibrated
-from lstmfcn.checkpoint import FILE_NAME, Checkpoint
+from lstmfcn.checkpoint import CHECKPOINT, Checkpoint
 from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -25,13 +25,12 @@ from lstmfcn.scaling import ScalingMethod
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
 from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, TrainingPrecision
-from lstmfcn.training_state import FILE_NAME as STATE
-from lstmfcn.training_state import TrainingState
+from lstmfcn.training_state import STATE, TrainingState
 from lstmfcn.treatment import LengthTreatment, MissingTreatment
 from lstmfcn.versions import installed
 
 RECORD = "training.json"
-RESULT_NAMES = (FILE_NAME, RECORD)
+RESULT_NAMES = (CHECKPOINT, RECORD)
 
 _SECONDS_BETWEEN_WRITES = 5.0
 

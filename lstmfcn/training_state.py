@@ -19,7 +19,7 @@ from lstmfcn import storage
 from lstmfcn.errors import CheckpointError, DataError, MissingDataError
 from lstmfcn.storage import Location
 
-FILE_NAME = "state.safetensors"
+STATE = "state.safetensors"
 _WEIGHTS, _MOMENTS, _GENERATORS = "weights", "moments", "generators"
 
 
@@ -55,12 +55,12 @@ class TrainingState:
         }
         header = _Header(history=self.history, best_epoch=self.best_epoch)
         content = safetensors.torch.save(tensors, {"training": header.model_dump_json()})
-        storage.write_bytes(directory / FILE_NAME, content)
+        storage.write_bytes(directory / STATE, content)
 
     @classmethod
     def load(cls, directory: Location) -> Self | None:
         """What `save` wrote, or None where it wrote nothing. Raises CheckpointError for a damaged file."""
-        path = directory / FILE_NAME
+        path = directory / STATE
         try:
             content = storage.read_bytes(path)
         except MissingDataError:

@@ -22,8 +22,7 @@ from lstmfcn.recipe import RecipeName
 from lstmfcn.storage import Location
 from lstmfcn.tensorboard import remove_events, write_events
 from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
-from lstmfcn.training_state import FILE_NAME as STATE
-from lstmfcn.training_state import TrainingState
+from lstmfcn.training_state import STATE, TrainingState
 from lstmfcn.versions import difference, versions
 
 _SECONDS_BETWEEN_REPORTS = 2.0

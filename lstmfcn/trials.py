@@ -17,7 +17,7 @@ from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.storage import Location
-from lstmfcn.training_state import FILE_NAME as STATE
+from lstmfcn.training_state import STATE
 
 Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped early", "failed"]
 

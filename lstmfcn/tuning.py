@@ -115,6 +115,8 @@ def run_trials(
     with _sigint_handler_kept():
         tuner.fit()
     storage.remove(output / FOLDER, _TUNES_OWN)
+    if watcher.error is not None:
+        raise watcher.error
     if watcher.was_interrupted:
         raise KeyboardInterrupt
 
@@ -192,6 +194,8 @@ class _Watcher(tune.Callback):
         self.was_interrupted = False
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
+        self.error: OSError | None = None
+        """Of the output's disk; Tune would make it an error of its own."""
         self._ledger, self._plan, self._folders, self._asked = ledger, plan, folders, asked
         self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
@@ -226,33 +230,44 @@ class _Watcher(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
-        updated = self._ledger.update(trial.config[NUMBER], **_known(trial, result))
-        self._is_reached = self._is_reached or self._reaches_target(updated)
+        with self._ending_on_errors():
+            updated = self._ledger.update(trial.config[NUMBER], **_known(trial, result))
+            self._is_reached = self._is_reached or self._reaches_target(updated)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         ended = self._ledger.trials[trial.config[NUMBER]]
-        if ended.error:
-            self._ledger.update(ended.number, status="failed")
-        elif ended.epoch == ended.hyperparameters.epochs:
-            self._ledger.update(ended.number, status="completed")
-        elif not self.is_ending:
-            self._ledger.update(ended.number, status="stopped early")
+        with self._ending_on_errors():
+            if ended.error:
+                self._ledger.update(ended.number, status="failed")
+            elif ended.epoch == ended.hyperparameters.epochs:
+                self._ledger.update(ended.number, status="completed")
+            elif not self.is_ending:
+                self._ledger.update(ended.number, status="stopped early")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        failures = storage.read_bytes(Path(trial.error_file)).decode()
-        if _SIGN_OF_A_FULL_DISK in failures:  # which is no trial's fault: all go on when there is room
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        reason = _reason(failures)
-        self._ledger.update(
-            trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
-        )
+        with self._ending_on_errors():
+            failures = storage.read_bytes(Path(trial.error_file)).decode()
+            if _SIGN_OF_A_FULL_DISK in failures:  # which is no trial's fault: all go on when there is room
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            reason = _reason(failures)
+            self._ledger.update(
+                trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
+            )
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
         running = [trial for trial in self._ledger.trials.values() if trial.status == "running"]
         is_early = bool(running) or self._ledger.num_left > 0
         self.was_interrupted = is_early and not self.is_ending
-        for trial in running:
-            self._ledger.update(trial.number, status="interrupted", **self._since_its_last_report(trial))
+        with self._ending_on_errors():
+            for trial in running:
+                self._ledger.update(trial.number, status="interrupted", **self._since_its_last_report(trial))
+
+    @contextmanager
+    def _ending_on_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error, self.is_ending = error, True
 
     def _since_its_last_report(self, trial: Trial) -> dict[str, Any]:
         """The best epoch of a trial whose process has ended, if it is a later one than the process told."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.tune.experiment import Trial
@@ -9,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from lstmfcn import schedulers
 from lstmfcn.errors import HyperparameterError
-from lstmfcn.plan import Plan
+from lstmfcn.plan import Plan, SchedulerName
 from lstmfcn.search_space import SearchSpace
 
 SPACE = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 20, "hidden_size": 4})
@@ -49,9 +51,10 @@ def test_a_population_takes_points_of_its_network_only() -> None:
         SPACE.largest().model_copy(update={"epochs": 30}),
     ]
 
-    schedulers.refuse_unsuitable("pbt", SPACE, points[:1])
+    plan = Plan(scheduler="pbt")
+    schedulers.refuse_unsuitable(plan, SPACE, points[:1])
     with pytest.raises(HyperparameterError) as refused:
-        schedulers.refuse_unsuitable("pbt", SPACE, points)
+        schedulers.refuse_unsuitable(plan, SPACE, points)
 
     assert str(refused.value) == (
         "scheduler pbt trains copies of one network: point 2 has epochs 30, the search space 20"
@@ -72,3 +75,91 @@ def test_points_may_have_more_epochs_than_the_search_space() -> None:
 
     assert schedulers.judged_every(judge) == 20
     assert decisions == ["CONTINUE", "CONTINUE", "STOP"]
+
+
+class Slots:
+    """As Tune's controller runs trials: so many at once, and as many drawn ahead, in random turns."""
+
+    def __init__(self, judge: TrialScheduler, num_slots: int, random: Random) -> None:
+        self._judge, self._num_slots, self._random = judge, num_slots, random
+        self._trials: list[Trial] = []
+
+    def with_status(self, status: str) -> list[Trial]:
+        return [trial for trial in self._trials if trial.status == status]
+
+    def stop_trial(self, trial: Trial) -> None:
+        if trial.status == Trial.RUNNING:
+            self._judge.on_trial_complete(cast(Any, self), trial, {})
+        else:
+            self._judge.on_trial_remove(cast(Any, self), trial)
+        trial.status = Trial.TERMINATED
+
+    def run(self, lengths: Sequence[int], every: int) -> list[int]:
+        """Epochs that each trial trained, of at most so many; a better one has the higher number."""
+        epochs: dict[Trial, int] = {}
+        left = [Trial("x", stub=True, trial_id=str(number)) for number in range(len(lengths))]
+        while True:
+            self._draw(left)
+            while len(self.with_status(Trial.RUNNING)) < self._num_slots:
+                chosen = self._judge.choose_trial_to_run(cast(Any, self))
+                if chosen is None:
+                    break
+                chosen.status = Trial.RUNNING
+            self._draw(left)
+            if not (running := self.with_status(Trial.RUNNING)):
+                return [epochs[trial] for trial in self._trials]
+            self._report(self._random.choice(running), lengths, every, epochs)
+
+    def _draw(self, left: list[Trial]) -> None:
+        while left and len(self.with_status(Trial.PENDING)) < self._num_slots:
+            self._trials.append(left.pop(0))
+            self._judge.on_trial_add(cast(Any, self), self._trials[-1])
+
+    def _report(self, trial: Trial, lengths: Sequence[int], every: int, epochs: dict[Trial, int]) -> None:
+        number = int(trial.trial_id)
+        epochs[trial] = min(lengths[number], epochs.get(trial, 0) + every)
+        if epochs[trial] == lengths[number]:
+            self.stop_trial(trial)
+            return
+        result = {"epoch": epochs[trial], "valid_accuracy": number / len(lengths)}
+        decision = self._judge.on_trial_result(cast(Any, self), trial, result)
+        if decision == TrialScheduler.STOP:
+            self.stop_trial(trial)
+        elif decision == TrialScheduler.PAUSE:
+            trial.status = Trial.PAUSED
+
+
+@pytest.mark.parametrize("num_slots", [1, 2, 4, 8])
+@pytest.mark.parametrize("most_epochs", [7, 50, 538])
+@pytest.mark.parametrize("share_of_short", [0, 0.1])
+def test_hyperband_lets_every_sweep_end(num_slots: int, most_epochs: int, share_of_short: float) -> None:
+    space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": most_epochs})
+    for seed in range(20):
+        random = Random(seed)
+        judge = schedulers.make(Plan(scheduler="hyperband"), space)
+        every = schedulers.judged_every(judge)
+        assert every is not None
+        is_short = [random.random() < share_of_short for _ in range(40)]  # as one that fails
+        slots = Slots(judge, num_slots, random)
+
+        slots.run([random.randint(1, most_epochs) if short else most_epochs for short in is_short], every)
+
+        assert slots.with_status(Trial.PAUSED) == []
+
+
+@pytest.mark.parametrize("num_slots", [1, 2, 8])
+def test_hyperband_stops_the_lower_two_thirds_again_and_again(num_slots: int) -> None:
+    space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 100})
+    judge = schedulers.make(Plan(scheduler="hyperband"), space)
+
+    epochs = Slots(judge, num_slots, Random(0)).run([100] * 9, every=10)
+
+    assert epochs == [10] * 6 + [30] * 2 + [100]
+
+
+@pytest.mark.parametrize("scheduler", ["pbt", "hyperband"])
+def test_trials_that_are_paused_take_no_part_of_those_at_once(scheduler: SchedulerName) -> None:
+    plan = Plan(scheduler=scheduler, max_concurrent_trials=2)
+
+    with pytest.raises(HyperparameterError, match=f"^scheduler {scheduler} compares trials that it pauses"):
+        schedulers.refuse_unsuitable(plan, SPACE)

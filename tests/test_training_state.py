@@ -10,7 +10,7 @@ import torch
 from lstmfcn.errors import CheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
-from lstmfcn.training_state import FILE_NAME, TrainingState
+from lstmfcn.training_state import STATE, TrainingState
 from tests.samples import TINY, make_dataset
 
 DATA = TrainingData.scaled(make_dataset(30), make_dataset(11, seed=1), "series")
@@ -55,7 +55,7 @@ def test_where_nothing_was_saved_there_is_no_state(tmp_path: Path) -> None:
 
 
 def test_a_state_that_cannot_be_read_is_not_told_as_none(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).mkdir()
+    (tmp_path / STATE).mkdir()
 
     with pytest.raises(CheckpointError, match=r"state.safetensors is a directory where a file is expected$"):
         TrainingState.load(tmp_path)
@@ -63,7 +63,7 @@ def test_a_state_that_cannot_be_read_is_not_told_as_none(tmp_path: Path) -> None
 
 def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
     Trainer(DATA, TINY).state().save(tmp_path)
-    path = tmp_path / FILE_NAME
+    path = tmp_path / STATE
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata()
     safetensors.torch.save_file({"weight": torch.zeros(1)}, path, metadata)
@@ -74,7 +74,7 @@ def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     Trainer(DATA, TINY).state().save(tmp_path)
-    path = tmp_path / FILE_NAME
+    path = tmp_path / STATE
     path.write_bytes(path.read_bytes()[:100])
 
     with pytest.raises(CheckpointError, match=r"state.safetensors is damaged"):

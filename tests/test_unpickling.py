@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from lstmfcn.checkpoint import FILE_NAME, Checkpoint
+from lstmfcn.checkpoint import CHECKPOINT, Checkpoint
 from lstmfcn.dataset import read_training
 from lstmfcn.errors import CheckpointError, DataError, HyperparameterError
 from lstmfcn.search_space import SearchSpace
-from lstmfcn.training_state import FILE_NAME as STATE
-from lstmfcn.training_state import TrainingState
+from lstmfcn.training_state import STATE, TrainingState
 
 
 class Trap:
@@ -61,7 +60,7 @@ def test_the_trap_works(sprung: Path) -> None:
 
 def test_weights_of_a_checkpoint(trained: Checkpoint, content: bytes, sprung: Path, tmp_path: Path) -> None:
     trained.save(tmp_path / "model")
-    path = tmp_path / "model" / FILE_NAME
+    path = tmp_path / "model" / CHECKPOINT
     document = json.loads(path.read_bytes())
     document["sha256"] = hashlib.sha256(content).hexdigest()
     path.write_text(json.dumps(document))
