@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from lstmfcn import tuning
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
-from lstmfcn.trials import Trials
+from lstmfcn.trials import Trial, Trials
 
 
 def test_a_sweep_that_ends_between_two_trials_was_interrupted(tmp_path: Path) -> None:
@@ -23,3 +27,30 @@ def test_a_sweep_that_ends_between_two_trials_was_interrupted(tmp_path: Path) ->
         ended.append(watcher.was_interrupted)
 
     assert ended == [True, False]
+
+
+class FullDisk:
+    """Where nothing that is told can be written."""
+
+    def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
+        pass
+
+    def update(self, trial: Trial) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path: Path) -> None:
+    plan, trials = Plan(), Trials(tmp_path)
+    search = RandomSearch(SearchSpace({}), seed=0)
+    ledger = Ledger(trials, search, plan.objective, num_trials=2, views=[FullDisk()])
+    watcher = tuning._Watcher(ledger, plan, trials, asked=(1, 0))
+    ledger.trials[1] = Trial(number=1, hyperparameters=search.propose(1))
+    tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=0)
+
+    watcher.on_trial_result(0, [], tunes, {"epoch": 1})
+    watcher.on_trial_complete(1, [], tunes)
+    watcher.on_experiment_end([])
+
+    assert watcher.has_to_end()
+    assert watcher.error is not None
+    assert watcher.error.errno == errno.ENOSPC

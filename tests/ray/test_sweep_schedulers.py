@@ -33,9 +33,7 @@ def test_every_scheduler_ends_every_trial(scheduler: SchedulerName, tmp_path: Pa
 
     assert len(trials) == 6
     statuses = {trial.status for trial in trials}
-    if scheduler != "hyperband":  # whose brackets are larger than this sweep
-        assert statuses == {"completed", *(["stopped early"] if scheduler in ("asha", "median") else [])}
-    assert statuses <= {"completed", "stopped early"}
+    assert statuses == {"completed", *(["stopped early"] if scheduler not in ("none", "pbt") else [])}
     assert all(trial.epoch == 20 for trial in trials if trial.status == "completed")
     assert all(trial.epoch % 2 == 0 for trial in trials)  # judged ten times
 
