@@ -22,8 +22,8 @@ from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.start import Start
 from lstmfcn.tasks import TaskName
-from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
-from lstmfcn.training_run import RESULT_NAMES, TrainingRecord, TrainingRun
+from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision, TrainingSettings
+from lstmfcn.training_run import RESULT_NAMES, TrainingRun
 from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 
 
@@ -128,25 +128,9 @@ def train(
     if validation is not None:
         valid_set = read_validation(validation, train_set, identifiers)
     data = TrainingData.scaled(train_set, valid_set, scaling or "series", start)
-    trainer = Trainer(
-        data,
-        hyperparameters,
-        recipe=recipe,
-        class_weight=class_weight,
-        seed=seed,
-        patience=patience,
-        devices=devices,
-        precision=precision,
-    )
-    record = TrainingRecord.of(
-        data,
-        trainer.hyperparameters,
-        recipe=recipe,
-        class_weight=class_weight,
-        seed=seed,
-        precision=precision,
-    )
-    training_run = TrainingRun(trainer, record, output)
+    settings = TrainingSettings(recipe, class_weight, seed, precision)
+    trainer = Trainer(data, hyperparameters, settings, patience=patience, devices=devices)
+    training_run = TrainingRun(trainer, output)
     if resume:
         training_run.resume()
     print(f"training: {train_set}", flush=True)

@@ -12,7 +12,7 @@ import torch
 from lstmfcn import capacity, cluster
 from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training import Trainer, TrainingData, TrainingPrecision, TrainingSettings
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def _measure(
     (device,) = cluster.allotted_devices()
     try:
         with suppress(TrainingError):  # it may diverge, and take as much
-            Trainer(data, hyperparameters, devices=[device], precision=precision).step()
+            Trainer(data, hyperparameters, TrainingSettings(precision=precision), devices=[device]).step()
     except torch.OutOfMemoryError:
         return math.inf, 0.0
     free, total = torch.cuda.mem_get_info(device)

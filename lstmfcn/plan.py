@@ -11,7 +11,7 @@ from lstmfcn.recipe import RecipeName
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search import SearchName
 from lstmfcn.tasks import TaskName
-from lstmfcn.training import ClassWeight, TrainingPrecision
+from lstmfcn.training import ClassWeight, TrainingPrecision, TrainingSettings
 from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 
 SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
@@ -113,6 +113,11 @@ class Plan(BaseModel):
     def objective(self) -> Objective:
         """What makes a trial the better one."""
         return Objective.of(self.metric, self.mode)
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How each trial is trained."""
+        return TrainingSettings(self.recipe, self.class_weight, self.seed, self.precision)
 
     @property
     def treatment(self) -> Treatment:

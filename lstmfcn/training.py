@@ -42,6 +42,18 @@ _SHARE_OF_FREE_GPU_MEMORY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a network is trained, apart from its hyperparameters."""
+
+    recipe: RecipeName = "reference"
+    class_weight: ClassWeight = "none"
+    seed: int = 0
+    precision: TrainingPrecision = "fp32"
+    """With bf16 the convolutional block trains under PyTorch's autocast, and Muon makes steps orthogonal in
+    16 bits; weights and validation stay fp32."""
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """What one pass over the training set led to."""
 
@@ -97,22 +109,19 @@ class Trainer:
         self,
         data: TrainingData,
         hyperparameters: Hyperparameters,
+        settings: TrainingSettings = TrainingSettings(),  # noqa: B008 (frozen)
         *,
         objective: Objective | None = None,
-        recipe: RecipeName = "reference",
-        class_weight: ClassWeight = "none",
-        seed: int = 0,
         patience: int | None = None,
         devices: Sequence[torch.device] = (CPU,),
-        precision: TrainingPrecision = "fp32",
     ) -> None:
         """`patience` ends training after so many epochs without a better one. With several devices the
-        network is replicated by DataParallel. With bf16 the convolutional block trains under PyTorch's
-        autocast, and Muon makes steps orthogonal in 16 bits; weights and validation stay fp32.
+        network is replicated by DataParallel.
 
         Raises HyperparameterError for another network than that of the checkpoint that training starts from.
         """
-        self._recipe = Recipe(recipe)
+        self.data, self.settings = data, settings
+        self._recipe = Recipe(settings.recipe)
         self._patience = patience
         if data.start is not None:
             hyperparameters = data.start.hyperparameters(hyperparameters)
@@ -121,10 +130,9 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         """Of every epoch its metrics and its seconds."""
         self.best_epoch = 0
-        self._data = data
         self._objective = objective or self._recipe.objective(data.valid is not None)
         self._devices, self._device = devices, devices[0]
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         train = data.train
         self._train_set = _on_device(train, self._device)
         self._task = train.task
@@ -139,18 +147,19 @@ class Trainer:
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = self._recipe.batch_norm_momentum
         self._model.to(self._device)
-        self._model.convolutional.in_bfloat16 = precision == "bf16"
+        is_bf16 = settings.precision == "bf16"
+        self._model.convolutional.in_bfloat16 = is_bf16
         self._network: nn.Module = self._model
         if len(devices) > 1:
             self._network = nn.DataParallel(self._model, device_ids=list(devices))
         decay = self._recipe.weight_decay
         self._optimiser: Adam | Muon
         if self._recipe.moves_kernels_by_muon(num_cases):
-            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            dtype = torch.bfloat16 if is_bf16 else torch.float32
             self._optimiser = Muon(self._model.parameters(), hyperparameters.lr, decay, dtype)
         else:
             self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, decay)
-        self._class_weights = None if class_weight == "none" else _balanced(train).to(self._device)
+        self._class_weights = None if settings.class_weight == "none" else _balanced(train).to(self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
 
     @property
@@ -190,12 +199,12 @@ class Trainer:
         checkpoint = None
         if is_best:
             self.best_epoch = self.number
-            train = self._data.train
+            train = self.data.train
             checkpoint = Checkpoint(
                 self.hyperparameters,
                 train.classes,
                 train.length,
-                self._data.scale,
+                self.data.scale,
                 self.number,
                 metrics,
                 _on_cpu(self._model.state_dict()),
@@ -274,12 +283,9 @@ def fit(
     trainer = Trainer(
         TrainingData.scaled(training, validation, scaling, start),
         hyperparameters or Hyperparameters(),
-        recipe=recipe,
-        class_weight=class_weight,
-        seed=seed,
+        TrainingSettings(recipe, class_weight, seed, precision),
         patience=patience,
         devices=devices,
-        precision=precision,
     )
     while not trainer.is_done:
         yield trainer.step()

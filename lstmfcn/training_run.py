@@ -24,7 +24,7 @@ from lstmfcn.record import refuse_changed
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
-from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training import ClassWeight, Epoch, Trainer, TrainingPrecision
 from lstmfcn.training_state import STATE, TrainingState
 from lstmfcn.treatment import LengthTreatment, MissingTreatment
 from lstmfcn.versions import installed
@@ -56,27 +56,19 @@ class TrainingRecord(BaseModel):
     versions: dict[str, str]
 
     @classmethod
-    def of(
-        cls,
-        data: TrainingData,
-        hyperparameters: Hyperparameters,
-        *,
-        recipe: RecipeName,
-        class_weight: ClassWeight,
-        seed: int,
-        precision: TrainingPrecision,
-    ) -> Self:
-        """A training of these hyperparameters, completed by the recipe."""
+    def of(cls, trainer: Trainer) -> Self:
+        """What a trainer trains from what."""
+        data, settings = trainer.data, trainer.settings
         return cls(
-            hyperparameters=hyperparameters,
+            hyperparameters=trainer.hyperparameters,
             task=data.train.task,
-            recipe=recipe,
-            class_weight=class_weight,
+            recipe=settings.recipe,
+            class_weight=settings.class_weight,
             scaling=data.scale.method,
             missing=data.train.treatment.missing,
             length=data.train.treatment.length,
-            seed=seed,
-            precision=precision,
+            seed=settings.seed,
+            precision=settings.precision,
             data=digest(data.train, *([] if data.valid is None else [data.valid])),
             checkpoint="" if data.start is None else data.start.checkpoint.digest(),
             versions=installed("torch"),
@@ -113,9 +105,8 @@ class TrainingRecord(BaseModel):
 class TrainingRun:
     """Runs a trainer's epochs, and keeps in a folder what comes of them."""
 
-    def __init__(self, trainer: Trainer, record: TrainingRecord, output: Location) -> None:
-        """`record` is of the trainer's."""
-        self._trainer, self._record, self._output = trainer, record, output
+    def __init__(self, trainer: Trainer, output: Location) -> None:
+        self._trainer, self._record, self._output = trainer, TrainingRecord.of(trainer), output
         self._best: Checkpoint | None = None
         self._is_recorded = False
         self._is_between_epochs = True

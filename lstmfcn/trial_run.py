@@ -18,10 +18,9 @@ from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.history import write_metrics
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
-from lstmfcn.recipe import RecipeName
 from lstmfcn.storage import Location
 from lstmfcn.tensorboard import remove_events, write_events
-from lstmfcn.training import ClassWeight, Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings
 from lstmfcn.training_state import STATE, TrainingState
 from lstmfcn.versions import difference, versions
 
@@ -37,10 +36,7 @@ class TrialSettings:
 
     objective: Objective | None
     """None for the recipe's."""
-    recipe: RecipeName
-    class_weight: ClassWeight
-    seed: int
-    precision: TrainingPrecision
+    training: TrainingSettings
     judged_every: int | None
     """Epochs after which a scheduler judges each trial, so that it compares equals; None without one."""
     versions: dict[str, str] = field(default_factory=versions)
@@ -69,12 +65,9 @@ class TrialRun:
         self._trainer = Trainer(
             data,
             hyperparameters,
+            settings.training,
             objective=settings.objective,
-            recipe=settings.recipe,
-            class_weight=settings.class_weight,
-            seed=settings.seed,
             devices=devices,
-            precision=settings.precision,
         )
         self._error = ""
         self._is_between_epochs = True

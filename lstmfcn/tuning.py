@@ -86,10 +86,7 @@ def run_trials(
         return
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
-        recipe=plan.recipe,
-        class_weight=plan.class_weight,
-        seed=plan.seed,
-        precision=plan.precision,
+        training=plan.training,
         judged_every=schedulers.judged_every(scheduler),
     )
     trainable = tune.with_parameters(TrialProcess, data=data, trials=trials, settings=settings)

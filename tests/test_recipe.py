@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import Recipe, RecipeName
-from lstmfcn.training import Trainer, TrainingData, fit
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings, fit
 from tests.samples import TINY, make_dataset
 
 
@@ -107,7 +107,7 @@ def test_only_the_fast_recipe_moves_kernels_by_muon_and_only_with_hundreds_of_se
 def test_a_training_of_hundreds_of_series_moves_kernels_by_muon() -> None:
     def moments(num_cases: int, num_for_recipe: int | None = None) -> set[str]:
         data = TrainingData.scaled(make_dataset(num_cases), None, "series")
-        trainer = Trainer(replace(data, num_for_recipe=num_for_recipe), TINY, recipe="fast")
+        trainer = Trainer(replace(data, num_for_recipe=num_for_recipe), TINY, TrainingSettings("fast"))
         trainer.step()
         return set(trainer.state().moments[0])
 
@@ -136,7 +136,7 @@ def test_only_the_fast_recipe_decays_weights(
     data = TrainingData.scaled(make_dataset(20), None, "series")
 
     def weights_before_and_after() -> tuple[Tensor, Tensor]:
-        trainer = Trainer(data, one_step, recipe=recipe)
+        trainer = Trainer(data, one_step, TrainingSettings(recipe))
         before = trainer.state().weights["linear.weight"]
         trainer.step()
         return before, trainer.state().weights["linear.weight"]

@@ -15,7 +15,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import Scaling
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.start import Start
-from lstmfcn.training import Trainer, TrainingData, fit
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings, fit
 from lstmfcn.treatment import Treatment
 from tests.samples import LENGTH, TINY, best_of, make_dataset, write_csv
 
@@ -53,7 +53,7 @@ def test_the_checkpoint_decides_on_the_network_and_the_training_on_how_it_is_tra
 def test_a_recipe_chooses_what_is_not_given(start: Start) -> None:
     data = TrainingData.scaled(make_dataset(20), None, "series", start)
 
-    used = Trainer(data, Hyperparameters(epochs=7), recipe="fast").hyperparameters
+    used = Trainer(data, Hyperparameters(epochs=7), TrainingSettings("fast")).hyperparameters
 
     assert (used.lr, used.batch_size, used.epochs, used.hidden_size) == (0.002, 16, 7, TINY.hidden_size)
 
@@ -151,11 +151,11 @@ def test_classes_keep_their_weights_when_others_come_between_them(start: Start) 
     classes = ClassLabels(["down", "flat", "up"])
     data = TrainingData.scaled(replace(make_dataset(20), classes=classes), None, "series", start)
 
-    weights = Trainer(data, Hyperparameters(epochs=1), seed=3).state().weights
+    weights = Trainer(data, Hyperparameters(epochs=1), TrainingSettings(seed=3)).state().weights
 
     for name in ("linear.weight", "linear.bias"):
         assert torch.equal(weights[name][[0, 2]], start.checkpoint.weights[name])
-    again = Trainer(data, Hyperparameters(epochs=1), seed=4).state().weights
+    again = Trainer(data, Hyperparameters(epochs=1), TrainingSettings(seed=4)).state().weights
     assert not torch.equal(weights["linear.weight"][1], again["linear.weight"][1])
 
 

@@ -14,7 +14,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.start import Start
-from lstmfcn.training import Trainer, TrainingData
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings
 from lstmfcn.training_run import TrainingRecord, TrainingRun
 from lstmfcn.training_state import TrainingState
 from lstmfcn.treatment import Treatment
@@ -34,11 +34,7 @@ def begin(
 ) -> TrainingRun:
     data = data or TrainingData.scaled(TRAIN, VALID, "series")
     chosen = TINY.model_copy(update={"epochs": epochs, "batch_size": 10, **hyperparameters})
-    trainer = Trainer(data, chosen, seed=seed, patience=patience)
-    record = TrainingRecord.of(
-        data, chosen, recipe="reference", class_weight="none", seed=seed, precision="fp32"
-    )
-    return TrainingRun(trainer, record, output)
+    return TrainingRun(Trainer(data, chosen, TrainingSettings(seed=seed), patience=patience), output)
 
 
 def go_on(output: Path, **changed: Any) -> list[int]:
@@ -238,10 +234,9 @@ def test_a_folder_without_a_training_is_refused(tmp_path: Path) -> None:
 
 def test_the_record_knows_no_difference_between_what_is_given_and_what_is_default(tmp_path: Path) -> None:
     data = TrainingData.scaled(TRAIN, None, "series")
-    how: dict[str, Any] = {"recipe": "fast", "class_weight": "none", "seed": 0, "precision": "fp32"}
-    given = TrainingRecord.of(data, Hyperparameters(**Hyperparameters().model_dump()), **how)
+    given = TrainingRecord.of(Trainer(data, Hyperparameters(**Hyperparameters().model_dump())))
 
-    given.refuse_other(TrainingRecord.of(data, Hyperparameters(), **how))
+    given.refuse_other(TrainingRecord.of(Trainer(data, Hyperparameters())))
 
 
 @pytest.mark.parametrize(("accuracy", "is_kept"), [(0.0, False), (1.0, True)])

@@ -9,7 +9,7 @@ import torch
 
 from lstmfcn.errors import CheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.training import Trainer, TrainingData, TrainingPrecision
+from lstmfcn.training import Trainer, TrainingData, TrainingPrecision, TrainingSettings
 from lstmfcn.training_state import STATE, TrainingState
 from tests.samples import TINY, make_dataset
 
@@ -29,16 +29,16 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(
     precision: TrainingPrecision, tmp_path: Path
 ) -> None:
     hyperparameters = Hyperparameters(**{**TINY.model_dump(), "epochs": 6, "num_layers": 2})
-    whole = Trainer(DATA, hyperparameters, precision=precision)
+    whole = Trainer(DATA, hyperparameters, TrainingSettings(precision=precision))
     for _ in range(6):
         whole.step()
 
-    before = Trainer(DATA, hyperparameters, precision=precision)
+    before = Trainer(DATA, hyperparameters, TrainingSettings(precision=precision))
     for _ in range(3):
         before.step()
     before.state().save(tmp_path)
     torch.manual_seed(99)
-    after = Trainer(DATA, hyperparameters, precision=precision, seed=5)
+    after = Trainer(DATA, hyperparameters, TrainingSettings(precision=precision, seed=5))
     state = TrainingState.load(tmp_path)
     assert state is not None
     after.restore(state)

@@ -12,7 +12,7 @@ from lstmfcn.devices import CPU
 from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
-from lstmfcn.training import Trainer, TrainingData
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings
 from lstmfcn.training_state import TrainingState
 from lstmfcn.trial_run import TrialRun, TrialSettings
 from lstmfcn.versions import versions
@@ -30,10 +30,7 @@ def begin(
 ) -> TrialRun:
     settings = TrialSettings(
         objective=Plan().objective,
-        recipe="reference",
-        class_weight="none",
-        seed=0,
-        precision="fp32",
+        training=TrainingSettings(),
         judged_every=judged_every,
         versions=of_driver or versions(),
     )

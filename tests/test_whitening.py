@@ -11,7 +11,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import ConvolutionalBlock
 from lstmfcn.recipe import RecipeName
 from lstmfcn.start import Start
-from lstmfcn.training import Trainer, TrainingData, fit
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings, fit
 from lstmfcn.whitening import whiten
 from tests.samples import TINY, make_dataset
 
@@ -156,7 +156,9 @@ def test_values_that_arent_finite_leave_kernels_as_they_are() -> None:
 def test_only_the_fast_recipe_begins_with_whitened_kernels(recipe: RecipeName, *, whitened: bool) -> None:
     def first_kernels(recipe: RecipeName) -> Tensor:
         data = TrainingData.scaled(make_dataset(20), None, "series")
-        return Trainer(data, TINY, recipe=recipe).state().weights["convolutional.layers.0.1.weight"]
+        return (
+            Trainer(data, TINY, TrainingSettings(recipe)).state().weights["convolutional.layers.0.1.weight"]
+        )
 
     assert torch.equal(first_kernels(recipe), first_kernels("reference")) != whitened
 
@@ -166,6 +168,6 @@ def test_a_checkpoint_that_training_starts_from_keeps_its_kernels() -> None:
     assert epoch.checkpoint is not None
 
     data = TrainingData.scaled(make_dataset(20), None, "series", Start(epoch.checkpoint))
-    weights = Trainer(data, TINY, recipe="fast").state().weights
+    weights = Trainer(data, TINY, TrainingSettings("fast")).state().weights
 
     assert all(torch.equal(weights[name], kept) for name, kept in epoch.checkpoint.weights.items())

@@ -25,7 +25,7 @@ from lstmfcn.refit import refit
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
-from lstmfcn.training import Trainer, TrainingData
+from lstmfcn.training import Trainer, TrainingData, TrainingSettings
 from lstmfcn.trials import Trials
 from tests.commands import status_of
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, space
@@ -56,7 +56,7 @@ def test_the_best_is_trained_on_all_of_the_data(recipe: RecipeName, tmp_path: Pa
     epochs = 6 if recipe == "fast" else 4
     hyperparameters = best.hyperparameters.model_copy(update={"epochs": epochs})
     data = TrainingData.scaled(train.with_cases_of(valid), None, "series")
-    trainer = Trainer(replace(data, num_for_recipe=90), hyperparameters, recipe=recipe)
+    trainer = Trainer(replace(data, num_for_recipe=90), hyperparameters, TrainingSettings(recipe))
     *_, alone = [kept for _ in range(epochs) if (kept := trainer.step().checkpoint)]
     again = load_checkpoint(tmp_path / "refit")
     assert isinstance(again, Checkpoint)
