@@ -185,6 +185,8 @@ def read_training(
     _refuse_no_multiple(files[0][1].series.shape[1], channels, path)
     marks = files[0][1].marks
     if marks is None:
+        for source, file in files:
+            _refuse_missing_among_numbers(file.labels, source, identifiers)
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
@@ -235,23 +237,19 @@ def _classes_of_names(
         raise DataError(
             f"{path} has no header; --task multilabel needs columns y_1, y_2, ... that a header names"
         )
-    for source, file in files:
-        _refuse_missing_among_numbers(file.labels, source)
     classes = ClassLabels.of([label for _, file in files for label in file.labels])
     if task == "binary" and len(classes) > 2:
         raise DataError(f"{path} holds {len(classes)} classes; --task binary takes two")
     return classes, task or "multiclass"
 
 
-def _refuse_missing_among_numbers(labels: Sequence[str], source: str) -> None:
+def _refuse_missing_among_numbers(labels: Sequence[str], source: str, identifiers: Identifiers) -> None:
     """Raise DataError for a label such as NA, which may be a class where others are text."""
     missing = next((label for label in labels if is_missing(label)), None)
     if missing is not None and all(is_number(label) or is_missing(label) for label in set(labels)):
         row = labels.index(missing) + 1
-        raise DataError(
-            f"{source}: row {row}, column 1: the label is missing, found {missing!r} where the others are"
-            " numbers"
-        )
+        sentence = f"{source}: row {row}, column 1: the label is missing, found {missing!r} among numbers"
+        raise DataError(identifiers.with_the_files_columns(sentence))
 
 
 def read_further(

@@ -109,7 +109,7 @@ class Trainer:
         self,
         data: TrainingData,
         hyperparameters: Hyperparameters,
-        settings: TrainingSettings = TrainingSettings(),  # noqa: B008 (frozen)
+        settings: TrainingSettings = TrainingSettings(),
         *,
         objective: Objective | None = None,
         patience: int | None = None,

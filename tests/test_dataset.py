@@ -381,7 +381,5 @@ def test_a_label_that_says_it_is_missing_is_refused_among_numbers_and_a_class_am
         read_training(path)
     path.write_text("EU,0.5,1\nNA,0.5,2\n")
 
-    assert str(refused.value) == (
-        f"{path}: row 3, column 1: the label is missing, found 'NA' where the others are numbers"
-    )
+    assert str(refused.value) == f"{path}: row 3, column 1: the label is missing, found 'NA' among numbers"
     assert read_training(path).classes.names == ("EU", "NA")
