@@ -185,8 +185,7 @@ def read_training(
     _refuse_no_multiple(files[0][1].series.shape[1], channels, path)
     marks = files[0][1].marks
     if marks is None:
-        for source, file in files:
-            _refuse_missing_among_numbers(file.labels, source, identifiers)
+        _refuse_missing_among_numbers(files, identifiers)
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(marks.shape[1], path, task)
@@ -243,13 +242,16 @@ def _classes_of_names(
     return classes, task or "multiclass"
 
 
-def _refuse_missing_among_numbers(labels: Sequence[str], source: str, identifiers: Identifiers) -> None:
+def _refuse_missing_among_numbers(files: list[tuple[str, LabelledSeries]], identifiers: Identifiers) -> None:
     """Raise DataError for a label such as NA, which may be a class where others are text."""
-    missing = next((label for label in labels if is_missing(label)), None)
-    if missing is not None and all(is_number(label) or is_missing(label) for label in set(labels)):
-        row = labels.index(missing) + 1
-        sentence = f"{source}: row {row}, column 1: the label is missing, found {missing!r} among numbers"
-        raise DataError(identifiers.with_the_files_columns(sentence))
+    distinct = {label for _, file in files for label in file.labels}
+    missing = {label for label in distinct if is_missing(label)}
+    if not missing or missing == distinct or not all(map(is_number, distinct - missing)):
+        return
+    source, labels = next((source, file.labels) for source, file in files if missing & set(file.labels))
+    row = next(row for row, label in enumerate(labels, 1) if label in missing)
+    sentence = f"{source}: row {row}, column 1: the label is missing, found {labels[row - 1]!r} among numbers"
+    raise DataError(identifiers.with_the_files_columns(sentence))
 
 
 def read_further(
@@ -278,6 +280,7 @@ def read_further(
     if task == "binary":
         known, unknown = classes, []
     elif marks is None:
+        _refuse_missing_among_numbers(files, identifiers)
         unknown = classes.unknown([label for _, file in files for label in file.labels])
         known = ClassLabels.of([*classes.names, *unknown])
         if unknown and classes.names == tuple(columns):

@@ -16,7 +16,7 @@ from typing import Self
 
 from pyarrow import NativeFile, fs, memory_map
 
-from lstmfcn.errors import DataError, LocationError
+from lstmfcn.errors import LocationError
 
 SCHEMES = ("s3", "gs")
 _BUCKET = re.compile("[a-z0-9][a-z0-9._-]*")
@@ -103,17 +103,16 @@ class ObjectPath:
                 yield path
 
     def files(self) -> list[tuple[Self, fs.FileInfo]]:
-        """The object itself, or all below this folder. Raises DataError for a key that is no path."""
+        """The object itself, or all below this folder. A key with // or /./ in it is no path: that of another
+        object comes with what is known of this one.
+        """
         info = self._info()
         found = [info] if info.type == fs.FileType.File else self.below(recursive=True)
-        objects = [info for info in found if info.type == fs.FileType.File]
-        for info in objects:
-            if str(PurePosixPath(info.path)) != info.path:  # the path would be another object's
-                raise DataError(
-                    f"the key {self.scheme}://{info.path} has // or /./ in it, where a path has /; give the"
-                    " object another one"
-                )
-        return [(type(self)(self.scheme, PurePosixPath(info.path)), info) for info in objects]
+        return [
+            (type(self)(self.scheme, PurePosixPath(info.path)), info)
+            for info in found
+            if info.type == fs.FileType.File
+        ]
 
     def below(self, *, recursive: bool) -> list[fs.FileInfo]:
         """What lies below a folder, with sizes and times, in a request for each thousand."""

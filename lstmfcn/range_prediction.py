@@ -188,7 +188,7 @@ def _output_lines(layout: Layout, block: Block, predictor: Predictor) -> bytes:
         before = list(block.identifiers)
         if layout.format.join_input:
             for fault in block.faults:
-                before[fault.row - 1] = _joined(fault.line)
+                before[fault.row - 1] = _joined(before[fault.row - 1])
         rows = [start + b"," + row for start, row in zip(before, rows, strict=True)]
     return b"".join([row + b"\n" for row in rows])
 
@@ -199,7 +199,7 @@ def _joined(line: bytes) -> bytes:
         split_line(line, "")
     except DataError:
         return csv_cell(_shown(line))
-    return line
+    return csv_cell(_shown(line)) if line.endswith(b"\r") else line
 
 
 def _shown(line: bytes) -> str:

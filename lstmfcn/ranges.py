@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from lstmfcn import storage
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, MissingDataError
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
 from lstmfcn.rendering import Renderer
@@ -127,7 +127,7 @@ def read_layouts(
 ) -> list[Layout | str]:
     """How each file is read, by its first line; or a sentence on what is wrong with it, or with the file.
 
-    Raises DataError when the storage fails.
+    Raises DataError when the storage fails or a file has gone.
     """
     alike: dict[bytes, Layout] = {}  # for a wide header makes a large one, which all predictors get
 
@@ -136,6 +136,8 @@ def read_layouts(
             first_line, has_more = storage.first_line(file.path)
         except OSError as error:
             raise DataError(f"{file.name} can't be read: {storage.reason(error)}") from None
+        except MissingDataError:  # just after it was found, as where a disk is away for a moment
+            raise
         except DataError as error:
             return str(error)
         try:

@@ -55,6 +55,7 @@ class Results:
         self._trials[trial.number] = trial
         pause = max(_SECONDS_BETWEEN_WRITES, _PAUSE_PER_SECOND * self._took)
         if time.monotonic() >= self._written + pause:
+            self._written = time.monotonic()
             # A process may be writing a better one, and storage may fail for a moment.
             with suppress(CheckpointError, OSError):
                 self.write()

@@ -5,6 +5,7 @@ by epoch.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from lstmfcn.search_space import Choice, Range, SearchSpace
 _JUDGEMENTS = 10
 """Of a trial with the most epochs: more would cost short trials more time than they train."""
 _JUDGEMENT = "judgement"
-"""Of a result: which one it is of its trial, from 1."""
+"""Of a result: which one it is of its trial."""
 _REDUCTION = 3
 _OF_A_POPULATION = ("lr", "dropout", "batch_size")
 """What can change while a network trains."""
@@ -94,7 +95,7 @@ def _judge(plan: Plan, space: SearchSpace, most_epochs: int, first: int) -> _Epo
             without_pauses = {**by_metric, "min_time_slice": math.inf}
             return _Median(**without_pauses, grace_period=first, min_samples_required=3)
         case "hyperband":
-            # In judgements, for a trial must not pass two milestones at once. The last in a bracket train on.
+            # The last in a bracket train on.
             in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
             return _HyperBand(**in_judgements, reduction_factor=_REDUCTION, stop_last_trials=False)
         case "pbt":
@@ -112,10 +113,9 @@ class _Epochwise(TrialScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        number, epochs_since = divmod(result["epoch"], self.every)
-        if epochs_since:
+        if result["epoch"] % self.every:
             return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, {**result, _JUDGEMENT: number})
+        return super().on_trial_result(tune_controller, trial, result)
 
 
 class _ASHA(_Epochwise, ASHAScheduler):
@@ -130,6 +130,22 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
     """Successive halving in brackets (Li et al., arXiv 1603.06560), in the paper's order: the one that halves
     most often comes first.
     """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self._num_judgements: Counter[TuneTrial] = Counter()
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        """One judgement after the other: all of a bracket would wait for ever at one that a trial, which goes
+        on from an earlier sweep's state, has passed.
+        """
+        number, epochs_since = divmod(result["epoch"], self.every)
+        if not epochs_since:
+            self._num_judgements[trial] = min(number, self._num_judgements[trial] + 1)
+        judged = {**result, _JUDGEMENT: self._num_judgements[trial]}
+        return super().on_trial_result(tune_controller, trial, judged)
 
     def _create_bracket(self, s: int) -> _Bracket:
         num_halvings = self._s_max_1 - 1 - s

@@ -179,9 +179,18 @@ def _is_gzip(path: Location) -> bool:
 
 
 def files(path: Location) -> list[StoredFile]:
-    """The file itself, or every file below a folder, sorted. Raises DataError when there is no such path."""
+    """The file itself, or every file below a folder, sorted. Raises DataError when there is no such path, for
+    a link to nothing that may have data, and for a CSV object whose key is no path.
+    """
     if isinstance(path, ObjectPath):
-        found = [StoredFile(file, info.size, info.mtime_ns) for file, info in path.files()]
+        objects = path.files()
+        for file, info in objects:
+            if str(file.key) != info.path and info.path.endswith(CSV_SUFFIXES):
+                raise DataError(
+                    f"the key {path.scheme}://{info.path} has // or /./ in it, where a path has /; give the"
+                    " object another one"
+                )
+        found = [StoredFile(file, info.size, info.mtime_ns) for file, info in objects]
     else:
         paths = [path] if path.is_file() else [below for below in _below(path) if _is_file(below)]
         statuses = [(file, file.stat()) for file in paths]
@@ -192,8 +201,9 @@ def files(path: Location) -> list[StoredFile]:
 
 
 def _is_file(path: Path) -> bool:
-    """Raises DataError for a link to nothing."""
-    if path.is_symlink() and not path.exists():
+    """Raises DataError for a link to nothing that is named as CSV or as a folder may be."""
+    is_data = path.name.endswith(CSV_SUFFIXES) or not path.suffix
+    if is_data and not path.name.startswith(".") and path.is_symlink() and not path.exists():
         raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
     return path.is_file()
 

@@ -94,6 +94,8 @@ def _with_queues(configuration: str, at_once: int) -> str:
     """
     for name, block in re.findall(r"^backend (\S+)\n((?:    .*\n)+)", configuration, re.MULTILINE):
         found = re.findall(r"^    server (\S+) (\S+) check( backup)?", block, re.MULTILINE)
+        if not found:  # such as the one that answers 404
+            continue
         if all(backup for _, _, backup in found):
             configuration = configuration.replace(
                 f"\nbackend {name}\n", f"\nbackend {name}\n    {_NOT_READY}\n"

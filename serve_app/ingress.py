@@ -11,8 +11,10 @@ import shlex
 import shutil
 import site
 import socket
+import stat
 import sys
 import sysconfig
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -34,6 +36,8 @@ _PROXY_PORTS = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "8500", "RAY_SERVE_FALLBAC
 """Of Serve's own proxy, to which HAProxy turns while no replica answers: on another endpoint's port that one
 would answer.
 """
+_FOLDER = "/tmp/lstmfcn"  # noqa: S108 (its owner is looked at)
+"""Short, since HAProxy takes 97 characters for a socket's name, to which Ray adds a node's."""
 _FILES = {
     "CONFIG_FILE_LOC": "haproxy.cfg",
     "SOCKET_PATH": "admin.sock",
@@ -86,9 +90,10 @@ def choose() -> None:
         if name not in os.environ:
             is_port = name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)
             os.environ[name] = str(free_port(int(value))) if is_port else value
-    folder = _own_folder()
-    for name, file in _FILES.items():
-        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(folder / file))
+    if _is_by_haproxy():
+        folder = _own_folder()
+        for name, file in _FILES.items():
+            os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(folder / file))
     if f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
         first = _first_replica_port()
         for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
@@ -97,13 +102,13 @@ def choose() -> None:
 
 
 def _own_folder() -> Path:
-    """For HAProxy's files. The folder that Ray would take belongs to who served first on this machine. Its
-    name is short, since that of a socket has a limit.
-    """
-    folder = Path(f"/tmp/lstmfcn-haproxy-{os.getuid()}")  # noqa: S108 (its owner is looked at)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ResourceError(f"{folder} belongs to another user; HAProxy's files are to lie there")
+    """For HAProxy's files. The folder that Ray would take belongs to who served first on this machine."""
+    folder = Path(f"{_FOLDER}-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ResourceError(f"{folder} is no folder of this user's; HAProxy's files are to lie there")
     return folder
 
 

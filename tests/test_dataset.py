@@ -379,7 +379,8 @@ def test_a_label_that_says_it_is_missing_is_refused_among_numbers_and_a_class_am
     path.write_text("1,0.5,1\n2,0.5,2\nNA,0.5,3\n")
     with pytest.raises(DataError) as refused:
         read_training(path)
-    path.write_text("EU,0.5,1\nNA,0.5,2\n")
+    path.write_text("NA,0.5,2\n")
+    (tmp_path / "other.csv").write_text("EU,0.5,1\n")
 
     assert str(refused.value) == f"{path}: row 3, column 1: the label is missing, found 'NA' among numbers"
-    assert read_training(path).classes.names == ("EU", "NA")
+    assert read_training(tmp_path).classes.names == ("EU", "NA")

@@ -146,6 +146,15 @@ string "the endpoint is not ready; try again" hdr Retry-After 1
     refuse_invalid(changed, tmp_path)
 
 
+def test_paths_that_no_application_has_are_still_not_found(tmp_path: Path) -> None:
+    proxy = ServerConfig("proxy", "127.0.0.1", 8500)
+    backend = BackendConfig(name="app", path_prefix="/app", servers=[], fallback_server=proxy)
+
+    changed = guarded(written(tmp_path, app=backend), **LIMITS)
+
+    assert re.search(r"^backend default_backend\n    http-request return status 404 ", changed, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -63,17 +63,33 @@ def test_haproxys_files_lie_in_a_folder_of_the_user() -> None:
     ingress.choose()
 
     folder = Path(os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
-    assert folder.name == f"lstmfcn-haproxy-{os.getuid()}"
+    assert folder.name == f"lstmfcn-{os.getuid()}"
     assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (os.getuid(), 0o700)
     assert os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"] == str(folder / "admin.sock")
 
 
-def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 12345)
-    monkeypatch.setattr(ingress, "Path", lambda _: tmp_path)
+@pytest.mark.parametrize("kind", ["another user's", "a link", "a file"])
+def test_what_is_no_folder_of_the_user_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    if kind == "a link":
+        place.symlink_to(tmp_path)
+    elif kind == "a file":
+        place.touch()
+    else:
+        place.mkdir()
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.setattr(ingress, "Path", lambda _: place)
 
-    with pytest.raises(ResourceError, match=r"belongs to another user; HAProxy's files are to lie there$"):
+    with pytest.raises(ResourceError, match=r"place is no folder of this user's; HAProxy's files"):
         ingress.choose()
+
+
+def test_the_name_of_haproxys_socket_is_short_enough_for_it() -> None:
+    greatest_user, node = 2**32 - 1, 56 * "f"
+
+    assert len(f"{ingress._FOLDER}-{greatest_user}/{node}/admin.sock") <= 97
 
 
 @pytest.mark.parametrize("name", [METRICS, STATS, *ingress._PROXY_PORTS])

@@ -230,16 +230,13 @@ def test_files_of_both_formats_have_each_its_layout_or_a_sentence(tmp_path: Path
     for name, content in (("a.csv", "1,2\n"), ("b.csv", "x_2,x_1\n1,2\n"), ("c.csv", "x_1,t\n1,2\n")):
         (tmp_path / name).write_text(content)
     (tmp_path / "d.csv.gz").write_bytes(b"\x1f\x8bno gzip")
-    (tmp_path / "e.csv").write_text("1,2\n")
     files, _ = find_inputs(tmp_path, None)
-    (tmp_path / "e.csv").unlink()
 
-    first, second, third, fourth, fifth = read_layouts(files, PredictionFormat(), 2, RENDERER)
+    first, second, third, fourth = read_layouts(files, PredictionFormat(), 2, RENDERER)
 
     assert first == PLAIN
     assert isinstance(fourth, str)
     assert fourth.startswith(f"{tmp_path / 'd.csv.gz'} is not a whole gzip file: ")
-    assert fifth == f"{tmp_path / 'e.csv'} does not exist"
     assert isinstance(second, Layout)
     assert second.header == Header(series=(1, 0), labels=())
     assert isinstance(third, str)
@@ -256,6 +253,15 @@ def test_a_first_line_that_the_storage_fails_to_read_is_not_taken_for_one_withou
     path.symlink_to(path)  # which opens as little as a broken disk does
 
     with pytest.raises(DataError, match=rf"^{path} can't be read: Too many levels of symbolic links$"):
+        read_layouts(files, PredictionFormat(), 2, RENDERER)
+
+
+def test_a_file_that_has_gone_is_told_before_anything_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2\n")
+    files, _ = find_inputs(tmp_path, None)
+    (tmp_path / "a.csv").unlink()
+
+    with pytest.raises(DataError, match=r"a.csv does not exist$"):
         read_layouts(files, PredictionFormat(), 2, RENDERER)
 
 

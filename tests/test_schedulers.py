@@ -94,10 +94,13 @@ class Slots:
             self._judge.on_trial_remove(cast(Any, self), trial)
         trial.status = Trial.TERMINATED
 
-    def run(self, lengths: Sequence[int], every: int) -> list[int]:
-        """Epochs that each trial trained, of at most so many; a better one has the higher number."""
+    def run(self, lengths: Sequence[int], every: int, before: Sequence[int] = ()) -> list[int]:
+        """Epochs that each trial trained, of at most so many; a better one has the higher number. The first
+        go on from so many that they did before.
+        """
         epochs: dict[Trial, int] = {}
         left = [Trial("x", stub=True, trial_id=str(number)) for number in range(len(lengths))]
+        epochs.update(zip(left, before, strict=False))
         while True:
             self._draw(left)
             while len(self.with_status(Trial.RUNNING)) < self._num_slots:
@@ -145,6 +148,17 @@ def test_hyperband_lets_every_sweep_end(num_slots: int, most_epochs: int, share_
         slots.run([random.randint(1, most_epochs) if short else most_epochs for short in is_short], every)
 
         assert slots.with_status(Trial.PAUSED) == []
+
+
+@pytest.mark.parametrize("num_slots", [1, 2, 4])
+@pytest.mark.parametrize("before", [[40], [30, 30, 20], [95, 50, 20], [10] * 6 + [30] * 3])
+def test_hyperband_lets_a_sweep_end_that_goes_on(num_slots: int, before: list[int]) -> None:
+    space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 100})
+    slots = Slots(schedulers.make(Plan(scheduler="hyperband"), space), num_slots, Random(0))
+
+    slots.run([100] * len(before), 10, before)
+
+    assert slots.with_status(Trial.PAUSED) == []
 
 
 @pytest.mark.parametrize("num_slots", [1, 2, 8])

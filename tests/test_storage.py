@@ -354,10 +354,15 @@ def test_a_folder_that_has_gone_meanwhile_is_passed_over(
 
 def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
     storage.write_bytes(tmp_path / "a.csv", b"1,2\n")
-    (tmp_path / "b.csv").symlink_to("/gone/b.csv")
+    (tmp_path / ".#a.csv").symlink_to("an editor's mark")
+    (tmp_path / "notes.txt").symlink_to("/gone/notes.txt")
+    assert storage.csv_files(tmp_path) == [tmp_path / "a.csv"]
 
-    with pytest.raises(DataError, match=r"b.csv is a link to /gone/b.csv, which does not exist$"):
-        storage.csv_files(tmp_path)
+    for name in ("b.csv", "latest"):
+        (tmp_path / name).symlink_to(f"/gone/{name}")
+        with pytest.raises(DataError, match=rf"{name} is a link to /gone/{name}, which does not exist$"):
+            storage.csv_files(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_an_object_whose_key_is_no_path_is_refused(bucket: ObjectPath, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def test_processes_that_die_again_and_again_are_told_of(
 
     with restarts.telling_losses("predictors", "Weary"):
         ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
-        while not caplog.messages:
+        give_up = time.monotonic() + 60
+        while not caplog.messages and time.monotonic() < give_up:
             time.sleep(0.01)
 
     assert re.fullmatch(
