@@ -41,7 +41,8 @@ def pipeline(
 
     Writes to the output folder: sweep/, evaluation/ and predictions/, as those jobs do. The same command goes
     on with what was interrupted and leaves what is done; predictions and scores of a checkpoint that is no
-    longer the best are replaced. Whatever else has changed is refused, unless it is to be overwritten.
+    longer the best are replaced, and so are scores of other test data. Whatever else has changed is refused,
+    unless it is to be overwritten.
 
     ```
     python -m jobs.pipeline --training train.csv --test test.csv --input data.csv --output route

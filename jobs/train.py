@@ -96,7 +96,7 @@ def train(
             zeros once they are normalised (pad), or all are interpolated onto its length (resample).
             Predictions then treat them alike.
         patience: Stop after so many epochs without a better one.
-        seed: The same seed gives the same network on the same machine.
+        seed: The same seed gives the same network on the same machine with as many threads.
         num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
         num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default; on a
             cluster, none.

@@ -54,7 +54,7 @@ class Plan(BaseModel):
     )
     time_budget: float | None = Field(None, gt=0, description="End the sweep after so many seconds")
     max_concurrent_trials: int | None = Field(
-        None, ge=1, description="At most so many at once; else what fits"
+        None, ge=1, description="At most so many at once; else what fits. Not with hyperband or pbt"
     )
     cpus_per_trial: float = Field(
         1,
@@ -107,7 +107,12 @@ class Plan(BaseModel):
     precision: TrainingPrecision = Field(
         "fp32", description="fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="The same seed draws the same trials at random")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="Of the series that are held out, of the trials that are drawn and of each training",
+    )
 
     @property
     def objective(self) -> Objective:

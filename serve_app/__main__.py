@@ -62,7 +62,7 @@ def serve_checkpoint(
         port: Port to listen on.
         header_seconds: For a request's headers to arrive, and (5 at least) for a client to go on reading its
             answer or to leave after a refusal, on Linux.
-        max_connections: Open connections, beyond which requests are refused at once, on Linux.
+        max_connections: Open connections, at most 4000, beyond which requests are refused at once, on Linux.
         max_large_at_once: Most requests with bodies of more than 16 KB that a replica has at a time, on
             Linux; others wait for their turn.
     """

@@ -49,8 +49,8 @@ class Settings(BaseModel):
         1,
         gt=0,
         le=3600,
-        description="That a request may have to wait for others; one that would wait longer is refused,"
-        " unless no more than three of its size are before it",
+        description="Longest wait of a request, in seconds, behind others; one that would wait longer is"
+        " refused, unless no more than three of its size are before it",
     )
     max_held_bytes: int = Field(
         256 * 1024 * 1024,
@@ -61,10 +61,10 @@ class Settings(BaseModel):
     max_requests: int = Field(
         256,
         ge=1,
-        description="Requests that a replica answers at once, and as many whose bodies arrive",
+        description="Most requests that a replica answers at once; as many more may be sending their bodies",
     )
     body_seconds: float = Field(
-        20, gt=0, allow_inf_nan=False, description="For a request's body to arrive, however large"
+        20, gt=0, allow_inf_nan=False, description="Seconds for a request's whole body to arrive"
     )
     min_body_rate: int = Field(
         16 * 1024,
@@ -73,7 +73,7 @@ class Settings(BaseModel):
         " seconds of silence",
     )
     timeout_seconds: float = Field(
-        60, gt=0, allow_inf_nan=False, description="For a request's predictions; the default is SageMaker's"
+        60, gt=0, allow_inf_nan=False, description="Seconds for a request's predictions; as SageMaker's"
     )
     api_keys: str | None = Field(
         None,
