@@ -56,8 +56,8 @@ def tune(
     Writes to the output folder: best/ (the checkpoint of the best epoch of the best trial),
     leaderboard.csv (a row for each trial), report.html (all of it in pictures), evaluation/ (the best
     on the validation data), sweep.json and trials/. Without validation data, a fifth of every class of
-    the training data is held out (of multilabel series, of all); --refit then trains the best again on all of it, for refit/. Ctrl-C ends
-    the sweep and keeps what there is; the same command with --resume goes on.
+    the training data is held out (of multilabel series, of all); --refit then trains the best again on all of
+    it, for refit/. Ctrl-C ends the sweep and keeps what there is; the same command with --resume goes on.
 
     ```
     python -m jobs.tune --training train.csv --validation valid.csv --output sweep --num-trials 20
