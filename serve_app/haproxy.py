@@ -45,7 +45,7 @@ def guarded(
 ) -> str:
     """Ray's configuration with limits on how long the headers of a request take to arrive and a client is
     silent, on open connections and on the wait for a replica; a queue for large bodies; metrics and
-    statistics for this machine only; 503 while there is no replica; without the headers that Ray's part of a
+    statistics for this machine only; 503 while nobody can answer; without the headers that Ray's part of a
     replica stumbles over; and without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
@@ -73,7 +73,8 @@ def guarded(
         r"^frontend http_frontend\n    bind .*": requests,
     }
     if "    use_backend " not in configuration:
-        changes[r"^    http-request return status 404 .*"] = f"    {_NOT_READY}"
+        ready = _unavailable("http-request return", "the endpoint is not ready; try again")
+        changes[r"^    http-request return status 404 .*"] = f"    {ready}"
     configuration = _with_queues(_LOG.sub("", configuration), large_at_once)
     for pattern, replacement in changes.items():
         configuration, count = re.subn(pattern, replacement, configuration, flags=re.MULTILINE)
@@ -88,18 +89,10 @@ def guarded(
 def _with_queues(configuration: str, at_once: int) -> str:
     """Beside each backend one of the same replicas for large bodies, where these wait for their turn: here it
     takes next to nothing to refuse one, while a replica would have to receive it, and be busy with that.
-
-    A backend without a replica answers 503: Serve's own proxy, which Ray leaves in it, would hold all
-    requests and their bodies until there is one.
     """
     for name, block in re.findall(r"^backend (\S+)\n((?:    .*\n)+)", configuration, re.MULTILINE):
         found = re.findall(r"^    server (\S+) (\S+) check( backup)?", block, re.MULTILINE)
-        if not found:  # such as the one that answers 404
-            continue
         if all(backup for _, _, backup in found):
-            configuration = configuration.replace(
-                f"\nbackend {name}\n", f"\nbackend {name}\n    {_NOT_READY}\n"
-            ).replace(f"_server_up nbsrv({name}) ge 1\n", "_server_up always_false\n")
             continue
         servers = [
             f"    server {server} {address} track {name}/{server} maxconn {at_once}{backup}\n"
@@ -117,9 +110,6 @@ def _with_queues(configuration: str, at_once: int) -> str:
 
 def _unavailable(directive: str, sentence: str) -> str:
     return f'{directive} status 503 content-type text/plain string "{sentence}" hdr Retry-After 1'
-
-
-_NOT_READY = _unavailable("http-request return", "the endpoint is not ready; try again")
 
 
 def main() -> None:

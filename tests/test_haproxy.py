@@ -31,8 +31,6 @@ def written(folder: Path, **backends: BackendConfig) -> str:
         socket_path=str(folder / "admin.sock"),
         server_state_base=str(folder),
         server_state_file=str(folder / "server-state"),
-        has_received_routes=True,
-        has_received_servers=True,
     )
     api = HAProxyApi(config, backends, config_file_path=str(folder / "haproxy.cfg"))
     api._generate_config_file_internal()
@@ -124,35 +122,6 @@ backend app
         in changed
     )
     refuse_invalid(changed, tmp_path)
-
-
-def test_while_there_is_no_replica_nothing_waits_in_serves_own_proxy(tmp_path: Path) -> None:
-    proxy = ServerConfig("proxy", "127.0.0.1", 8500)
-    backend = BackendConfig(name="app", path_prefix="/", servers=[], fallback_server=proxy)
-
-    changed = guarded(written(tmp_path, app=backend), **LIMITS)
-
-    assert (
-        """
-backend app
-    http-request return status 503 content-type text/plain \
-string "the endpoint is not ready; try again" hdr Retry-After 1
-"""
-        in changed
-    )
-    assert "    acl backend_app_server_up always_false\n" in changed
-    assert "    server proxy 127.0.0.1:8500 check backup\n" in changed
-    assert "large-app" not in changed
-    refuse_invalid(changed, tmp_path)
-
-
-def test_paths_that_no_application_has_are_still_not_found(tmp_path: Path) -> None:
-    proxy = ServerConfig("proxy", "127.0.0.1", 8500)
-    backend = BackendConfig(name="app", path_prefix="/app", servers=[], fallback_server=proxy)
-
-    changed = guarded(written(tmp_path, app=backend), **LIMITS)
-
-    assert re.search(r"^backend default_backend\n    http-request return status 404 ", changed, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
