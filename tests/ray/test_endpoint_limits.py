@@ -148,16 +148,22 @@ def test_a_body_that_comes_too_slowly_is_given_up_with_a_sentence(
 ) -> None:
     monkeypatch.setattr(bodies, "_SECONDS_AT_ANY_RATE", 0.1)
 
-    async def slow_body() -> AsyncIterator[bytes]:
-        yield b"1,"
-        await asyncio.sleep(1)
+    async def body(first: bytes, seconds: float, rest: bytes) -> AsyncIterator[bytes]:
+        yield first
+        await asyncio.sleep(seconds)
+        yield rest
 
-    async def ask() -> httpx.Response:
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        row = ROW.encode()
         async with replica(checkpoint_folder, min_body_rate=50) as (_, client):
-            return await client.post("/invocations", content=slow_body())
+            return (
+                await client.post("/invocations", content=body(row[:-1], 0.2, row[-1:])),
+                await client.post("/invocations", content=body(row[:2], 1, row[2:])),
+            )
 
-    slow = asyncio.run(ask())
+    quick, slow = asyncio.run(ask())
 
+    assert quick.status_code == 200
     assert (slow.status_code, slow.headers["connection"]) == (408, "close")
     assert slow.text == "only 2 bytes of the body arrived within 0.1 s, fewer than 50 a second\n"
 

@@ -275,6 +275,22 @@ def test_a_body_that_stops_is_told_so(connection: socket.socket) -> None:
     assert answer.endswith(b"\r\n\r\nnothing of the body arrived for 4 s\n")
 
 
+def test_ping_answers_while_the_network_is_busy(endpoint: httpx.Client) -> None:
+    body = ROW * 90_000
+
+    with ThreadPoolExecutor(4) as clients:
+        busy = [clients.submit(endpoint.post, "/invocations", content=body, headers=CSV) for _ in range(4)]
+        time.sleep(0.5)
+        started = time.monotonic()
+        ping = endpoint.get("/ping")
+        seconds = time.monotonic() - started
+        was_busy = not all(one.done() for one in busy)
+
+    assert was_busy
+    assert (ping.status_code, seconds < 0.5) == (200, True)
+    assert {one.result().status_code for one in busy} == {200}
+
+
 @given(body=BODIES)
 def test_any_body_gets_the_predictors_bytes_or_its_sentence(
     launched: Launched, trained: Checkpoint, body: bytes
