@@ -46,7 +46,7 @@ def explain(
     """
     if num_cpus is not None:
         use_threads(num_cpus)
-    output_folder.check(output, _TABLE, "row-*.png", overwrite=overwrite)
+    output_folder.check(output, _TABLE, "row-[0-9]*.png", overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
     series = parse_series(

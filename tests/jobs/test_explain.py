@@ -28,14 +28,15 @@ def test_explain_writes_a_picture_of_each_row_and_the_values(
 ) -> None:
     output = tmp_path / "explanation"
     flags = ("--checkpoint", checkpoint_folder, "--data", data_csv, "--output", output)
+    storage.write_bytes(output / "row-house.png", b"no row")
 
     assert status_of(explain, *flags, "--rows", "5,1") == 0
 
-    assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-1.png", "row-5.png"}
+    written = {"explanation.csv", "row-1.png", "row-5.png"}
+    assert {path.name for path in output.iterdir()} == {*written, "row-house.png"}
     rows = list(csv.DictReader((output / "explanation.csv").read_text().splitlines()))
     assert [(row["row"], row["label"]) for row in rows] == [("1", "down"), ("5", "down")]
     assert list(rows[0])[2:] == ["recurrent", *(f"step_{step}" for step in range(1, LENGTH + 1))]
-    (output / "row-house.png").touch()
     assert status_of(explain, *flags, "--rows", "2") == 2
     assert status_of(explain, *flags, "--rows", "2", "--overwrite") == 0
     assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-2.png", "row-house.png"}
