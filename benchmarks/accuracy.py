@@ -211,13 +211,12 @@ def _chosen(candidates: Sequence[Job]) -> Checkpoint:
 def _of_sweep(data: Path, output: Path) -> Result:
     again = networks(load_checkpoint(output / REFIT))
     trials = Trials(output).read() + Trials(output / REFIT).read()
-    gpus = Record.read(output).plan.gpus_per_trial
-    assert gpus != "auto"
+    gpus = Record.read(output).plan.known_gpus_per_trial
     return _result(data, again, sum(trial.seconds for trial in trials) * (gpus or 1))
 
 
 def _result(data: Path, chosen: Sequence[Checkpoint], seconds: float) -> Result:
-    test = read_labelled(data / "test.csv", chosen[0].classes, chosen[0].length)
+    test = read_labelled(data / "test.csv", chosen[0])
     alone = [_accuracy(Predictor(network), test) for network in chosen]
     return Result(data.name, alone, _accuracy(Predictor(Ensemble(tuple(chosen))), test), seconds)
 

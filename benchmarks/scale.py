@@ -183,7 +183,7 @@ def _drawing(output: Path, number: int) -> Callable[[], object]:
 def _ranking(output: Path) -> Callable[[], object]:
     """Without best/, for these trials have no weights."""
     record = Record.read(output)
-    results = Results(record, OBJECTIVE, output, time.monotonic())
+    results = Results(record, output, time.monotonic())
     trials = [trial.model_copy(update={"best_epoch": 0}) for trial in Trials(output).read()]
     results.begin(trials, len(trials))
     return results.write

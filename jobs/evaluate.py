@@ -60,9 +60,7 @@ def evaluate(
     loaded = load_checkpoint(checkpoint)
     predictor = Predictor(loaded, visible_devices(num_gpus)[0], precision)
     identifiers = Identifiers.parse(id_columns)
-    labelled = read_labelled(
-        data, predictor.classes, predictor.length, predictor.task, identifiers, predictor.treatment
-    )
+    labelled = read_labelled(data, predictor, identifiers)
     inputs = {"checkpoint": loaded.digest(), "data": digest(labelled)}
     if output is not None and resume:
         summary = evaluation.recorded(output, predictor.precision, **inputs)

@@ -6,18 +6,17 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from jobs.channels import read_channels
 from lstmfcn import evaluation, output_folder, storage
 from lstmfcn.cluster import connection
 from lstmfcn.command import LocationFlag, refuse_both, run
-from lstmfcn.dataset import Dataset, digest, read_training, read_validation
+from lstmfcn.dataset import Dataset, digest
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, TrainingError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.identifiers import Identifiers
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
-from lstmfcn.recipe import Recipe
 from lstmfcn.record import Record
 from lstmfcn.refit import OBJECTIVE
 from lstmfcn.refit import refit as train_again
@@ -26,7 +25,7 @@ from lstmfcn.results import BEST
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace, read_points
 from lstmfcn.start import CHOSEN, Start
 from lstmfcn.storage import Location
-from lstmfcn.sweep import EVALUATION, REFIT, REPORT, RESULT_NAMES, sweep
+from lstmfcn.sweep import EVALUATION, REFIT, REPORT, RESULT_NAMES, settled, sweep
 from lstmfcn.sweep_view import SweepView
 from lstmfcn.trials import LEADERBOARD, read_leaderboard
 
@@ -75,8 +74,8 @@ def tune(
             and a fresh optimiser; the search space may then vary lr, batch_size and epochs only.
         new_classes: Add classes that the training data has and the checkpoint doesn't know.
         refit: Then train the networks of best/ again, on the training and the validation data together, and
-            write them to refit/, the checkpoint to use where series are few. Without it a sweep that goes on
-            leaves no checkpoint there, but what trials of a refit there are.
+            write them to refit/, the checkpoint to use where series are few. Resuming without it removes the
+            checkpoint in refit/, which may no longer be of the best, and keeps its trials.
         search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first; of the default search space, without
@@ -100,8 +99,6 @@ def tune(
     if training is None or output is None:
         raise DataError("--training and --output are needed; --help has an example")
     refuse_both(resume=resume, overwrite=overwrite)
-    if new_classes and checkpoint is None:
-        raise DataError("--new-classes adds to a checkpoint's classes; add --checkpoint")
     if refit and plan.scheduler == "pbt":
         raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     if not resume:
@@ -109,15 +106,13 @@ def tune(
     output_folder.refuse_within(output, training, validation)
     first = to_try_first(points, space, of_default=search_space is None and start is None)
     known = [trial for folder in warm_start for trial in read_leaderboard(folder)]
-    identifiers = Identifiers.parse(id_columns)
-    train_set = _read_training(training, identifiers, plan, start, new_classes=new_classes)
-    if validation is None:
+    train_set, valid_set = read_channels(
+        training, validation, id_columns, plan, start, new_classes=new_classes
+    )
+    if valid_set is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
-    else:
-        valid_set = read_validation(validation, train_set, identifiers)
-    recipe = Recipe(plan.recipe)
-    completed = [recipe.completed(point, len(train_set)) for point in first]
-    most = space.completed(recipe.chosen(len(train_set))).largest(completed).epochs
+    settled_space, settled_points = settled(space, first, plan.recipe, len(train_set), start)
+    most = settled_space.largest(settled_points).epochs
     print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
     with connection():
         try:
@@ -169,22 +164,6 @@ def to_try_first(points: Location | None, space: SearchSpace, *, of_default: boo
     if points is not None:
         return read_points(points, space)
     return [Hyperparameters()] if of_default else []
-
-
-def _read_training(
-    path: Location, identifiers: Identifiers, plan: Plan, start: Start | None, *, new_classes: bool
-) -> Dataset:
-    if start is None:
-        return read_training(path, plan.task, identifiers, plan.treatment)
-    given = plan.model_fields_set
-    start.refuse_other(
-        scaling=plan.scaling if "scaling" in given else None,
-        task=plan.task,
-        channels=plan.channels,
-        missing=plan.missing if "missing" in given else None,
-        length=plan.length if "length" in given else None,
-    )
-    return start.read_training(path, identifiers, new_classes=new_classes)
 
 
 def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) -> bool:

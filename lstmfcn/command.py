@@ -53,7 +53,6 @@ OneOrNone: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=
 """0 or 1."""
 GpuShare: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 """Of what computes on one GPU at most."""
-Seed: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**32))]
 
 
 def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:

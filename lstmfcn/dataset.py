@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,26 @@ def _number(label: str) -> Decimal | None:
         return None
 
 
+class Known(Protocol):
+    """What says how further data are read: a data set, a checkpoint or a predictor."""
+
+    @property
+    def classes(self) -> ClassLabels:
+        """The classes in their order."""
+
+    @property
+    def length(self) -> int:
+        """Values in each channel of a series."""
+
+    @property
+    def task(self) -> TaskName:
+        """What is predicted of a series."""
+
+    @property
+    def treatment(self) -> Treatment:
+        """How the values in a row become a series."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Labelled series, ready to train on."""
@@ -111,7 +131,7 @@ class Dataset:
     @property
     def channels(self) -> int:
         """Channels of a series."""
-        return self.treatment.channels or 1
+        return self.treatment.num_channels
 
     @property
     def num_outputs(self) -> int:
@@ -180,15 +200,15 @@ def read_training(
     Raises DataError, also when it holds a single class or not what the task takes.
     """
     files = _read_channel(path, None, identifiers, treatment)
-    channels = files[0][1].channels or treatment.channels or 1
+    first = files[0]
+    channels = first.channels or treatment.channels or 1
     treatment = treatment.model_copy(update={"channels": channels})
-    _refuse_no_multiple(files[0][1].series.shape[1], channels, path)
-    marks = files[0][1].marks
-    if marks is None:
+    _refuse_no_multiple(first.series.shape[1], channels, path)
+    if first.marks is None:
         _refuse_missing_among_numbers(files, identifiers)
         classes, task = _classes_of_names(files, path, task)
     else:
-        classes, task = _classes_of_columns(marks.shape[1], path, task)
+        classes, task = _classes_of_columns(first.marks.shape[1], path, task)
     return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
 
 
@@ -208,96 +228,86 @@ def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
     return dataset
 
 
-def read_labelled(
-    path: Location,
-    classes: ClassLabels,
-    length: int,
-    task: TaskName = "multiclass",
-    identifiers: Identifiers = NO_IDENTIFIERS,
-    treatment: Treatment = UNTREATED,
-) -> Dataset:
-    """A channel of data for a network that knows how it is to be read. Raises DataError."""
-    files = _read_channel(path, (treatment.channels or 1) * length, identifiers, treatment)
-    return _dataset(files, classes, task, identifiers, treatment)
-
-
-def read_validation(path: Location, training: Dataset, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
-    """The validation channel beside a training set, read as that was. Raises DataError."""
-    return read_labelled(
-        path, training.classes, training.length, training.task, identifiers, training.treatment
-    )
+def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
+    """A channel of labelled data that are like those that are known, such as the validation channel beside a
+    training set. Identifiers are left out. Raises DataError.
+    """
+    files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
+    return _dataset(files, like.classes, like.task, identifiers, like.treatment)
 
 
 def _classes_of_names(
-    files: list[tuple[str, LabelledSeries]], path: Location, task: TaskName | None
+    files: list[LabelledSeries], path: Location, task: TaskName | None
 ) -> tuple[ClassLabels, TaskName]:
     """Classes and targets of labels in the first column."""
     if task == "multilabel":
         raise DataError(
             f"{path} has no header; --task multilabel needs columns y_1, y_2, ... that a header names"
         )
-    classes = ClassLabels.of([label for _, file in files for label in file.labels])
+    classes = ClassLabels.of([label for file in files for label in file.labels])
     if task == "binary" and len(classes) > 2:
         raise DataError(f"{path} holds {len(classes)} classes; --task binary takes two")
     return classes, task or "multiclass"
 
 
-def _refuse_missing_among_numbers(files: list[tuple[str, LabelledSeries]], identifiers: Identifiers) -> None:
+def _refuse_missing_among_numbers(files: list[LabelledSeries], identifiers: Identifiers) -> None:
     """Raise DataError for a label such as NA, which may be a class where others are text."""
-    distinct = {label for _, file in files for label in file.labels}
+    distinct = {label for file in files for label in file.labels}
     missing = {label for label in distinct if is_missing(label)}
     if not missing or missing == distinct or not all(map(is_number, distinct - missing)):
         return
-    source, labels = next((source, file.labels) for source, file in files if missing & set(file.labels))
-    row = next(row for row, label in enumerate(labels, 1) if label in missing)
-    sentence = f"{source}: row {row}, column 1: the label is missing, found {labels[row - 1]!r} among numbers"
+    file = next(file for file in files if missing & set(file.labels))
+    row, label = next((row, label) for row, label in enumerate(file.labels, 1) if label in missing)
+    sentence = f"{file.source}: row {row}, column 1: the label is missing, found {label!r} among numbers"
     raise DataError(identifiers.with_the_files_columns(sentence))
 
 
 def read_further(
-    path: Location,
-    classes: ClassLabels,
-    length: int,
-    task: TaskName,
-    identifiers: Identifiers = NO_IDENTIFIERS,
-    treatment: Treatment = UNTREATED,
-    *,
-    new_classes: bool,
+    path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
 ) -> Dataset:
-    """The training channel for a network that knows classes, a length, a task and a treatment already, to
-    which it adds classes or not.
+    """The training channel for a network that has been trained before, to whose classes those are added that
+    it doesn't know, or not. Identifiers are left out.
 
     Raises DataError, also when classes are to be added to the two of a binary task.
     """
-    if new_classes and task == "binary":
+    if new_classes and like.task == "binary":
         raise DataError(
-            f"--new-classes can't add to the checkpoint's classes {classes}: its task is binary, and a"
+            f"--new-classes can't add to the checkpoint's classes {like.classes}: its task is binary, and a"
             " network with one output tells two classes apart"
         )
-    files = _read_channel(path, (treatment.channels or 1) * length, identifiers, treatment)
-    marks = files[0][1].marks
-    columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])
-    if task == "binary":
-        known, unknown = classes, []
-    elif marks is None:
-        _refuse_missing_among_numbers(files, identifiers)
-        unknown = classes.unknown([label for _, file in files for label in file.labels])
-        known = ClassLabels.of([*classes.names, *unknown])
-        if unknown and classes.names == tuple(columns):
-            raise DataError(
-                f"{path} has the label {unknown[0]!r} and no header; the checkpoint learnt its classes"
-                f" {classes} from a header, and new ones need columns there"
-            )
-    else:
-        unknown = columns[len(classes) :] if classes.names == tuple(columns[: len(classes)]) else []
-        known = ClassLabels([*classes.names, *unknown])
+    files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
+    _refuse_missing_among_numbers(files, identifiers)
+    unknown = _unknown(files, like, path)
     if unknown and not new_classes:
         raise DataError(
-            f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {classes};"
+            f"{path} has the label {unknown[0]!r}, which is none of the checkpoint's classes {like.classes};"
             " --new-classes adds it"
         )
-    classes = known if unknown else classes
-    return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
+    classes = like.classes
+    if unknown:
+        with_them = [*classes.names, *unknown]
+        classes = ClassLabels.of(with_them) if files[0].marks is None else ClassLabels(with_them)
+    return _to_train_on(_dataset(files, classes, like.task, identifiers, like.treatment), path)
+
+
+def _unknown(files: list[LabelledSeries], like: Known, path: Location) -> list[str]:
+    """The classes that are new to a network, each once; none that a binary one doesn't know are new to it,
+    nor columns that aren't more than its own: reading the targets refuses both.
+    """
+    if like.task == "binary":
+        return []
+    classes, marks = like.classes, files[0].marks
+    columns = _names_of_columns(len(classes) if marks is None else marks.shape[1])
+    are_columns = classes.names == tuple(columns[: len(classes)])
+    if marks is not None:
+        return columns[len(classes) :] if are_columns else []
+    unknown = classes.unknown([label for file in files for label in file.labels])
+    if unknown and are_columns:
+        raise DataError(
+            f"{path} has the label {unknown[0]!r} and no header; the checkpoint learnt its classes"
+            f" {classes} from a header, and new ones need columns there"
+        )
+    return unknown
 
 
 def _classes_of_columns(
@@ -324,8 +334,8 @@ def _names_of_columns(num_columns: int) -> list[str]:
 
 def _read_channel(
     path: Location, num_values: int | None, identifiers: Identifiers, treatment: Treatment
-) -> list[tuple[str, LabelledSeries]]:
-    files: list[tuple[str, LabelledSeries]] = []
+) -> list[LabelledSeries]:
+    files: list[LabelledSeries] = []
     for file in csv_files(path):
         labelled = parse_labelled(
             read_bytes(file),
@@ -338,43 +348,42 @@ def _read_channel(
             treatment = treatment.model_copy(update={"channels": labelled.channels})
         if not treatment.takes_any_length:
             num_values = labelled.series.shape[1]
-        files.append((str(file), labelled))
-        first_file, first = files[0]
+        files.append(labelled)
+        first = files[0]
         if (labelled.marks is None) != (first.marks is None):
             has = "no header" if labelled.marks is None else "a header"
-            raise DataError(f"{file} has {has}, unlike {first_file}; files of one channel are alike in that")
+            raise DataError(
+                f"{file} has {has}, unlike {first.source}; files of one channel are alike in that"
+            )
     if num_values is None:
-        num_values = max(labelled.series.shape[1] for _, labelled in files)
-        files = [
-            (source, replace(labelled, series=treatment.resized(labelled.series, num_values)))
-            for source, labelled in files
-        ]
+        num_values = max(labelled.series.shape[1] for labelled in files)
+        return [replace(one, series=treatment.resized(one.series, num_values)) for one in files]
     return files
 
 
 def _dataset(
-    files: list[tuple[str, LabelledSeries]],
+    files: list[LabelledSeries],
     classes: ClassLabels,
     task: TaskName,
     identifiers: Identifiers,
     treatment: Treatment,
 ) -> Dataset:
     try:
-        targets = [_targets(file, source, classes, task) for source, file in files]
+        targets = [_targets(file, classes, task) for file in files]
     except DataError as error:
         raise DataError(identifiers.with_the_files_columns(str(error))) from None
     return Dataset(
-        np.concatenate([file.series for _, file in files]),
+        np.concatenate([file.series for file in files]),
         np.concatenate(targets),
         classes,
         task,
-        has_header=files[0][1].marks is not None,
+        has_header=files[0].marks is not None,
         treatment=treatment,
     )
 
 
-def _targets(file: LabelledSeries, source: str, classes: ClassLabels, task: TaskName) -> NDArray[np.int64]:
-    marks = file.marks
+def _targets(file: LabelledSeries, classes: ClassLabels, task: TaskName) -> NDArray[np.int64]:
+    source, marks = file.source, file.marks
     expected = num_outputs(task, len(classes))
     if marks is None:
         if task == "multilabel":

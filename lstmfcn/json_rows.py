@@ -9,7 +9,7 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
-from lstmfcn.treatment import Ragged
+from lstmfcn.ragged import Ragged
 
 _parsers = threading.local()
 

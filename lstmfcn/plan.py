@@ -1,4 +1,4 @@
-"""What can be set of a sweep."""
+"""What can be set of a training and of a sweep."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
 
 
-class Plan(BaseModel):
-    """The flags of jobs.tune that say how a sweep goes, with sweep()'s defaults."""
+class TrainingPlan(BaseModel):
+    """What jobs.train and jobs.tune can set alike of the data and of each training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: TaskName | None = Field(
         None,
-        description="One class of several, one of two, or any number of labels; by default binary for a"
-        " single y column, multiclass for all else",
+        description="multiclass: one class of several. binary: one of two, from a single y column of 0 and 1"
+        " or two labels in the first column. multilabel: any of several y columns of 0 and 1. By default"
+        " binary for a single y column, multiclass for all else",
     )
     channels: int | None = Field(
         None,
@@ -33,8 +34,63 @@ class Plan(BaseModel):
         description="Channels of a series, which follow each other in a row; by default those that a header"
         " names, and 1 without one",
     )
+    missing: MissingTreatment = Field(
+        "refuse",
+        description="Refuse missing values, or interpolate them linearly. Predictions then treat them alike",
+    )
+    length: LengthTreatment = Field(
+        "equal",
+        description="Series have one length (equal); or shorter ones than the longest are padded with zeros"
+        " once they are normalised (pad), or all are interpolated onto its length (resample). Predictions"
+        " then treat them alike",
+    )
+    scaling: ScalingMethod = Field(
+        "series",
+        description="Normalise each series by itself, or all by the mean and deviation of the training set",
+    )
+    recipe: RecipeName = Field(
+        "reference",
+        description="How networks are trained: reference, with a fixed learning rate; paper, as the paper's"
+        " code, which keeps the epoch of the lowest train_loss; fast, in a fraction of the time, the default"
+        " of a sweep over the default search space. What a recipe chooses of lr, batch_size and epochs gives"
+        " way to what is given",
+    )
+    class_weight: ClassWeight = Field(
+        "none",
+        description="balanced lets every class weigh alike in the training loss, however rare it is",
+    )
+    calibrate: bool = Field(
+        False,
+        description="Scale the probabilities to fit the validation data; a single network's labels stay the"
+        " same",
+    )
+    precision: TrainingPrecision = Field(
+        "fp32", description="fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16"
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="The same seed gives the same network on the same machine with as many threads; of a"
+        " sweep, also the same series held out and the same trials drawn",
+    )
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How each network is trained."""
+        return TrainingSettings(self.recipe, self.class_weight, self.seed, self.precision)
+
+    @property
+    def treatment(self) -> Treatment:
+        """What becomes of missing values and lengths."""
+        return Treatment(channels=self.channels, missing=self.missing, length=self.length)
+
+
+class Plan(TrainingPlan):
+    """The flags of jobs.tune that say how a sweep goes, with sweep()'s defaults."""
+
     num_trials: int | None = Field(
-        None, ge=1, description="Networks to train: 8 if it isn't said, or the whole of a grid"
+        None, ge=1, description="Networks to train; by default 8, or every combination of a grid"
     )
     search: SearchName = Field(
         "random",
@@ -48,13 +104,15 @@ class Plan(BaseModel):
         " these only",
     )
     metric: MetricName = Field("valid_accuracy", description="What to compare epochs and trials by")
-    mode: Mode | None = Field(None, description="Whether more or less of it is better; as the metric has it")
+    mode: Mode | None = Field(None, description="max or min; by default max for an accuracy, min for a loss")
     target: float | None = Field(
         None, allow_inf_nan=False, description="End the sweep when the metric is as good as this"
     )
-    time_budget: float | None = Field(None, gt=0, description="End the sweep after so many seconds")
+    time_budget: float | None = Field(None, gt=0, description="Seconds after which the sweep ends")
     max_concurrent_trials: int | None = Field(
-        None, ge=1, description="At most so many at once; else what fits. Not with hyperband or pbt"
+        None,
+        ge=1,
+        description="Most trials that run at once; by default as many as fit. Not with hyperband or pbt",
     )
     cpus_per_trial: float = Field(
         1,
@@ -69,49 +127,13 @@ class Plan(BaseModel):
         " run on CPUs, also where there are GPUs",
     )
     max_failures: int = Field(
-        2, ge=0, description="How often a trial is tried again that raised or lost its process"
+        2, ge=0, description="How often to retry a trial that failed or whose process was lost"
     )
     ensemble: int = Field(
         1,
         ge=1,
-        description="Keep so many of the best trials as one checkpoint, which averages their probabilities",
-    )
-    recipe: RecipeName = Field(
-        "reference",
-        description="How networks are trained: reference, paper or fast (the default of jobs.tune where no"
-        " search space is given); what a recipe chooses of lr, batch_size and epochs gives way to the"
-        " search space",
-    )
-    class_weight: ClassWeight = Field(
-        "none", description="balanced lets every class weigh alike in the training loss, however rare"
-    )
-    calibrate: bool = Field(
-        False,
-        description="Scale the best's probabilities to fit the validation data; a single network's labels"
-        " stay the same",
-    )
-    scaling: ScalingMethod = Field(
-        "series",
-        description="Normalise each series by itself, or all by the mean and deviation of the training set",
-    )
-    missing: MissingTreatment = Field(
-        "refuse",
-        description="Refuse missing values, or interpolate them linearly, in predictions too",
-    )
-    length: LengthTreatment = Field(
-        "equal",
-        description="Series have one length (equal), or shorter ones than the longest are padded with zeros"
-        " once they are normalised (pad), or all are interpolated onto its length (resample), in predictions"
-        " too",
-    )
-    precision: TrainingPrecision = Field(
-        "fp32", description="fp32, or bf16: 16 bits for the training step, faster where the hardware has bf16"
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        lt=2**32,
-        description="Of the series that are held out, of the trials that are drawn and of each training",
+        description="How many of the best trials to keep as one checkpoint, which averages their"
+        " probabilities",
     )
 
     @property
@@ -120,14 +142,10 @@ class Plan(BaseModel):
         return Objective.of(self.metric, self.mode)
 
     @property
-    def training(self) -> TrainingSettings:
-        """How each trial is trained."""
-        return TrainingSettings(self.recipe, self.class_weight, self.seed, self.precision)
-
-    @property
-    def treatment(self) -> Treatment:
-        """What becomes of missing values and lengths."""
-        return Treatment(channels=self.channels, missing=self.missing, length=self.length)
+    def known_gpus_per_trial(self) -> float:
+        """GPUs for each trial, once what auto stands for is known."""
+        assert self.gpus_per_trial != "auto"
+        return self.gpus_per_trial
 
     @model_validator(mode="after")
     def _gpus_can_be_shared(self) -> Plan:

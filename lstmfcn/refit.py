@@ -52,7 +52,6 @@ def refit(
     output = output.resolve()
     record = Record.read(output)
     plan = record.plan.model_copy(update={"scheduler": "none", "target": None, "time_budget": None})
-    assert plan.gpus_per_trial != "auto"  # the sweep has noted what that came to
     best = kept(ranked(Trials(output).read(), plan.objective), plan)
     again = Trials(output / REFIT)
     with writing(output):
@@ -68,7 +67,7 @@ def refit(
             together = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
             data = replace(together, num_for_recipe=len(training))
             in_turn = schedulers.make(plan, SearchSpace({}))
-            run_trials(data, plan, in_turn, plan.gpus_per_trial, ledger, output / REFIT)
+            run_trials(data, plan, in_turn, ledger, output / REFIT)
         for trial in ledger.trials.values():
             if trial.error:
                 raise TrainingError(f"trial {trial.number} can't be trained again: {trial.error}")

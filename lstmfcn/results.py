@@ -1,4 +1,4 @@
-"""What a sweep leaves for its user, as up to date as a killed sweep should have it."""
+"""The results of a sweep, brought up to date every so often while it runs, for it may be killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import save_best
 from lstmfcn.errors import CheckpointError
-from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.storage import Location
@@ -21,11 +20,11 @@ BEST = "best"
 
 _SECONDS_BETWEEN_WRITES = 10.0
 _PAUSE_PER_SECOND = 20.0
-"""Between writes, for each that one takes: of 100,000 trials it is several."""
+"""Seconds between writes for each second that a write takes; with 100,000 trials it takes several."""
 
 
 def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """Those whose networks best/ holds: of copies, and of equal ones that were drawn, one."""
+    """Return the trials whose networks best/ holds; of trials with equal networks, such as copies, one."""
     different: dict[tuple[object, ...], Trial] = {}
     for trial in best_first:
         if len(different) == plan.ensemble or not trial.is_usable:
@@ -35,11 +34,11 @@ def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
 
 
 class Results:
-    """leaderboard.csv, best/ and sweep.json, which follow the trials."""
+    """Keeps leaderboard.csv, best/ and sweep.json up to date with the trials."""
 
-    def __init__(self, record: Record, objective: Objective, output: Location, started: float) -> None:
-        """With the monotonic clock's time at which the sweep, or its resumption, `started`."""
-        self._record, self._objective, self._output, self._started = record, objective, output, started
+    def __init__(self, record: Record, output: Location, started: float) -> None:
+        """`started` is the monotonic clock's time at which the sweep, or its resumption, began."""
+        self._record, self._output, self._started = record, output, started
         self._trials: dict[int, Trial] = {}
         self._kept: list[tuple[int, tuple[object, ...]]] = []
         self._earlier_seconds = record.seconds
@@ -47,23 +46,23 @@ class Results:
         self._took = 0.0
 
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
-        """What is known of a sweep that goes on."""
+        """Take in the trials that a resumed sweep begins with."""
         self._trials = {trial.number: trial for trial in trials}
 
     def update(self, trial: Trial) -> None:
-        """What is known of a trial now."""
+        """Take in what is now known of a trial, and write the results if it is time."""
         self._trials[trial.number] = trial
         pause = max(_SECONDS_BETWEEN_WRITES, _PAUSE_PER_SECOND * self._took)
         if time.monotonic() >= self._written + pause:
             self._written = time.monotonic()
-            # A process may be writing a better one, and storage may fail for a moment.
+            # A process may be replacing a checkpoint by a better one, and storage may fail for a moment.
             with suppress(CheckpointError, OSError):
                 self.write()
 
     def write(self, calibrate_on: Dataset | None = None) -> None:
-        """Write them. What best/ held stays whole until the new checkpoint is."""
+        """Write all of the results. What best/ held stays whole until its new checkpoint is."""
         began = time.monotonic()
-        best_first = ranked(self._trials.values(), self._objective)
+        best_first = ranked(self._trials.values(), self._record.plan.objective)
         if best_first:
             write_leaderboard(self._output, best_first)
         self._keep(kept(best_first, self._record.plan), calibrate_on)

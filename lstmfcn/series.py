@@ -12,9 +12,9 @@ Where a treatment takes missing values or any length, both read ragged rows, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ from lstmfcn.cells import (
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
-from lstmfcn.treatment import UNTREATED, Place, Ragged, Treatment
+from lstmfcn.ragged import Place, Ragged
+from lstmfcn.treatment import UNTREATED, Treatment
 
 Matrix: TypeAlias = NDArray[np.float32]
 """Series as (cases, values), those of one channel after those of another."""
@@ -45,6 +46,8 @@ _PIECE_BYTES = 1 << 19
 class LabelledSeries:
     """The rows of one training or validation file."""
 
+    source: str
+    """What errors call the file."""
     labels: list[str]
     """The label of each row, as the file spells it; empty with a header."""
     series: Matrix
@@ -87,7 +90,8 @@ def parse_plain(data: bytes, *, length: int, channels: int = 1) -> Matrix | None
     parsed = _parse_fast(data.removesuffix(b"\n"), _Shape("", False, columns, True))
     if parsed is None:
         return None
-    return parsed.series if header is None else header.series_of(parsed.series)
+    _, rows = parsed
+    return rows if header is None else header.series_of(rows)
 
 
 def parse_series(
@@ -107,7 +111,7 @@ def parse_series(
     """
     header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
     if header is None:
-        return _parse(data, source, length, 1, labelled=False, treatment=treatment).series
+        return _parse(data, source, length, 1, labelled=False, treatment=treatment)[1]
     cells = _parse_named(data, source, header, 2, treatment)
     return _series_below(header, cells, source, length, 2, treatment)
 
@@ -138,11 +142,13 @@ def parse_labelled(
     data = identifiers.without(data)
     try:
         if header is None:
-            return _parse(data, source, length, 1, labelled=True, treatment=treatment)
+            return LabelledSeries(
+                source, *_parse(data, source, length, 1, labelled=True, treatment=treatment)
+            )
         cells = _parse_named(data, source, header, 2, treatment)
         marks = header.marks_of(cells, source)
         series = _series_below(header, cells, source, length, 2, treatment)
-        return LabelledSeries([], series, marks, header.channels)
+        return LabelledSeries(source, [], series, marks, header.channels)
     except DataError as error:
         raise DataError(identifiers.with_the_files_columns(str(error))) from None
 
@@ -211,7 +217,7 @@ def _sound_rows(
         if header is not None:
             cells = _parse_named(data, "", header, parsed_as, treatment)
             return _series_below(header, cells, "", length, parsed_as, treatment), []
-        return _parse(data, "", length, parsed_as, labelled=False, treatment=treatment).series, []
+        return _parse(data, "", length, parsed_as, labelled=False, treatment=treatment)[1], []
     except DataError as error:
         middle = data.find(b"\n", len(data) // 2, -1) + 1 or data.rfind(b"\n", 0, len(data) // 2) + 1
         if middle == 0:
@@ -230,13 +236,14 @@ class _Shape:
 
     source: str
     labelled: bool
-    length: int
-    """0 for any."""
-    length_is_given: bool
+    num_values: int
+    """How many a row has beside a label; 0 for any number."""
+    is_given: bool
+    """Whether that is known from elsewhere, not from the first row."""
 
     @property
-    def columns(self) -> int:
-        return self.length + self.labelled
+    def num_cells(self) -> int:
+        return self.num_values + self.labelled
 
 
 def _parse(
@@ -247,27 +254,28 @@ def _parse(
     *,
     labelled: bool,
     treatment: Treatment,
-) -> LabelledSeries:
+) -> tuple[list[str], Matrix]:
+    """Labels, if rows have them, and series."""
     if row == 1:
         data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
         raise DataError(f"{source} is empty")
-    columns = 0 if treatment.takes_any_length else length or _first_length(data, source, row, labelled)
-    shape = _Shape(source, labelled, columns, length is not None)
+    num_values = 0 if treatment.takes_any_length else length or _first_length(data, source, row, labelled)
+    shape = _Shape(source, labelled, num_values, length is not None)
     if treatment.takes_rows_as_they_are:
         return _parse_rows(data, shape, row)
     labels, rows = _parse_ragged_rows(data, shape, row)
     place = Place(source, row, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
     if treatment.takes_any_length and treatment.channels not in (None, 1):
         rows.refuse_open_ends(place)
-    return LabelledSeries(labels, treatment(rows, length, place))
+    return labels, treatment(rows, length, place)
 
 
 def _parse_named(data: bytes, source: str, header: Header, first_row: int, treatment: Treatment) -> Matrix:
     """Rows below a header as they stand: (cases, columns)."""
     shape = _Shape(source, False, header.num_columns, False)
     if treatment.takes_rows_as_they_are:
-        return _parse_rows(data, shape, first_row).series
+        return _parse_rows(data, shape, first_row)[1]
     _, rows = _parse_ragged_rows(data, shape, first_row)
     return rows.values.reshape(-1, header.num_columns)
 
@@ -284,27 +292,37 @@ def _series_below(
     return treatment(Ragged.of(series), length, place)
 
 
-def _parse_rows(data: bytes, shape: _Shape, row: int) -> LabelledSeries:
-    labels: list[str] = []
-    matrices: list[Matrix] = []
-    for piece in _pieces(data):
-        parsed = _parse_fast(piece, shape) or _parse_slowly(piece, shape, row)
-        labels += parsed.labels
-        matrices.append(parsed.series)
-        row += len(parsed.series)
-    return LabelledSeries(labels, matrices[0] if len(matrices) == 1 else np.concatenate(matrices))
+def _parse_rows(data: bytes, shape: _Shape, row: int) -> tuple[list[str], Matrix]:
+    """Labels, if rows have them, and values: (cases, values)."""
+    labels, matrices = _read_pieces(data, shape, row, _parse_fast, _parse_slowly)
+    return labels, matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 
 
 def _parse_ragged_rows(data: bytes, shape: _Shape, row: int) -> tuple[list[str], Ragged]:
-    """Labels, and rows in which values may be missing."""
+    """Labels, if rows have them, and values, of which some may be missing."""
+    labels, parts = _read_pieces(data, shape, row, _parse_ragged_fast, _parse_ragged_slowly)
+    return labels, Ragged.joined(parts)
+
+
+_Rows = TypeVar("_Rows", Matrix, Ragged)
+
+
+def _read_pieces(
+    data: bytes,
+    shape: _Shape,
+    row: int,
+    fast: Callable[[bytes, _Shape], tuple[list[str], _Rows] | None],
+    slow: Callable[[bytes, _Shape, int], tuple[list[str], _Rows]],
+) -> tuple[list[str], list[_Rows]]:
+    """Labels and rows, by the slow engine where the fast one returns None."""
     labels: list[str] = []
-    parts: list[Ragged] = []
+    parts: list[_Rows] = []
     for piece in _pieces(data):
-        some_labels, rows = _parse_ragged_fast(piece, shape) or _parse_ragged_slowly(piece, shape, row)
+        some_labels, rows = fast(piece, shape) or slow(piece, shape, row)
         labels += some_labels
         parts.append(rows)
-        row += len(rows.lengths)
-    return labels, Ragged.joined(parts)
+        row += len(rows)
+    return labels, parts
 
 
 def _first_length(data: bytes, source: str, row: int, labelled: bool) -> int:
@@ -326,12 +344,12 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         start = end + 1
 
 
-def _parse_fast(piece: bytes, shape: _Shape) -> LabelledSeries | None:
+def _parse_fast(piece: bytes, shape: _Shape) -> tuple[list[str], Matrix] | None:
     """None for a piece that only the slow engine can judge."""
     labels, numbers = _cut_labels(piece, shape)
-    if numbers is None or (series := json_rows.read_rows(numbers, shape.length)) is None:
+    if numbers is None or (rows := json_rows.read_rows(numbers, shape.num_values)) is None:
         return None
-    return LabelledSeries(labels, series)
+    return labels, rows
 
 
 def _parse_ragged_fast(piece: bytes, shape: _Shape) -> tuple[list[str], Ragged] | None:
@@ -339,11 +357,11 @@ def _parse_ragged_fast(piece: bytes, shape: _Shape) -> tuple[list[str], Ragged] 
     labels, numbers = _cut_labels(piece, shape)
     if numbers is None:
         return None
-    columns = shape.length or _first_line(numbers).count(b",") + 1
-    if (series := json_rows.read_rows(numbers, columns)) is not None:
-        return labels, Ragged.of(series)
+    num_values = shape.num_values or _first_line(numbers).count(b",") + 1
+    if (matrix := json_rows.read_rows(numbers, num_values)) is not None:
+        return labels, Ragged.of(matrix)
     rows = json_rows.read_ragged_rows(numbers)
-    if rows is None or (shape.length and (rows.lengths != shape.length).any()):
+    if rows is None or (shape.num_values and (rows.lengths != shape.num_values).any()):
         return None
     return labels, rows
 
@@ -369,10 +387,10 @@ def _cut_labels(piece: bytes, shape: _Shape) -> tuple[list[str], bytes | None]:
     return labels, b"\n".join([numbers for _, _, numbers in cut])
 
 
-def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> LabelledSeries:
+def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> tuple[list[str], Matrix]:
     """Read cell by cell. Raises DataError at the first fault."""
     labels, rows = _rows(piece, shape, first_row, may_be_missing=False)
-    return LabelledSeries(labels, np.array(rows, np.float32))
+    return labels, np.array(rows, np.float32)
 
 
 def _parse_ragged_slowly(piece: bytes, shape: _Shape, first_row: int) -> tuple[list[str], Ragged]:
@@ -390,7 +408,7 @@ def _rows(
     for number, line in enumerate(piece.split(b"\n"), first_row):
         where = f"{shape.source}: row {number}"
         cells = split_line(line, where)
-        if shape.length and len(cells) != shape.columns:
+        if shape.num_values and len(cells) != shape.num_cells:
             raise DataError(f"{where} has {_columns(len(cells))} {_expected(len(cells), shape)}")
         if shape.labelled:
             labels.append(label_in(cells.pop(0), where))
@@ -404,17 +422,17 @@ def _rows(
 
 
 def _expected(found: int, shape: _Shape) -> str:
-    if not shape.length_is_given:
+    if not shape.is_given:
         advice = "; rows of different lengths need --length pad or resample" if shape.labelled else ""
-        return f"where row 1 has {shape.columns}{advice}"
+        return f"where row 1 has {shape.num_cells}{advice}"
     hint = ""
-    if not shape.labelled and found == shape.columns + 1:
+    if not shape.labelled and found == shape.num_cells + 1:
         hint = "; is the first one a label? It has no place here"
-    if shape.labelled and found == shape.columns - 1:
+    if shape.labelled and found == shape.num_cells - 1:
         hint = "; the first one must be the label"
     if found == 1:
         hint = "; is the separator a comma?"
-    return f"where {shape.columns} are expected{hint}"
+    return f"where {shape.num_cells} are expected{hint}"
 
 
 def _columns(count: int) -> str:

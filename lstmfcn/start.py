@@ -10,16 +10,12 @@ import torch
 from torch import Tensor
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, Dataset, read_further
+from lstmfcn.dataset import ClassLabels
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import CheckpointError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
-from lstmfcn.scaling import ScalingMethod
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.storage import Location
-from lstmfcn.tasks import TaskName
-from lstmfcn.treatment import LengthTreatment, MissingTreatment
 
 CHOSEN = ("lr", "batch_size", "epochs")
 """Hyperparameters that a training chooses for itself, as in the reference product; the others are the
@@ -45,23 +41,6 @@ class Start:
             )
         return cls(checkpoint)
 
-    def read_training(
-        self, path: Location, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
-    ) -> Dataset:
-        """The training channel, in the checkpoint's classes. Raises DataError, for a label of none of them
-        too, unless new classes are to be added.
-        """
-        known = self.checkpoint
-        return read_further(
-            path,
-            known.classes,
-            known.length,
-            known.task,
-            identifiers,
-            known.treatment,
-            new_classes=new_classes,
-        )
-
     def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
         """What is given for lr, batch_size and epochs, with the checkpoint's network.
 
@@ -80,27 +59,22 @@ class Start:
                 _refuse(name, own, str(domain.described()))
         return space.completed(self._network)
 
-    def refuse_other(
-        self,
-        *,
-        scaling: ScalingMethod | None,
-        task: TaskName | None,
-        channels: int | None = None,
-        missing: MissingTreatment | None = None,
-        length: LengthTreatment | None = None,
-    ) -> None:
-        """Raise HyperparameterError when something else than the checkpoint's is given."""
-        own_and_given = {
-            "scaling": (self.checkpoint.scaling.method, scaling),
-            "task": (self.checkpoint.task, task),
-            "channels": (self.checkpoint.channels, channels),
-            "missing": (self.checkpoint.treatment.missing, missing),
-            "length": (self.checkpoint.treatment.length, length),
+    def refuse_other(self, given: Mapping[str, object]) -> None:
+        """Raise HyperparameterError when another scaling, task, number of channels or treatment than the
+        checkpoint's is given, by the names of a TrainingPlan.
+        """
+        known = self.checkpoint
+        all_own = {
+            "scaling": known.scaling.method,
+            "task": known.task,
+            "channels": known.channels,
+            "missing": known.treatment.missing,
+            "length": known.treatment.length,
         }
-        for name, (own, given) in own_and_given.items():
-            if given not in (None, own):
+        for name, own in all_own.items():
+            if given.get(name) not in (None, own):
                 raise HyperparameterError(
-                    f"{name} is {own} in the checkpoint that training starts from, got {given}"
+                    f"{name} is {own} in the checkpoint that training starts from, got {given[name]}"
                 )
 
     @property

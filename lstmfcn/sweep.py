@@ -16,7 +16,7 @@ from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.plan import Plan
-from lstmfcn.recipe import Recipe
+from lstmfcn.recipe import Recipe, RecipeName
 from lstmfcn.record import RECORD, Record
 from lstmfcn.results import BEST, Results
 from lstmfcn.search import BayesianSearch, GridSearch, RandomSearch, Search
@@ -70,13 +70,9 @@ def sweep(
         output_folder.check(output, *RESULT_NAMES, overwrite=overwrite)
     treatment = training.treatment.model_dump(exclude={"channels"})
     plan = plan.model_copy(update={"task": training.task, **treatment})
-    recipe = Recipe(plan.recipe)
     if start is not None:
-        space = start.search_space(space)
-        points = [start.hyperparameters(point) for point in points]
         plan = plan.model_copy(update={"scaling": start.checkpoint.scaling.method})
-    space = space.completed(recipe.chosen(len(training)))
-    points = [recipe.completed(point, len(training)) for point in points]
+    space, points = settled(space, points, plan.recipe, len(training), start)
     trials = Trials(output)
     record = Record(
         plan=plan,
@@ -87,7 +83,12 @@ def sweep(
         description=str(training),
         versions=installed("torch", "ray"),
     )
-    earlier = _earlier(trials, record, output) if resume else []
+    earlier: list[Trial] = []
+    if resume:
+        before = Record.read(output)
+        before.refuse_other(record)
+        record.seconds = before.seconds  # which are counted on from there
+        earlier = trials.read()
     schedulers.refuse_unsuitable(plan, space, points)
     search = _search(space, plan, len(earlier))
     if known and not isinstance(search, BayesianSearch):
@@ -95,17 +96,16 @@ def sweep(
     for hyperparameters, metrics in known:
         search.learn(hyperparameters, plan.objective.score(metrics)[0])
     data = TrainingData.scaled(training, validation, plan.scaling, start)
-    gpus_per_trial = plan.gpus_per_trial
-    if gpus_per_trial == "auto":
+    if plan.gpus_per_trial == "auto":
         largest = space.largest(points)
-        gpus_per_trial = memory_probe.gpus_per_trial(data, largest, plan.precision, plan.cpus_per_trial)
-        record.plan = plan.model_copy(update={"gpus_per_trial": gpus_per_trial})
-    capacity.refuse_unsatisfiable("a trial", plan.cpus_per_trial, gpus_per_trial)
+        share = memory_probe.gpus_per_trial(data, largest, plan.precision, plan.cpus_per_trial)
+        plan = record.plan = plan.model_copy(update={"gpus_per_trial": share})
+    capacity.refuse_unsatisfiable("a trial", plan.cpus_per_trial, plan.known_gpus_per_trial)
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
     record.write(output)
     storage.remove(output / REFIT, CHECKPOINT)  # which may be of what is no longer the best
-    results = Results(record, plan.objective, output, started)
+    results = Results(record, output, started)
     ledger = Ledger(
         trials,
         search,
@@ -119,7 +119,7 @@ def sweep(
         try:
             if ledger.num_left:
                 scheduler = schedulers.make(plan, space, points)
-                run_trials(data, plan, scheduler, gpus_per_trial, ledger, output)
+                run_trials(data, plan, scheduler, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
             trials.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])
@@ -127,6 +127,24 @@ def sweep(
     if not best_first or not best_first[0].is_usable:
         raise TrainingError(_why_none_is_usable(best_first))
     return best_first
+
+
+def settled(
+    space: SearchSpace,
+    points: Sequence[Hyperparameters],
+    recipe_name: RecipeName,
+    num_cases: int,
+    start: Start | None,
+) -> tuple[SearchSpace, list[Hyperparameters]]:
+    """The search space and the points with what the start has, and what the recipe chooses for so many
+    training series. Raises HyperparameterError when they don't suit the start.
+    """
+    if start is not None:
+        space = start.search_space(space)
+        points = [start.hyperparameters(point) for point in points]
+    recipe = Recipe(recipe_name)
+    completed = [recipe.completed(point, num_cases) for point in points]
+    return space.completed(recipe.chosen(num_cases)), completed
 
 
 @contextmanager
@@ -141,14 +159,6 @@ def writing(output: Location) -> Iterator[None]:
             f"--output {output} can't be written: {storage.reason(error)};"
             " --resume goes on when that is mended"
         ) from None
-
-
-def _earlier(trials: Trials, record: Record, output: Location) -> list[Trial]:
-    """Of the sweep that goes on, whose seconds the record counts on from."""
-    before = Record.read(output)
-    before.refuse_other(record)
-    record.seconds = before.seconds
-    return trials.read()
 
 
 def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:

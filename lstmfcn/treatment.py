@@ -7,110 +7,18 @@ of each row is worked out by itself, so that it gets the same bits among whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Self, TypeAlias
+from dataclasses import replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from lstmfcn.errors import DataError
+from lstmfcn.ragged import Place, Ragged
 
 MissingTreatment: TypeAlias = Literal["refuse", "interpolate"]
 LengthTreatment: TypeAlias = Literal["equal", "pad", "resample"]
-
-_CELLS_AT_ONCE = 1 << 18
-"""What is in between takes some 50 bytes a cell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ragged:
-    """Rows of any lengths."""
-
-    values: NDArray[np.float32]
-    """Of one row after the other, NaN where one is missing."""
-    lengths: NDArray[np.int64]
-    """(cases,): how many are each row's, at least one."""
-
-    @classmethod
-    def of(cls, matrix: NDArray[np.float32]) -> Self:
-        """Rows of one length: (cases, timepoints)."""
-        return cls(matrix.ravel(), np.full(len(matrix), matrix.shape[1]))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
-        """The rows of all parts."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts])
-        )
-
-    def split(self, channels: int, place: Place) -> Ragged:
-        """Each channel of each row as a row of its own. Raises DataError for a row that can't be split."""
-        uneven = self.lengths % channels != 0
-        if uneven.any():
-            row = int(np.argmax(uneven))
-            where = f"{place.source}: row {place.first_row + row}"
-            raise DataError(
-                f"{where} has {self.lengths[row]} values, which {channels} channels can't share evenly"
-            )
-        return Ragged(self.values, np.repeat(self.lengths // channels, channels))
-
-    def refuse_open_ends(self, place: Place) -> None:
-        """Raise DataError for a row that ends with a missing value: where several channels share it, what is
-        missing may be any channel's.
-        """
-        is_open = np.isnan(self.values[self.lengths.cumsum() - 1])
-        if is_open.any():
-            raise DataError(
-                f"{place.source}: row {place.first_row + int(np.argmax(is_open))} ends with a missing value;"
-                " without a header all channels of a row have as many cells, and the last one holds a value"
-            )
-
-    def blocks(self, cells_of_row: int) -> Iterator[tuple[int, Ragged]]:
-        """Some rows at a time, and the index of the first, for work on so many cells a row."""
-        at_once = max(1, _CELLS_AT_ONCE // cells_of_row)
-        ends = self.lengths.cumsum()
-        for start in range(0, len(self.lengths), at_once):
-            lengths = self.lengths[start : start + at_once]
-            end = ends[start + len(lengths) - 1]
-            yield start, Ragged(self.values[end - lengths.sum() : end], lengths)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where some rows lie in a file, for sentences on them."""
-
-    source: str
-    first_row: int
-    columns: Sequence[int]
-    """Of each value, from 1."""
-    channels: int = 1
-    """Into which every row is split."""
-    num_before: int = 0
-    """Channels of the rows from the first on."""
-
-    def after(self, num_channels: int) -> Place:
-        """The place of what follows so many channels."""
-        return replace(self, num_before=self.num_before + num_channels)
-
-    def sentence(self, at: int, num_values: int, width: int, gap: int | None, length: int | None) -> str:
-        """On a channel, of `width` cells, that no treatment makes one of that length: it has too few or too
-        many values, or a gap at a time step.
-        """
-        row, channel = divmod(self.num_before + at, self.channels)
-        where = f"{self.source}: row {self.first_row + row}"
-        of_channel = "" if self.channels == 1 else f" in channel {channel + 1}"
-        if num_values < 2:
-            found = "1 value" if num_values else "no values"
-            return f"{where} has {found}{of_channel}; a series has at least 2"
-        if gap is None:
-            most = f"{num_values} values{of_channel} where the network takes at most {length}"
-            return f"{where} has {most}; --length resample, in training, takes any number"
-        missing = f"{where}, column {self.columns[channel * width + gap]} is missing, and values follow"
-        return f"{missing}; --missing interpolate, in training, fills that"
 
 
 class Treatment(BaseModel):
@@ -125,6 +33,11 @@ class Treatment(BaseModel):
     length: LengthTreatment = "equal"
     """pad: a series that is shorter than the network's length ends with NaN, which scaling turns into zeros.
     resample: it is interpolated linearly onto that length, and so is a longer one."""
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of a row, if no header says otherwise."""
+        return self.channels or 1
 
     def __str__(self) -> str:
         return f"missing values {self.missing}, lengths {self.length}"
@@ -150,7 +63,7 @@ class Treatment(BaseModel):
         Raises DataError for a channel without values, with a gap that isn't to be filled, or of another
         length than is taken.
         """
-        channels, num_cases = self.channels or 1, len(rows.lengths)
+        channels, num_cases = self.num_channels, len(rows)
         if channels > 1:
             rows, place = rows.split(channels, place), replace(place, channels=channels)
         length = None if num_values is None else num_values // channels
@@ -158,7 +71,7 @@ class Treatment(BaseModel):
 
     def resized(self, series: NDArray[np.float32], num_values: int) -> NDArray[np.float32]:
         """Series whose channels may end with NaN, (cases, values) -> (cases, num_values)."""
-        channels = self.channels or 1
+        channels = self.num_channels
         by_channel = series.reshape(len(series) * channels, -1)
         is_there = ~np.isnan(by_channel)
         rows = Ragged(by_channel[is_there], is_there.sum(axis=1))
@@ -179,7 +92,7 @@ class Treatment(BaseModel):
         return _padded(rows, length)
 
     def _completed(self, rows: Ragged, length: int | None, place: Place) -> Ragged:
-        """To the end of each series, without gaps."""
+        """The rows up to the end of each series, without gaps."""
         starts = rows.lengths.cumsum() - rows.lengths
         row_of = np.repeat(np.arange(len(starts)), rows.lengths)
         steps = np.arange(len(row_of)) - starts[row_of]
@@ -201,12 +114,21 @@ class Treatment(BaseModel):
             raise DataError(place.sentence(row, num_values, int(rows.lengths[row]), gap, length))
         values = rows.values
         if len(gaps):
-            of = row_of[gaps]
-            nearest = np.clip(gaps, (starts + first)[of], (starts + last)[of])
-            known = np.flatnonzero(is_there)
-            values = values.copy()
-            values[gaps] = np.interp(nearest, known, values[known])
+            nearest = np.clip(gaps, (starts + first)[row_of[gaps]], (starts + last)[row_of[gaps]])
+            values = _filled(values, gaps, nearest)
         return Ragged(values[is_inside], lengths)
+
+
+def _filled(
+    values: NDArray[np.float32], gaps: NDArray[np.int64], nearest: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """A copy with the gaps interpolated, each at the position `nearest` to it that lies between the first and
+    the last value of its row.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    values = values.copy()
+    values[gaps] = np.interp(nearest, known, values[known])
+    return values
 
 
 def _padded(rows: Ragged, length: int) -> NDArray[np.float32]:

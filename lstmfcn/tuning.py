@@ -1,7 +1,7 @@
 """Sweeps: trials in parallel over a search space, on Ray Tune.
 
 Tune schedules the trials and judges them. What is known of a sweep lies in its output folder (trials.py,
-training_state.py) and not in Tune's own state, so that a sweep that goes on reads nothing that is pickled.
+training_state.py) and not in Tune's own state, so that a resumed sweep reads nothing that is pickled.
 """
 
 from __future__ import annotations
@@ -47,42 +47,41 @@ _SIGNS_OF_DEATH = (
     "The actor is temporarily unavailable",
     "NodeDiedError",
 )
-"""In what Ray says of a process that was lost."""
+"""Texts in Ray's errors that mean that a process was lost."""
 _SIGNS_OF_FULL_MEMORY = ("OutOfMemoryError", "NODE_OUT_OF_MEMORY", "running low on memory")
-"""In what PyTorch says of a GPU's, and Ray of a node's."""
+"""Texts in the errors of PyTorch for a GPU's full memory, and of Ray for a node's."""
 _SIGN_OF_A_FULL_DISK = f"[Errno {errno.ENOSPC}]"
 _SECONDS_OF_PATIENCE = 30.0
-"""With a cluster on which no trial begins, before something is said."""
+"""Seconds to wait for a first trial to begin before a warning is logged."""
 
 
 def run_trials(
     data: TrainingData,
     plan: Plan,
     scheduler: TrialScheduler,
-    gpus_per_trial: float,
     ledger: Ledger,
     output: Location,
 ) -> None:
-    """Train what the ledger draws until it draws no more, or the plan's target or time is reached.
+    """Train the ledger's trials until it draws no more, or the plan's target or time is reached.
 
     Raises KeyboardInterrupt when it was interrupted.
     """
-    at_once = capacity.num_fitting(plan.cpus_per_trial, gpus_per_trial)
+    cpus_per_trial, gpus_per_trial = asked = (plan.cpus_per_trial, plan.known_gpus_per_trial)
+    at_once = capacity.num_fitting(*asked)
     # More actors than fit would be asked for in vain, and started anew instead of reused.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, at_once))
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # of Tune's state, which nobody reads
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that diverged at once has none
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # between writes of Tune's state, which nobody reads
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that diverged at once has no metric
     # Tune would give its processes an environment of their own, with AWS's secrets for all to see in Ray's
     # dashboard; and Ray would have to start new ones, instead of taking those that wait.
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     tune_loop.TuneController = _Controller  # type: ignore[attr-defined]
-    trials = Trials(output.resolve())
-    asked = (plan.cpus_per_trial, gpus_per_trial)
+    trials = Trials(output)
     watcher = _Watcher(ledger, plan, trials, asked)
     if watcher.has_to_end():
         watcher.on_experiment_end([])
-        storage.remove(output / FOLDER, _TUNES_OWN)  # of a sweep that was killed
+        storage.remove(output / FOLDER, _TUNES_OWN)  # left by a sweep that was killed
         return
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
@@ -91,7 +90,7 @@ def run_trials(
     )
     trainable = tune.with_parameters(TrialProcess, data=data, trials=trials, settings=settings)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": gpus_per_trial}),
+        tune.with_resources(trainable, {"cpu": cpus_per_trial, "gpu": gpus_per_trial}),
         tune_config=tune.TuneConfig(
             num_samples=ledger.num_left,
             search_alg=_Drawer(ledger),
@@ -101,7 +100,7 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name=_TUNES_OWN,
-            storage_path=str(output.resolve() / FOLDER),
+            storage_path=str(output / FOLDER),
             verbose=0,
             callbacks=[watcher],
             stop=_End(watcher),
@@ -120,7 +119,7 @@ def run_trials(
 
 @contextmanager
 def _sigint_handler_kept() -> Iterator[None]:
-    """Tune installs a handler of its own, which it leaves behind."""
+    """Restore the handler of SIGINT at the end: Tune installs one of its own, which it leaves behind."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -130,7 +129,7 @@ def _sigint_handler_kept() -> Iterator[None]:
 
 
 class _Controller(TuneController):
-    """Tune's, with two mends."""
+    """Tune's controller with two defects mended."""
 
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
         """Tune's own would end a process that is being started for a trial as soon as another is free, then
@@ -143,8 +142,8 @@ class _Controller(TuneController):
         return super()._maybe_reuse_cached_actor(trial)
 
     def _actor_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
-        """Tune's own takes a process that is lost while it is set to its next trial for two failures of the
-        trial, the second of one that isn't running: it would not be tried again.
+        """Count a process that is lost while it is reset for its next trial as one failure. Tune's own method
+        counts two, the second of a trial that isn't running, which would then not be retried.
         """
         self._resetting_trials.discard(self._actor_to_trial[tracked_actor])
         super()._actor_failed(tracked_actor, exception)
@@ -163,7 +162,7 @@ class _Drawer(Searcher):
         self._ledger = ledger
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles it along with its own state, which nobody reads."""
+        """Return nothing: Tune pickles this along with its own state, which nobody reads."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
@@ -175,13 +174,13 @@ class _Drawer(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The watcher tells the ledger."""
+        """Do nothing: the watcher tells the ledger."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is on disk."""
+        """Do nothing: the ledger is on disk."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing, as in `save`."""
 
 
 class _Watcher(tune.Callback):
@@ -192,18 +191,18 @@ class _Watcher(tune.Callback):
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
         self.error: OSError | None = None
-        """Of the output's disk; Tune would make it an error of its own."""
+        """Error of the output's storage, if there was one; Tune would turn it into an error of its own."""
         self._ledger, self._plan, self._folders, self._asked = ledger, plan, folders, asked
         self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
     def __getstate__(self) -> dict[str, Any]:
-        """The same as the drawer's."""
+        """Return nothing, as the drawer does."""
         return {}
 
     def has_to_end(self) -> bool:
-        """Whether the target or the time is reached."""
+        """Return whether the sweep is to end: the target or the time is reached, or there was an error."""
         self.is_ending = self.is_ending or self._is_reached or time.monotonic() >= self._deadline
         return self.is_ending
 
@@ -244,7 +243,7 @@ class _Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         with self._ending_on_errors():
             failures = storage.read_bytes(Path(trial.error_file)).decode()
-            if _SIGN_OF_A_FULL_DISK in failures:  # which is no trial's fault: all go on when there is room
+            if _SIGN_OF_A_FULL_DISK in failures:  # no trial's fault: all can be resumed once there is room
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             reason = _reason(failures)
             self._ledger.update(
@@ -267,7 +266,7 @@ class _Watcher(tune.Callback):
             self.error, self.is_ending = error, True
 
     def _since_its_last_report(self, trial: Trial) -> dict[str, Any]:
-        """The best epoch of a trial whose process has ended, if it is a later one than the process told."""
+        """Return the best epoch that a trial's process saved before it ended; it may not have reported it."""
         try:
             best = Checkpoint.load(self._folders.folder(trial.number))
         except CheckpointError:
@@ -277,7 +276,7 @@ class _Watcher(tune.Callback):
 
 
 def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
-    """What Tune knows of a trial."""
+    """Return what Tune and a report say of a trial, as fields of `Trial`."""
     reported = ("epoch", "best_epoch", "seconds", "started", "ended", "worker", "error")
     known = {name: result[name] for name in reported if name in result}
     best = result.get("best_metrics", {})
@@ -291,7 +290,7 @@ def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reason(failures: str) -> str:
-    """What ended a trial, from the tracebacks of all its failures, as Tune wrote them."""
+    """Return why a trial failed last, from the tracebacks of all its failures as Tune wrote them."""
     _, _, last = failures.rpartition("Failure # ")
     if any(sign in last for sign in _SIGNS_OF_FULL_MEMORY):
         return "out of memory; give each trial more, by fewer at once or a smaller batch_size"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,8 +13,15 @@ from lstmfcn.dataset import ClassLabels, Dataset, read_labelled, read_training
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.tasks import TaskName
-from lstmfcn.treatment import LengthTreatment, Treatment
+from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
 from tests.samples import make_channels, make_dataset, make_labels, write_csv, write_named_csv
+
+
+class Network(NamedTuple):
+    classes: ClassLabels
+    length: int
+    task: TaskName = "multiclass"
+    treatment: Treatment = UNTREATED
 
 
 def test_numeric_labels_are_in_numeric_order() -> None:
@@ -84,7 +92,7 @@ def test_an_unknown_label_of_a_folder_is_told_with_file_and_row(tmp_path: Path) 
     (tmp_path / "b.csv").write_text("x,1,2\nz,1,2\n")
 
     with pytest.raises(DataError, match=r"b.csv: row 2, column 1: label 'z' is none of the classes x, y$"):
-        read_labelled(tmp_path, ClassLabels(["x", "y"]), length=2)
+        read_labelled(tmp_path, Network(ClassLabels(["x", "y"]), 2))
 
 
 def test_integers_beyond_the_precision_of_a_float_are_different_classes() -> None:
@@ -140,7 +148,7 @@ def test_a_network_that_learnt_one_format_is_scored_on_the_other(tmp_path: Path)
     dataset = make_dataset(6)
     path = write_named_csv(tmp_path / "named.csv", dataset, labelled=True)
 
-    read = read_labelled(path, dataset.classes, dataset.length)
+    read = read_labelled(path, dataset)
 
     assert read.targets.tolist() == dataset.targets.tolist()
 
@@ -153,7 +161,7 @@ def test_a_single_label_column_is_the_second_of_two_classes(tmp_path: Path) -> N
     assert (named.task, named.num_outputs) == ("binary", 1)
     assert named.classes.names == ("0", "1")
     assert named.targets.tolist() == [0, 1, 0, 1, 0, 1]
-    assert read_labelled(path, ClassLabels(["no", "yes"]), 12, "binary").targets.tolist() == [
+    assert read_labelled(path, Network(ClassLabels(["no", "yes"]), 12, "binary")).targets.tolist() == [
         0,
         1,
         0,
@@ -243,7 +251,7 @@ def test_what_a_network_has_not_learnt_is_refused(
     path.write_text(text)
 
     with pytest.raises(DataError) as refused:
-        read_labelled(path, ClassLabels(["a", "b"]), 2, task)
+        read_labelled(path, Network(ClassLabels(["a", "b"]), 2, task))
 
     assert str(refused.value) == f"{path}{sentence}"
 
@@ -281,7 +289,7 @@ def test_identifiers_are_left_out_and_counted_in_what_is_refused(tmp_path: Path)
 
     assert read_training(tmp_path, identifiers=Identifiers((1,))).classes.names == ("x", "z")
     with pytest.raises(DataError, match=r"a.csv: row 2, column 2: label 'z' is none of the classes x, y$"):
-        read_labelled(tmp_path, ClassLabels(["x", "y"]), 2, identifiers=Identifiers((1,)))
+        read_labelled(tmp_path, Network(ClassLabels(["x", "y"]), 2), Identifiers((1,)))
 
 
 def test_channels_are_those_of_a_header_or_those_that_are_given(tmp_path: Path) -> None:
@@ -300,7 +308,7 @@ def test_channels_are_those_of_a_header_or_those_that_are_given(tmp_path: Path) 
     assert (read_training(plain).channels, read_training(plain).length) == (1, 36)
     assert read_training(named, treatment=Treatment(channels=3)).channels == 3
     for path in (plain, named):
-        assert read_labelled(path, first.classes, 12, treatment=Treatment(channels=3)).channels == 3
+        assert read_labelled(path, first).channels == 3
 
 
 @pytest.mark.parametrize("channels", [5, 36])
@@ -325,11 +333,11 @@ def test_a_header_of_other_channels_than_are_known_is_refused(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"a.csv: row 1 is a header of 3 channels where 2 are expected$"):
         read_training(named, treatment=Treatment(channels=2))
     with pytest.raises(DataError, match=r"a.csv: row 1 is a header of 3 channels where 1 is expected$"):
-        read_labelled(named, classes, 36)
+        read_labelled(named, Network(classes, 36))
     with pytest.raises(
         DataError, match=r"b.csv: row 1 is a header of 1 channel where 3 are expected; x2_1 nam"
     ):
-        read_labelled(flat, classes, 12, treatment=Treatment(channels=3))
+        read_labelled(flat, Network(classes, 12, treatment=Treatment(channels=3)))
     with pytest.raises(
         DataError, match=r"b.csv: row 1 is a header of 1 channel where 3 are expected; x2_1 nam"
     ):
@@ -358,9 +366,9 @@ def test_the_longest_series_of_all_files_is_as_long_as_the_network(
     (tmp_path / "1.csv").write_text("a,1,2,3,4,5,7\n")
     if length == "pad":
         with pytest.raises(DataError, match=r"1.csv: row 1 has 6 values where the network takes at most 5"):
-            read_labelled(tmp_path, dataset.classes, 5, treatment=treatment)
+            read_labelled(tmp_path, dataset)
     else:
-        further = read_labelled(tmp_path / "1.csv", dataset.classes, 5, treatment=treatment)
+        further = read_labelled(tmp_path / "1.csv", dataset)
         assert np.allclose(further.series, [[1, 2.25, 3.5, 4.75, 7]])
 
 

@@ -19,7 +19,7 @@ from tests.samples import make_dataset
 
 def make(output: Path, **plan: int) -> Results:
     record = Record(plan=Plan(**plan), search_space={}, data="", description="", versions={})
-    return Results(record, Plan().objective, output, started=0.0)
+    return Results(record, output, started=0.0)
 
 
 def trained_trial(output: Path, trained: Checkpoint, number: int, accuracy: float) -> Trial:

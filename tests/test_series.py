@@ -116,10 +116,10 @@ def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            read = series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED)
+            labels, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED)
         except DataError as error:
             return str(error)
-        return read.labels, read.series.tobytes()
+        return labels, rows.tobytes()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "_parse_fast", lambda *_: None)
@@ -136,7 +136,9 @@ def test_plain_numbers_take_the_fast_engine(
     monkeypatch.setattr(series, "_parse_slowly", None)
     data = (b"1.5,-2e-3,0" + line_end) * 3
 
-    assert len(series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED).series) == 3
+    _, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED)
+
+    assert len(rows) == 3
 
 
 @given(MATRICES, st.integers(1, 60))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, read_training
+from lstmfcn.dataset import ClassLabels, read_further, read_training
 from lstmfcn.ensemble import Ensemble
 from lstmfcn.errors import CheckpointError, DataError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -92,15 +92,15 @@ def test_the_scaling_is_that_of_the_checkpoint(trained: Checkpoint) -> None:
     assert data.scale == scaling
     assert data.valid is not None
     np.testing.assert_array_equal(data.valid.series, scaling(dataset.series))
-    start.refuse_other(scaling="training-set", task=None)
+    start.refuse_other({"scaling": "training-set", "task": None})
     with pytest.raises(HyperparameterError, match=r"^scaling is training-set in .*, got series$"):
-        start.refuse_other(scaling="series", task=None)
+        start.refuse_other({"scaling": "series"})
 
 
 def test_the_task_is_that_of_the_checkpoint(start: Start) -> None:
-    start.refuse_other(scaling=None, task="multiclass")
+    start.refuse_other({"task": "multiclass"})
     with pytest.raises(HyperparameterError, match=r"^task is multiclass in .*, got multilabel$"):
-        start.refuse_other(scaling=None, task="multilabel")
+        start.refuse_other({"task": "multilabel"})
 
 
 def test_the_treatment_of_missing_values_and_lengths_is_that_of_the_checkpoint(
@@ -109,22 +109,22 @@ def test_the_treatment_of_missing_values_and_lengths_is_that_of_the_checkpoint(
     start = Start(replace(trained, treatment=Treatment(missing="interpolate", length="resample")))
     (tmp_path / "train.csv").write_text("up,0,,2\ndown,1,0\n")
 
-    dataset = start.read_training(tmp_path, new_classes=False)
+    dataset = read_further(tmp_path, start.checkpoint, new_classes=False)
 
     assert dataset.treatment == start.checkpoint.treatment
     assert np.allclose(dataset.series, [np.linspace(0, 2, LENGTH), np.linspace(1, 0, LENGTH)])
-    start.refuse_other(scaling=None, task=None, missing="interpolate", length="resample")
+    start.refuse_other({"missing": "interpolate", "length": "resample"})
     with pytest.raises(HyperparameterError, match=r"^length is resample in .*, got pad$"):
-        start.refuse_other(scaling=None, task=None, length="pad")
+        start.refuse_other({"length": "pad"})
     with pytest.raises(HyperparameterError, match=r"^missing is interpolate in .*, got refuse$"):
-        start.refuse_other(scaling=None, task=None, missing="refuse")
+        start.refuse_other({"missing": "refuse"})
 
 
 def test_labels_keep_the_positions_that_they_have_in_the_checkpoint(start: Start, tmp_path: Path) -> None:
     row = "," + ",".join(["1"] * LENGTH) + "\n"
     (tmp_path / "train.csv").write_text(f"up{row}down{row}up{row}")
 
-    dataset = start.read_training(tmp_path, new_classes=False)
+    dataset = read_further(tmp_path, start.checkpoint, new_classes=False)
 
     assert dataset.classes.names == ("down", "up")
     assert dataset.targets.tolist() == [1, 0, 1]
@@ -136,13 +136,13 @@ def test_a_new_class_is_refused_unless_it_is_to_be_added(start: Start, tmp_path:
     path.write_text(f"up{row}flat{row}still{row}")
 
     with pytest.raises(DataError) as refused:
-        start.read_training(path, new_classes=False)
+        read_further(path, start.checkpoint, new_classes=False)
 
     assert str(refused.value) == (
         f"{path} has the label 'flat', which is none of the checkpoint's classes down, up;"
         " --new-classes adds it"
     )
-    added = start.read_training(path, new_classes=True)
+    added = read_further(path, start.checkpoint, new_classes=True)
     assert added.classes.names == ("down", "flat", "still", "up")
     assert added.targets.tolist() == [3, 1, 2]
 
@@ -164,7 +164,7 @@ def test_numbers_are_the_same_class_however_they_are_spelt(trained: Checkpoint, 
     row = "," + ",".join(["1"] * LENGTH) + "\n"
     (tmp_path / "train.csv").write_text(f"1.0{row}2{row}10.0{row}")
 
-    dataset = start.read_training(tmp_path, new_classes=True)
+    dataset = read_further(tmp_path, start.checkpoint, new_classes=True)
 
     assert dataset.classes.names == ("1", "2", "10")
     assert dataset.targets.tolist() == [0, 1, 2]
@@ -183,8 +183,8 @@ def test_a_new_label_column_is_a_new_class(trained: Checkpoint, tmp_path: Path) 
     path = with_columns(tmp_path / "train.csv", "y_1,y_2,y_3", "0,1,0", "0,0,1")
 
     with pytest.raises(DataError, match=r"has the label 'y_3', which is none of .* y_1, y_2; --new-classes"):
-        start.read_training(path, new_classes=False)
-    added = start.read_training(path, new_classes=True)
+        read_further(path, start.checkpoint, new_classes=False)
+    added = read_further(path, start.checkpoint, new_classes=True)
 
     assert added.classes.names == ("y_1", "y_2", "y_3")
     assert added.targets.tolist() == [1, 2]
@@ -197,27 +197,27 @@ def test_a_new_label_without_a_header_is_no_class_of_a_network_that_learnt_from_
     path = write_csv(tmp_path / "train.csv", make_dataset(4), labelled=True)
 
     with pytest.raises(DataError, match=r"'down' and no header; the checkpoint learnt its classes y_1, y_2"):
-        start.read_training(path, new_classes=True)
+        read_further(path, start.checkpoint, new_classes=True)
 
 
 def test_data_of_a_single_class_is_refused(start: Start, tmp_path: Path) -> None:
     (tmp_path / "up.csv").write_text("up," + ",".join(["1"] * LENGTH) + "\n")
 
     with pytest.raises(DataError, match=r"holds only the class 'up'; training needs at least two classes$"):
-        start.read_training(tmp_path, new_classes=False)
+        read_further(tmp_path, start.checkpoint, new_classes=False)
 
 
 def test_label_columns_beyond_classes_of_other_names_are_refused(start: Start, tmp_path: Path) -> None:
     path = with_columns(tmp_path / "train.csv", "y_1,y_2,y_3", "0,1,0")
 
     with pytest.raises(DataError, match=r"row 1 is a header with 3 y columns where 2 are expected$"):
-        start.read_training(path, new_classes=True)
+        read_further(path, start.checkpoint, new_classes=True)
 
 
 def test_a_network_of_one_output_goes_on(tmp_path: Path) -> None:
     path = with_columns(tmp_path / "train.csv", "y_1", "0", "1", "1", "0")
     start = Start(best_of(read_training(path)))
-    further = start.read_training(path, new_classes=False)
+    further = read_further(path, start.checkpoint, new_classes=False)
 
     state = Trainer(TrainingData.scaled(further, None, "series", start), TINY).state()
 
@@ -230,13 +230,13 @@ def test_two_classes_of_one_output_are_all_that_it_can_have(trained: Checkpoint,
     path = write_csv(tmp_path / "train.csv", make_dataset(4), labelled=True)
 
     with pytest.raises(DataError) as refused:
-        start.read_training(path, new_classes=True)
+        read_further(path, start.checkpoint, new_classes=True)
 
     assert str(refused.value) == (
         "--new-classes can't add to the checkpoint's classes down, up: its task is binary, and a network with"
         " one output tells two classes apart"
     )
-    assert len(start.read_training(path, new_classes=False)) == 4
+    assert len(read_further(path, start.checkpoint, new_classes=False)) == 4
 
 
 def test_another_length_is_refused(start: Start, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_another_length_is_refused(start: Start, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("up,", "up,0,"))
 
     with pytest.raises(DataError, match=rf"train.csv: row 2 has 14 columns where {LENGTH + 1} are expected$"):
-        start.read_training(path, new_classes=False)
+        read_further(path, start.checkpoint, new_classes=False)
 
 
 def test_an_ensemble_is_refused_with_a_network_to_start_from(trained: Checkpoint, tmp_path: Path) -> None:

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from lstmfcn import json_rows, series, treatment
+from lstmfcn import json_rows, ragged, series
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
+from lstmfcn.ragged import Place, Ragged
 from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
-from lstmfcn.treatment import LengthTreatment, MissingTreatment, Place, Ragged, Treatment
+from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
 from tests.test_layout import RENDERER
 
 TREATMENTS = [
@@ -269,10 +270,10 @@ def test_the_engines_read_alike(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            read = series._parse(data, "f", None, 1, labelled=labelled, treatment=treated)
+            labels, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=treated)
         except DataError as error:
             return str(error)
-        return read.labels, read.series.tobytes()
+        return labels, rows.tobytes()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "_parse_ragged_fast", lambda *_: None)
@@ -289,7 +290,9 @@ def test_plain_numbers_and_usual_gaps_take_the_fast_engine(
     monkeypatch.setattr(series, "_parse_ragged_slowly", None)
     data = line_end.join([b"1,,,3", b"2,NaN,NaN,NaN,5", b"3,?,null,4,NA", b"4,nan,1", b""])
 
-    assert len(series._parse(data, "f", None, 1, labelled=labelled, treatment=BOTH).series) == 4
+    _, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=BOTH)
+
+    assert len(rows) == 4
 
 
 @given(
@@ -307,7 +310,7 @@ def test_a_row_is_treated_alike_alone_and_among_others(treated: Treatment, lines
     reasons = []
     for line in lines:
         try:
-            alone.append(series._parse(line + b"\n", "", 3, 2, labelled=False, treatment=treated).series)
+            alone.append(series._parse(line + b"\n", "", 3, 2, labelled=False, treatment=treated)[1])
         except DataError as error:
             reasons.append(str(error).removeprefix(": row 2"))
     assert sound.tobytes() == b"".join(row.tobytes() for row in alone)
@@ -337,7 +340,7 @@ def test_what_is_parsed_at_once_needs_no_treatment(treated: Treatment) -> None:
 
 @pytest.mark.parametrize("cells", [1, 5, 1000])
 def test_the_size_of_blocks_changes_nothing(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(treatment, "_CELLS_AT_ONCE", cells)
+    monkeypatch.setattr(ragged, "_CELLS_AT_ONCE", cells)
     rows: list[list[float]] = [[1, NAN, 4], [2, 3], [NAN, 5, NAN, 1, 2], [7, 8, 9]]
 
     assert read(as_csv(rows), BOTH) == [

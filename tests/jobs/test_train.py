@@ -19,6 +19,7 @@ from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.object_storage import ObjectPath
+from lstmfcn.plan import TrainingPlan
 from lstmfcn.storage import Location
 from lstmfcn.training import Epoch, Trainer
 from tests.commands import SMALL, refused, status_of
@@ -296,7 +297,13 @@ def test_training_killed_before_any_file_is_there_leaves_a_whole_checkpoint_or_n
 
     monkeypatch.setattr(storage.PendingFile, "commit", commit_unless_killed)
     with pytest.raises(Killed):
-        train(training=train_csv, output=output, hyperparameters=network, seed=1, overwrite=overwrite)
+        train(
+            training=train_csv,
+            output=output,
+            hyperparameters=network,
+            plan=TrainingPlan(seed=1),
+            overwrite=overwrite,
+        )
 
     has_own = num_files >= 3  # training.json, weights, checkpoint.json
     assert (output / "checkpoint.json").exists() == (overwrite or has_own)
