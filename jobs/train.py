@@ -15,7 +15,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import TrainingPlan
 from lstmfcn.progress import Progress
-from lstmfcn.recipe import Recipe
+from lstmfcn.recipe import RECIPES
 from lstmfcn.start import Start
 from lstmfcn.training import Trainer, TrainingData
 from lstmfcn.training_run import RESULT_NAMES, TrainingRun
@@ -75,7 +75,7 @@ def train(
     if num_cpus is not None:
         use_threads(num_cpus)
     refuse_both(resume=resume, overwrite=overwrite)
-    if patience is not None and Recipe(plan.recipe).objective(validation is not None) is None:
+    if patience is not None and RECIPES[plan.recipe].objective(validation is not None) is None:
         raise DataError(f"--patience needs validation data with --recipe {plan.recipe}; add --validation")
     if not resume:
         output_folder.check(output, *RESULT_NAMES, overwrite=overwrite)

@@ -1,6 +1,6 @@
-"""The networks of a sweep's best/ once more, trained on the validation data too.
+"""Training the networks of a sweep's best/ again, on the validation data too.
 
-In the sweep's folder: refit/, a checkpoint as best/ is, and in it trials/ with what became of each network,
+The sweep's folder gets refit/, a checkpoint like best/, and in it trials/ with what became of each network,
 by the number of its trial in the sweep.
 """
 
@@ -17,7 +17,7 @@ from lstmfcn.errors import TrainingError
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
-from lstmfcn.recipe import Recipe
+from lstmfcn.recipe import RECIPES
 from lstmfcn.record import Record
 from lstmfcn.results import BEST, kept
 from lstmfcn.search import RandomSearch
@@ -30,7 +30,7 @@ from lstmfcn.trials import Trial, Trials, ranked
 from lstmfcn.tuning import run_trials
 
 OBJECTIVE = Objective.usual(has_validation=False)
-"""By which what is trained again is shown."""
+"""How networks that are trained again are compared in the display; there is no validation data left."""
 
 
 def refit(
@@ -42,7 +42,7 @@ def refit(
     view: View | None = None,
 ) -> None:
     """Train the networks of a sweep's best/ again, in parallel on Ray, on its training and validation data
-    together. What an earlier call trained of them, or began, is not trained again.
+    together. What an earlier call finished is kept, and what it began is resumed.
 
     Each is trained as its trial was, but for as many epochs as `Recipe.refitted` says. Probabilities are
     scaled as those in best/, since no data is left to calibrate with.
@@ -78,8 +78,10 @@ def refit(
 
 
 def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
-    """What is known of each one's second training; what failed begins anew, what is of others is removed."""
-    recipe = Recipe(plan.recipe)
+    """Return what is known of each network's second training; one that failed begins anew, and those of other
+    trials are removed.
+    """
+    recipe = RECIPES[plan.recipe]
     known = {trial.number: trial for trial in again.read()}
     begun = []
     for trial in best:

@@ -16,7 +16,7 @@ from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
 from lstmfcn.plan import Plan
-from lstmfcn.recipe import Recipe, RecipeName
+from lstmfcn.recipe import RECIPES, RecipeName
 from lstmfcn.record import RECORD, Record
 from lstmfcn.results import BEST, Results
 from lstmfcn.search import BayesianSearch, GridSearch, RandomSearch, Search
@@ -142,7 +142,7 @@ def settled(
     if start is not None:
         space = start.search_space(space)
         points = [start.hyperparameters(point) for point in points]
-    recipe = Recipe(recipe_name)
+    recipe = RECIPES[recipe_name]
     completed = [recipe.completed(point, num_cases) for point in points]
     return space.completed(recipe.chosen(num_cases)), completed
 

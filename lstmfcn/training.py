@@ -22,7 +22,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Metrics, Objective
 from lstmfcn.model import LSTMFCN
 from lstmfcn.muon import Muon
-from lstmfcn.recipe import Recipe, RecipeName
+from lstmfcn.recipe import RECIPES, RecipeName
 from lstmfcn.scaling import Scaling, ScalingMethod
 from lstmfcn.start import Start
 from lstmfcn.tasks import TaskName
@@ -121,7 +121,7 @@ class Trainer:
         Raises HyperparameterError for another network than that of the checkpoint that training starts from.
         """
         self.data, self.settings = data, settings
-        self._recipe = Recipe(settings.recipe)
+        self._recipe = RECIPES[settings.recipe]
         self._patience = patience
         if data.start is not None:
             hyperparameters = data.start.hyperparameters(hyperparameters)

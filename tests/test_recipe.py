@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.recipe import Recipe, RecipeName
+from lstmfcn.recipe import RECIPES, RecipeName
 from lstmfcn.training import Trainer, TrainingData, TrainingSettings, fit
 from tests.samples import TINY, make_dataset
 
 
 def test_the_reference_trains_at_a_fixed_rate() -> None:
-    recipe, hyperparameters = Recipe("reference"), Hyperparameters(lr=0.003)
+    recipe, hyperparameters = RECIPES["reference"], Hyperparameters(lr=0.003)
 
     assert recipe.learning_rate(hyperparameters, [1.0] * 500, 0.5) == 0.003
     assert recipe.completed(hyperparameters, num_cases=50) == hyperparameters
@@ -46,7 +46,7 @@ def test_the_papers_rate_falls_as_pytorchs_on_plateaus(losses: list[float], repe
     for loss in losses:
         scheduler.step(loss)
 
-    rate = Recipe("paper").learning_rate(Hyperparameters(), losses, 0.0)
+    rate = RECIPES["paper"].learning_rate(Hyperparameters(), losses, 0.0)
 
     assert rate == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
 
@@ -54,20 +54,20 @@ def test_the_papers_rate_falls_as_pytorchs_on_plateaus(losses: list[float], repe
 def test_trained_again_a_network_goes_as_far_as_was_best_or_to_the_end_of_its_cycle() -> None:
     hyperparameters = Hyperparameters(epochs=200)
 
-    assert Recipe("reference").refitted(hyperparameters, best_epoch=70).epochs == 70
-    assert Recipe("paper").refitted(hyperparameters, best_epoch=70).epochs == 70
-    assert Recipe("fast").refitted(hyperparameters, best_epoch=70) == hyperparameters
+    assert RECIPES["reference"].refitted(hyperparameters, best_epoch=70).epochs == 70
+    assert RECIPES["paper"].refitted(hyperparameters, best_epoch=70).epochs == 70
+    assert RECIPES["fast"].refitted(hyperparameters, best_epoch=70) == hyperparameters
 
 
 def test_the_papers_rate_ends_at_a_tenth() -> None:
-    assert Recipe("paper").learning_rate(Hyperparameters(), [1.0] * 2000, 0.0) == 1e-4
+    assert RECIPES["paper"].learning_rate(Hyperparameters(), [1.0] * 2000, 0.0) == 1e-4
 
 
 def rates(epochs: int) -> Iterator[float]:
     hyperparameters = Hyperparameters(lr=0.01, epochs=epochs)
     for epoch in range(epochs):
         for share in (0.0, 0.5):
-            yield Recipe("fast").learning_rate(hyperparameters, [1.0] * epoch, share)
+            yield RECIPES["fast"].learning_rate(hyperparameters, [1.0] * epoch, share)
 
 
 def test_the_fast_rate_is_one_cycle() -> None:
@@ -84,7 +84,7 @@ def test_the_fast_rate_is_one_cycle() -> None:
 
 @pytest.mark.parametrize(("num_cases", "epochs"), [(25, 680), (400, 170), (10_000, 34), (10**9, 1)])
 def test_the_fast_recipe_trains_fewer_epochs_the_more_series_there_are(num_cases: int, epochs: int) -> None:
-    assert Recipe("fast").completed(Hyperparameters(), num_cases).epochs == epochs
+    assert RECIPES["fast"].completed(Hyperparameters(), num_cases).epochs == epochs
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_fast_recipe_trains_fewer_epochs_the_more_series_there_are(num_cases
 def test_only_the_fast_recipe_moves_kernels_by_muon_and_only_with_hundreds_of_series(
     recipe: RecipeName, num_cases: int, by_muon: bool
 ) -> None:
-    assert Recipe(recipe).moves_kernels_by_muon(num_cases) == by_muon
+    assert RECIPES[recipe].moves_kernels_by_muon(num_cases) == by_muon
 
 
 def test_a_training_of_hundreds_of_series_moves_kernels_by_muon() -> None:
@@ -142,23 +142,23 @@ def test_only_the_fast_recipe_decays_weights(
         return before, trainer.state().weights["linear.weight"]
 
     before, after = weights_before_and_after()
-    monkeypatch.setattr(Recipe, "weight_decay", 0.0)
+    monkeypatch.setattr(type(RECIPES[recipe]), "weight_decay", 0.0)
     _, without_decay = weights_before_and_after()
 
-    rate = Recipe(recipe).learning_rate(one_step, [], 0.0)
+    rate = RECIPES[recipe].learning_rate(one_step, [], 0.0)
     assert torch.allclose(without_decay - after, rate * decay * before, atol=1e-6)
 
 
 def test_what_is_given_wins_over_what_a_recipe_chooses() -> None:
-    completed = Recipe("fast").completed(Hyperparameters(lr=0.5, hidden_size=64), num_cases=50)
+    completed = RECIPES["fast"].completed(Hyperparameters(lr=0.5, hidden_size=64), num_cases=50)
 
     assert (completed.lr, completed.hidden_size) == (0.5, 64)
     assert completed.epochs < Hyperparameters().epochs
 
 
 @pytest.mark.parametrize(("recipe", "chosen_by"), [("paper", "train_loss"), ("fast", "valid_accuracy")])
-def test_which_epoch_is_kept_with_validation(recipe: str, chosen_by: str) -> None:
-    objective = Recipe(recipe).objective(has_validation=True)  # type: ignore[arg-type]
+def test_which_epoch_is_kept_with_validation(recipe: RecipeName, chosen_by: str) -> None:
+    objective = RECIPES[recipe].objective(has_validation=True)
 
     assert objective is not None
     assert objective.metric == chosen_by
