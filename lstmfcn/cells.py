@@ -57,7 +57,7 @@ def is_missing_label(cell: str) -> bool:
 def label_in(cell: str, where: str) -> str:
     """The label, as it is spelt. Raises DataError when it is missing."""
     if is_missing_label(cell):
-        raise DataError(f"{where}, column 1: the label is missing, found {shown(cell)}")
+        raise DataError(f"{where}: the label is missing, found {shown(cell)}")
     return cell
 
 

@@ -52,13 +52,13 @@ class ClassLabels:
     def __str__(self) -> str:
         return ", ".join(self.names[:20]) + (", ..." if len(self) > 20 else "")
 
-    def positions(self, labels: Sequence[str], source: str) -> NDArray[np.int64]:
-        """The position of each label in the class order. Raises DataError for a label of no class."""
+    def positions(self, labels: Sequence[str], source: str, column: int = 1) -> NDArray[np.int64]:
+        """The position of each label, which the source has in that column, in the class order. Raises
+        DataError for a label of no class.
+        """
         if unknown := self.unknown(labels):
-            row = labels.index(unknown[0]) + 1
-            raise DataError(
-                f"{source}: row {row}, column 1: label {unknown[0]!r} is none of the classes {self}"
-            )
+            where = f"{source}: row {labels.index(unknown[0]) + 1}, column {column}"
+            raise DataError(f"{where}: label {unknown[0]!r} is none of the classes {self}")
         return np.array([self._positions[self._key(label)] for label in labels], np.int64)
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
@@ -205,11 +205,11 @@ def read_training(
     treatment = treatment.model_copy(update={"channels": channels})
     _refuse_no_multiple(first.series.shape[1], channels, path)
     if first.marks is None:
-        _refuse_missing_among_numbers(files, identifiers)
+        _refuse_missing_among_numbers(files)
         classes, task = _classes_of_names(files, path, task)
     else:
         classes, task = _classes_of_columns(first.marks.shape[1], path, task)
-    return _to_train_on(_dataset(files, classes, task, identifiers, treatment), path)
+    return _to_train_on(_dataset(files, classes, task, treatment), path)
 
 
 def _refuse_no_multiple(num_values: int, channels: int, path: Location) -> None:
@@ -233,7 +233,7 @@ def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDE
     training set. Identifiers are left out. Raises DataError.
     """
     files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
-    return _dataset(files, like.classes, like.task, identifiers, like.treatment)
+    return _dataset(files, like.classes, like.task, like.treatment)
 
 
 def _classes_of_names(
@@ -250,7 +250,7 @@ def _classes_of_names(
     return classes, task or "multiclass"
 
 
-def _refuse_missing_among_numbers(files: list[LabelledSeries], identifiers: Identifiers) -> None:
+def _refuse_missing_among_numbers(files: list[LabelledSeries]) -> None:
     """Raise DataError for a label such as NA, which may be a class where others are text."""
     distinct = {label for file in files for label in file.labels}
     missing = {label for label in distinct if is_missing(label)}
@@ -258,8 +258,8 @@ def _refuse_missing_among_numbers(files: list[LabelledSeries], identifiers: Iden
         return
     file = next(file for file in files if missing & set(file.labels))
     row, label = next((row, label) for row, label in enumerate(file.labels, 1) if label in missing)
-    sentence = f"{file.source}: row {row}, column 1: the label is missing, found {label!r} among numbers"
-    raise DataError(identifiers.with_the_files_columns(sentence))
+    where = f"{file.source}: row {row}, column {file.label_column}"
+    raise DataError(f"{where}: the label is missing, found {label!r} among numbers")
 
 
 def read_further(
@@ -276,7 +276,7 @@ def read_further(
             " network with one output tells two classes apart"
         )
     files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
-    _refuse_missing_among_numbers(files, identifiers)
+    _refuse_missing_among_numbers(files)
     unknown = _unknown(files, like, path)
     if unknown and not new_classes:
         raise DataError(
@@ -287,7 +287,7 @@ def read_further(
     if unknown:
         with_them = [*classes.names, *unknown]
         classes = ClassLabels.of(with_them) if files[0].marks is None else ClassLabels(with_them)
-    return _to_train_on(_dataset(files, classes, like.task, identifiers, like.treatment), path)
+    return _to_train_on(_dataset(files, classes, like.task, like.treatment), path)
 
 
 def _unknown(files: list[LabelledSeries], like: Known, path: Location) -> list[str]:
@@ -362,16 +362,9 @@ def _read_channel(
 
 
 def _dataset(
-    files: list[LabelledSeries],
-    classes: ClassLabels,
-    task: TaskName,
-    identifiers: Identifiers,
-    treatment: Treatment,
+    files: list[LabelledSeries], classes: ClassLabels, task: TaskName, treatment: Treatment
 ) -> Dataset:
-    try:
-        targets = [_targets(file, classes, task) for file in files]
-    except DataError as error:
-        raise DataError(identifiers.with_the_files_columns(str(error))) from None
+    targets = [_targets(file, classes, task) for file in files]
     return Dataset(
         np.concatenate([file.series for file in files]),
         np.concatenate(targets),
@@ -388,7 +381,7 @@ def _targets(file: LabelledSeries, classes: ClassLabels, task: TaskName) -> NDAr
     if marks is None:
         if task == "multilabel":
             raise DataError(f"{source} has no header; {expected} columns y_1, y_2, ... are expected")
-        return classes.positions(file.labels, source)
+        return classes.positions(file.labels, source, file.label_column)
     if marks.shape[1] != expected:
         found = f"{marks.shape[1]} y column{'s' * (marks.shape[1] != 1)}"
         verb = "is" if expected == 1 else "are"

@@ -98,20 +98,6 @@ class Header:
             return cells
         return cells.take(self.series, axis=1)
 
-    def marks_of(self, cells: NDArray[np.float32], source: str) -> NDArray[np.bool_]:
-        """(cases, columns) -> (cases, labels): whether each row has each label, in order.
-
-        Raises DataError where a label's cell is neither 0 nor 1.
-        """
-        marks = cells.take(self.labels, axis=1)
-        is_mark: NDArray[np.bool_] = marks == 1
-        wrong = np.argwhere(~is_mark & (marks != 0))
-        if len(wrong):
-            row, label = wrong[0]
-            where = f"{source}: row {row + 2}, column {self.labels[label] + 1}"
-            raise DataError(f"{where}: {marks[row, label]:g} is no label; y columns hold 0 or 1")
-        return is_mark
-
 
 def _kind_and_number(name: str, where: str) -> tuple[str, int]:
     """The kind is y, x, or of a channel x with its number."""

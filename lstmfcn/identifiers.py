@@ -11,18 +11,13 @@ from typing import Self
 from lstmfcn.cells import split_line
 from lstmfcn.errors import DataError, shown
 
-_ROW = r"^(.*?: row \d+)?"
-_COLUMN = re.compile(_ROW + r", column (\d+)", re.DOTALL)
-_COUNTS = re.compile(_ROW + r" has (\d+) columns? where (row 1 has )?(\d+)", re.DOTALL)
-_COUNT = re.compile(_ROW + r" has (\d+) columns?;", re.DOTALL)
-
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
     """The columns that are no part of the series, by position or by name."""
 
     positions: tuple[int, ...] = ()
-    """From 1."""
+    """From 1, in order, each once."""
     names: tuple[str, ...] = ()
     """In the header of a file that has one; then there are no positions."""
 
@@ -39,7 +34,7 @@ class Identifiers:
         if not text:
             return cls()
         if chosen and all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
-            return cls(positions=tuple(map(int, chosen)))
+            return cls(positions=tuple(sorted(set(map(int, chosen)))))
         names = tuple(one.strip() for one in chosen)
         if not names or not all(names) or any(re.fullmatch("[0-9.+-]+", name) for name in names):
             raise DataError(
@@ -60,7 +55,7 @@ class Identifiers:
                 f"{source}: row 1 is a header; --id-columns must name its columns, not count them"
             )
         cells = [cell.strip() for cell in header]
-        return type(self)(tuple(_position(name, cells, source) for name in self.names))
+        return type(self)(tuple(sorted({_position(name, cells, source) for name in self.names})))
 
     def refuse_beyond(self, first_line: bytes, source: str) -> None:
         """Raise DataError if the first row doesn't reach as far. One that is no CSV the parser refuses."""
@@ -78,7 +73,7 @@ class Identifiers:
     def refuse_behind_values(self, source: str, *, labelled: bool) -> None:
         """Raise DataError unless all stand before the first value of a row, whatever its length."""
         for position in self.positions:
-            if position > len(set(self.positions)) + labelled:
+            if position > len(self.positions) + labelled:
                 raise DataError(
                     f"{source}: column {position}, which --id-columns names, comes after values; where rows"
                     " may have any length, identifiers stand before them"
@@ -86,13 +81,13 @@ class Identifiers:
 
     def cut(self, line: bytes) -> tuple[bytes, bytes]:
         """A line -> its identifiers and the rest; all of one that is no CSV, for the parser to say so."""
-        chosen = {position - 1 for position in self.positions}
+        chosen = [position - 1 for position in self.positions]
         try:
             split = split_line(line, "")
         except DataError:
             return b"," * (len(chosen) - 1), line
         cells = [csv_cell(cell) for cell in split] if b'"' in line else line.split(b",")
-        identifiers = [cells[index] if index < len(cells) else b"" for index in sorted(chosen)]
+        identifiers = [cells[index] if index < len(cells) else b"" for index in chosen]
         rest = [cell for index, cell in enumerate(cells) if index not in chosen]
         if lacking := sum(index >= len(cells) for index in chosen):  # the row is one column short for each
             del rest[-lacking:]
@@ -105,32 +100,32 @@ class Identifiers:
         kept = lines.removesuffix(b"\n").split(b"\n")
         return b"".join([self.cut(line.removesuffix(b"\r"))[1] + b"\n" for line in kept])
 
-    def with_the_files_columns(self, sentence: str) -> str:
-        """A parser's sentence, or what follows the row in it, which counts columns without identifiers, with
-        the numbers in the file.
-        """
-        if not self.positions:
-            return sentence
-        positions = sorted(set(self.positions))
-
-        def position_in_file(match: re.Match[str]) -> str:
-            position = int(match[2])
-            for identifier in positions:
-                position += identifier <= position
-            return f"{match[1] or ''}, column {position}"
-
-        def counts_in_file(match: re.Match[str]) -> str:
-            found, expected = (int(match[group]) + len(positions) for group in (2, 4))
-            return f"{match[1] or ''} has {found} columns where {match[3] or ''}{expected}"
-
-        def count_in_file(match: re.Match[str]) -> str:
-            return f"{match[1] or ''} has {int(match[2]) + len(positions)} columns;"
-
-        sentence = _COLUMN.sub(position_in_file, sentence)
-        return _COUNT.sub(count_in_file, _COUNTS.sub(counts_in_file, sentence))
-
 
 NO_IDENTIFIERS = Identifiers()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows come from, whose identifiers have been cut out, for sentences on them."""
+
+    source: str
+    """What errors call the file."""
+    first_row: int = 1
+    identifiers: Identifiers = NO_IDENTIFIERS
+
+    def row(self, index: int) -> str:
+        """The beginning of a sentence on one of the rows, counted from 0."""
+        return f"{self.source}: row {self.first_row + index}"
+
+    def column(self, position: int) -> int:
+        """The column in the file of the cell at a position in a row, both from 1."""
+        for identifier in self.identifiers.positions:
+            position += identifier <= position
+        return position
+
+    def num_columns(self, num_cells: int) -> int:
+        """Columns in the file of a row with so many cells."""
+        return num_cells + len(self.identifiers.positions)
 
 
 def _position(name: str, names: list[str], source: str) -> int:

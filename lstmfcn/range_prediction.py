@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, TypeAlias
 
@@ -28,7 +28,7 @@ BadRows: TypeAlias = Literal["fail", "mark"]
 
 MARK = b"ERROR"
 MOST_FAULTS = 100
-"""How many faults of a file are told."""
+"""Most faults that are told of a file, and of all files together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Task:
     length: int
     """Values in each row."""
     layouts: list[Layout | str]
-    """Of each file; or a sentence on what is wrong with its header."""
+    """Layout of each file, or a sentence on what is wrong with its header."""
     bad_rows: BadRows
     journal: Journal | None
     """None if the input is only checked."""
 
     def layout(self, number: int) -> Layout:
-        """Of a range's file. Raises DataError when its header is wrong."""
+        """Return the layout of a range's file. Raises DataError when its header is wrong."""
         layout = self.layouts[self.ranges[number].file]
         if isinstance(layout, str):
             raise DataError(layout)
@@ -70,23 +70,25 @@ class Report:
     num_predicted: int = 0
     num_bad: int = 0
     faults: list[tuple[int, str]] = field(default_factory=list)
-    """Rows that aren't marked, from 1 within the range, and what follows `row <row>` in the sentence about
-    each; row 0 has a whole sentence about the file."""
+    """Bad rows that aren't marked, counted from 1 within the range, each with what follows `row <row>` in the
+    sentence about it; row 0 comes with a whole sentence about the file."""
     read_seconds: float = 0.0
     predict_seconds: float = 0.0
     error: str = ""
-    """Why the transform can't go on, in a sentence: the storage failed."""
+    """Why the transform can't go on, in a sentence: the storage failed, or this process is unfit for it."""
     missing: str = ""
-    """That the file isn't there, in a sentence."""
+    """Sentence that says that the file isn't there; empty if it is."""
 
     def spoils_its_file(self, bad_rows: BadRows) -> bool:
-        """Whether its faults leave the file without an output: any, or only one of the whole file."""
+        """Whether its faults leave the file without an output: any fault or, where bad rows are marked, only
+        one of the whole file.
+        """
         return any(bad_rows == "fail" or row == 0 for row, _ in self.faults)
 
 
 def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
-    """The blocks of a range. None if another range of its file is known to have a bad row: then, if it comes
-    before that one, its rows are counted, for the number of the bad row.
+    """Yield the range's blocks; none at all once another range of its file is known to have a bad row. Then
+    its rows are counted if it comes before that one, since the bad row's number depends on them.
 
     Adds to the report what reading took and what is wrong with the file as a whole.
     """
@@ -110,7 +112,7 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
             if block is None:
                 return
             yield block
-    except MissingDataError as error:  # though the driver has found it
+    except MissingDataError as error:  # on this node: the driver has found it
         where = f"on {platform.node()}, which was to read it; on a cluster all nodes must see it"
         report.missing = f"{error} {where}"
         report.faults.append((0, report.missing))
@@ -154,11 +156,11 @@ def _commit(
             lines.write(_output_lines(task.layout(report.number), block, predictor))
             report.predict_seconds += time.perf_counter() - started
             report.num_predicted += len(block.series)
-            rejects.write(_reject_lines(task.layout(report.number), block, rows_before))
+            rejects.write(_reject_lines(block, rows_before))
         if report.error:
             return
         if report.spoils_its_file(task.bad_rows):
-            if any(row for row, _ in report.faults):  # others may be this node's, and be mended
+            if any(row for row, _ in report.faults):  # faults of the file may be this node's, and be mended
                 journal.note_fault(one.file, one.part)
         elif not report.is_left_out:
             part = Part(one.file, one.part, report.num_rows, report.num_bad)
@@ -169,10 +171,8 @@ def _commit(
 
 def _count(task: Task, report: Report, block: Block) -> None:
     if task.bad_rows == "fail":
-        layout = task.layout(report.number)
         for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
-            reason = layout.format.identifiers.with_the_files_columns(fault.reason)
-            report.faults.append((report.num_rows + fault.row, reason))
+            report.faults.append((report.num_rows + fault.row, fault.reason))
     report.num_rows += block.num_rows
     report.num_bad += len(block.faults)
 
@@ -194,7 +194,7 @@ def _output_lines(layout: Layout, block: Block, predictor: Predictor) -> bytes:
 
 
 def _joined(line: bytes) -> bytes:
-    """A bad row's line as it is or, if readers of CSV would lose their way in it, as a single cell."""
+    """Return a bad row's line as it is or, if readers of CSV would lose their way in it, as a single cell."""
     try:
         split_line(line, "")
     except DataError:
@@ -206,22 +206,22 @@ def _shown(line: bytes) -> str:
     return line.decode(errors="backslashreplace").replace("\r", "\\r")  # csv would not quote it
 
 
-def _reject_lines(layout: Layout, block: Block, rows_before: int) -> bytes:
-    """`row,reason,line` for each bad row, counted within the range."""
+def _reject_lines(block: Block, rows_before: int) -> bytes:
+    """Return `row,reason,line` for each bad row; rows are counted within the range."""
     rows = []
     for fault in block.faults:
-        reason = layout.format.identifiers.with_the_files_columns(fault.reason).removeprefix(",").strip()
+        reason = fault.reason.removeprefix(",").strip()
         rows.append([str(rows_before + fault.row), reason, _shown(fault.line)])
     return storage.csv_lines(rows)
 
 
 def one_block(blocks: list[Block], length: int) -> Block:
-    """Several blocks of a range, for the way to another process."""
+    """Join the blocks of a range into one, which can be sent to another process."""
     num_rows = 0
     faults = []
     identifiers: list[bytes] = []
     for block in blocks:
-        faults += [type(fault)(num_rows + fault.row, fault.reason, fault.line) for fault in block.faults]
+        faults += [replace(fault, row=num_rows + fault.row) for fault in block.faults]
         num_rows += block.num_rows
         identifiers += block.identifiers or []
     series = [block.series for block in blocks]

@@ -19,12 +19,12 @@ _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
 _MOST_TASKS = 2000
 _TASKS_PER_PREDICTOR = 2
-"""At most about so many tasks; Ray Data needs 3 ms for each before the first one starts. But no predictor is
-to be without one, nor the last one long."""
+"""There are at most about `_MOST_TASKS`, since Ray Data needs 3 ms for each before the first one starts; or,
+where that is more, this many for each predictor, so that none is without one and the last one isn't long."""
 _READ_AT_ONCE = 16
-"""First lines, since a request to object storage takes its time."""
+"""First lines that are read at once, since a request to object storage takes its time."""
 _BLOCK_BYTES = 4 << 20
-"""What is read and predicted at a time, so that memory doesn't grow with the range."""
+"""Bytes that are read and predicted at a time, so that memory doesn't grow with the range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class InputFile:
     name: str
     """Its path as the user gave it."""
     relative: str
-    """Its path below the input folder, and with `.out` after it the output's below the output folder."""
+    """Its path below the input folder; with `.out` after it, its output's path below the output folder."""
     size: int
     modified: int
     """Nanoseconds since 1970."""
@@ -47,7 +47,7 @@ class Range:
 
     file: int
     part: int
-    """From 0, within the file."""
+    """Number of the range within its file, from 0."""
     start: int
     end: int
 
@@ -60,14 +60,14 @@ class Block:
     series: Matrix
     """The sound rows: (cases, values)."""
     identifiers: list[bytes] | None
-    """What the output line of each row begins with, if anything; of sound and of bad rows."""
+    """What the output line of each row, sound or bad, begins with; None if with nothing."""
     faults: list[Fault]
     """The bad rows, counted within the block."""
 
 
 def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile], list[str]]:
-    """The file itself, or the CSV files below a folder but not below an output folder inside it nor the
-    rejects of a transform; and what was skipped, by its path below the folder.
+    """Return the file itself, or the CSV files below a folder, without those below an output folder inside it
+    and without the rejects of a transform; and what was skipped, by its path below the folder.
 
     Raises DataError when there is nothing to transform.
     """
@@ -95,8 +95,8 @@ def _input_file(file: StoredFile, relative: str) -> InputFile:
 
 
 def choose_range_bytes(files: list[InputFile], num_predictors: int) -> int:
-    """Sixteen ranges a predictor, so that none waits long for the last one, or for one that starts later than
-    the others; but a Ray task costs too much for small ones.
+    """Return the size of ranges: sixteen for each predictor, so that none waits long for the last range, or
+    for a predictor that starts later than the others; but a Ray task costs too much for small ranges.
     """
     total = sum(file.size for file in files)
     return min(_LARGEST_RANGE, max(_SMALLEST_RANGE, total // (16 * num_predictors)))
@@ -125,18 +125,18 @@ def read_layouts(
     renderer: Renderer,
     treatment: Treatment = UNTREATED,
 ) -> list[Layout | str]:
-    """How each file is read, by its first line; or a sentence on what is wrong with it, or with the file.
+    """Return how each file is read, by its first line, or a sentence on what is wrong with it or the file.
 
     Raises DataError when the storage fails or a file has gone.
     """
-    alike: dict[bytes, Layout] = {}  # for a wide header makes a large one, which all predictors get
+    alike: dict[bytes, Layout] = {}  # a wide header's is large, and all predictors get it
 
     def layout(file: InputFile) -> Layout | str:
         try:
             first_line, has_more = storage.first_line(file.path)
         except OSError as error:
             raise DataError(f"{file.name} can't be read: {storage.reason(error)}") from None
-        except MissingDataError:  # just after it was found, as where a disk is away for a moment
+        except MissingDataError:  # after the file was found: its disk may be away for a moment
             raise
         except DataError as error:
             return str(error)
@@ -157,7 +157,9 @@ def read_layouts(
 
 
 def group_ranges(ranges: list[Range], num_predictors: int, leave_out: Container[int] = ()) -> list[list[int]]:
-    """Indices of ranges that share a task, in order: small neighbours, or several of very many."""
+    """Return the indices of the ranges of each task, in order: small neighbours share a task and, where there
+    are very many ranges, larger ones do too.
+    """
     sizes = {index: one.end - one.start for index, one in enumerate(ranges) if index not in leave_out}
     most_tasks = max(_MOST_TASKS, _TASKS_PER_PREDICTOR * num_predictors)
     most = max(_SMALLEST_RANGE, sum(sizes.values()) // most_tasks)
@@ -173,9 +175,9 @@ def group_ranges(ranges: list[Range], num_predictors: int, leave_out: Container[
 
 
 def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Iterator[Block]:
-    """The rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory.
+    """Yield the rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory.
 
-    Raises DataError for a file that is empty or no whole gzip file.
+    Raises DataError for a file that is empty or isn't a whole gzip file.
     """
     begins_file = one.start == 0
     for read in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
@@ -190,6 +192,7 @@ def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Ite
             length=length,
             begins_file=begins_file,
             header=layout.header,
+            identifiers=layout.format.identifiers,
             treatment=layout.treatment,
         )
         if faults and lines is not block:
@@ -202,7 +205,7 @@ def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Ite
 
 
 def count_rows(file: InputFile, one: Range, layout: Layout) -> int:
-    """The rows of a range, unparsed."""
+    """Return the number of rows in a range, without parsing them."""
     num_lines = sum(
         block.count(b"\n") + (not block.endswith(b"\n"))
         for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)

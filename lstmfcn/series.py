@@ -12,8 +12,8 @@ Where a treatment takes missing values or any length, both read ragged rows, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ from lstmfcn.cells import (
 )
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
-from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
+from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers, Origin
 from lstmfcn.ragged import Place, Ragged
 from lstmfcn.treatment import UNTREATED, Treatment
 
@@ -55,7 +55,9 @@ class LabelledSeries:
     marks: NDArray[np.bool_] | None = None
     """With a header, whether each row has each label: (cases, labels)."""
     channels: int | None = None
-    """That a header names."""
+    """How many a header names."""
+    label_column: int = 1
+    """The column of the labels, from 1; without a header."""
 
 
 def header_cells(line: bytes) -> list[str] | None:
@@ -87,7 +89,7 @@ def parse_plain(data: bytes, *, length: int, channels: int = 1) -> Matrix | None
     except DataError:
         return None
     columns = length if header is None else header.num_columns
-    parsed = _parse_fast(data.removesuffix(b"\n"), _Shape("", False, columns, True))
+    parsed = _parse_fast(data.removesuffix(b"\n"), _Shape(Origin(""), False, columns, True))
     if parsed is None:
         return None
     _, rows = parsed
@@ -111,9 +113,10 @@ def parse_series(
     """
     header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
     if header is None:
-        return _parse(data, source, length, 1, labelled=False, treatment=treatment)[1]
-    cells = _parse_named(data, source, header, 2, treatment)
-    return _series_below(header, cells, source, length, 2, treatment)
+        return _parse(data, Origin(source), length, labelled=False, treatment=treatment)[1]
+    origin = Origin(source, first_row=2)
+    cells = _parse_named(data, origin, header, treatment)
+    return _series_below(header, cells, origin, length, treatment)
 
 
 def parse_labelled(
@@ -140,17 +143,15 @@ def parse_labelled(
         data, source, treatment.fixed(length), treatment.channels, labelled=True, identifiers=identifiers
     )
     data = identifiers.without(data)
-    try:
-        if header is None:
-            return LabelledSeries(
-                source, *_parse(data, source, length, 1, labelled=True, treatment=treatment)
-            )
-        cells = _parse_named(data, source, header, 2, treatment)
-        marks = header.marks_of(cells, source)
-        series = _series_below(header, cells, source, length, 2, treatment)
-        return LabelledSeries(source, [], series, marks, header.channels)
-    except DataError as error:
-        raise DataError(identifiers.with_the_files_columns(str(error))) from None
+    if header is None:
+        origin = Origin(source, 1, identifiers)
+        labels, series = _parse(data, origin, length, labelled=True, treatment=treatment)
+        return LabelledSeries(source, labels, series, label_column=origin.column(1))
+    origin = Origin(source, 2, identifiers)
+    cells = _parse_named(data, origin, header, treatment)
+    marks = _marks(header, cells, origin)
+    series = _series_below(header, cells, origin, length, treatment)
+    return LabelledSeries(source, [], series, marks, header.channels)
 
 
 def _take_header(
@@ -196,37 +197,39 @@ def parse_sound_rows(
     length: int,
     begins_file: bool,
     header: Header | None = None,
+    identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = UNTREATED,
 ) -> tuple[Matrix, list[Fault]]:
     """The sound rows as (cases, values), and the faults of the others, in order. Of a file with a header,
-    rows that come after it.
+    rows that come after it; `identifiers` have been cut out of the rows already.
 
     Halves the data until the faulty rows stand alone: fast as long as they are few.
     """
     if not data:
         return np.empty((0, length), np.float32), []
-    return _sound_rows(data, length, 1, begins_file, header, treatment)
+    # A first row of 1 lets the parser look for what can only begin a file.
+    origin = Origin("", 1 if begins_file else 2, identifiers)
+    return _sound_rows(data, length, 1, origin, header, treatment)
 
 
 def _sound_rows(
-    data: bytes, length: int, row: int, begins_file: bool, header: Header | None, treatment: Treatment
+    data: bytes, length: int, row: int, origin: Origin, header: Header | None, treatment: Treatment
 ) -> tuple[Matrix, list[Fault]]:
-    # A row number of 1 lets the parser look for what can only begin a file.
-    parsed_as = 1 if begins_file else 2
     try:
         if header is not None:
-            cells = _parse_named(data, "", header, parsed_as, treatment)
-            return _series_below(header, cells, "", length, parsed_as, treatment), []
-        return _parse(data, "", length, parsed_as, labelled=False, treatment=treatment)[1], []
+            cells = _parse_named(data, origin, header, treatment)
+            return _series_below(header, cells, origin, length, treatment), []
+        return _parse(data, origin, length, labelled=False, treatment=treatment)[1], []
     except DataError as error:
         middle = data.find(b"\n", len(data) // 2, -1) + 1 or data.rfind(b"\n", 0, len(data) // 2) + 1
         if middle == 0:
-            reason = str(error).removeprefix(f": row {parsed_as}")
+            reason = str(error).removeprefix(origin.row(0))
             line = data.removesuffix(b"\n").removesuffix(b"\r")
             return np.empty((0, length), np.float32), [Fault(row, reason, line)]
-    before, faults_before = _sound_rows(data[:middle], length, row, begins_file, header, treatment)
+    before, faults_before = _sound_rows(data[:middle], length, row, origin, header, treatment)
     row += data.count(b"\n", 0, middle)
-    after, faults_after = _sound_rows(data[middle:], length, row, False, header, treatment)
+    within = replace(origin, first_row=2)
+    after, faults_after = _sound_rows(data[middle:], length, row, within, header, treatment)
     return np.concatenate([before, after]), faults_before + faults_after
 
 
@@ -234,7 +237,7 @@ def _sound_rows(
 class _Shape:
     """What every row must look like."""
 
-    source: str
+    origin: Origin
     labelled: bool
     num_values: int
     """How many a row has beside a label; 0 for any number."""
@@ -247,60 +250,72 @@ class _Shape:
 
 
 def _parse(
-    data: bytes,
-    source: str,
-    length: int | None,
-    row: int,
-    *,
-    labelled: bool,
-    treatment: Treatment,
+    data: bytes, origin: Origin, length: int | None, *, labelled: bool, treatment: Treatment
 ) -> tuple[list[str], Matrix]:
     """Labels, if rows have them, and series."""
-    if row == 1:
+    if origin.first_row == 1:
         data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
-        raise DataError(f"{source} is empty")
-    num_values = 0 if treatment.takes_any_length else length or _first_length(data, source, row, labelled)
-    shape = _Shape(source, labelled, num_values, length is not None)
+        raise DataError(f"{origin.source} is empty")
+    num_values = 0 if treatment.takes_any_length else length or _first_length(data, origin, labelled)
+    shape = _Shape(origin, labelled, num_values, length is not None)
     if treatment.takes_rows_as_they_are:
-        return _parse_rows(data, shape, row)
-    labels, rows = _parse_ragged_rows(data, shape, row)
-    place = Place(source, row, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
+        return _parse_rows(data, shape)
+    labels, rows = _parse_ragged_rows(data, shape)
+    place = _place(origin, range(labelled, labelled + int(rows.lengths.max())))
     if treatment.takes_any_length and treatment.channels not in (None, 1):
         rows.refuse_open_ends(place)
     return labels, treatment(rows, length, place)
 
 
-def _parse_named(data: bytes, source: str, header: Header, first_row: int, treatment: Treatment) -> Matrix:
+def _place(origin: Origin, cells: Iterable[int]) -> Place:
+    """The place of rows whose values stand in these cells, counted from 0."""
+    return Place(origin.source, origin.first_row, [origin.column(cell + 1) for cell in cells])
+
+
+def _parse_named(data: bytes, origin: Origin, header: Header, treatment: Treatment) -> Matrix:
     """Rows below a header as they stand: (cases, columns)."""
-    shape = _Shape(source, False, header.num_columns, False)
+    shape = _Shape(origin, False, header.num_columns, False)
     if treatment.takes_rows_as_they_are:
-        return _parse_rows(data, shape, first_row)[1]
-    _, rows = _parse_ragged_rows(data, shape, first_row)
+        return _parse_rows(data, shape)[1]
+    _, rows = _parse_ragged_rows(data, shape)
     return rows.values.reshape(-1, header.num_columns)
 
 
+def _marks(header: Header, cells: Matrix, origin: Origin) -> NDArray[np.bool_]:
+    """Whether each row has each label, in order: (cases, labels). Raises DataError where a label's cell is
+    neither 0 nor 1.
+    """
+    marks = cells.take(header.labels, axis=1)
+    is_mark: NDArray[np.bool_] = marks == 1
+    wrong = np.argwhere(~is_mark & (marks != 0))
+    if len(wrong):
+        row, label = wrong[0]
+        where = f"{origin.row(row)}, column {origin.column(header.labels[label] + 1)}"
+        raise DataError(f"{where}: {marks[row, label]:g} is no label; y columns hold 0 or 1")
+    return is_mark
+
+
 def _series_below(
-    header: Header, cells: Matrix, source: str, length: int | None, first_row: int, treatment: Treatment
+    header: Header, cells: Matrix, origin: Origin, length: int | None, treatment: Treatment
 ) -> Matrix:
     """The series of rows as they stand below a header."""
     series = header.series_of(cells)
     if treatment.takes_rows_as_they_are:
         return series
-    place = Place(source, first_row, [column + 1 for column in header.series])
     treatment = treatment.model_copy(update={"channels": header.channels})
-    return treatment(Ragged.of(series), length, place)
+    return treatment(Ragged.of(series), length, _place(origin, header.series))
 
 
-def _parse_rows(data: bytes, shape: _Shape, row: int) -> tuple[list[str], Matrix]:
+def _parse_rows(data: bytes, shape: _Shape) -> tuple[list[str], Matrix]:
     """Labels, if rows have them, and values: (cases, values)."""
-    labels, matrices = _read_pieces(data, shape, row, _parse_fast, _parse_slowly)
+    labels, matrices = _read_pieces(data, shape, _parse_fast, _parse_slowly)
     return labels, matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 
 
-def _parse_ragged_rows(data: bytes, shape: _Shape, row: int) -> tuple[list[str], Ragged]:
+def _parse_ragged_rows(data: bytes, shape: _Shape) -> tuple[list[str], Ragged]:
     """Labels, if rows have them, and values, of which some may be missing."""
-    labels, parts = _read_pieces(data, shape, row, _parse_ragged_fast, _parse_ragged_slowly)
+    labels, parts = _read_pieces(data, shape, _parse_ragged_fast, _parse_ragged_slowly)
     return labels, Ragged.joined(parts)
 
 
@@ -310,27 +325,27 @@ _Rows = TypeVar("_Rows", Matrix, Ragged)
 def _read_pieces(
     data: bytes,
     shape: _Shape,
-    row: int,
     fast: Callable[[bytes, _Shape], tuple[list[str], _Rows] | None],
     slow: Callable[[bytes, _Shape, int], tuple[list[str], _Rows]],
 ) -> tuple[list[str], list[_Rows]]:
     """Labels and rows, by the slow engine where the fast one returns None."""
     labels: list[str] = []
     parts: list[_Rows] = []
+    num_rows = 0
     for piece in _pieces(data):
-        some_labels, rows = fast(piece, shape) or slow(piece, shape, row)
+        some_labels, rows = fast(piece, shape) or slow(piece, shape, num_rows)
         labels += some_labels
         parts.append(rows)
-        row += len(rows)
+        num_rows += len(rows)
     return labels, parts
 
 
-def _first_length(data: bytes, source: str, row: int, labelled: bool) -> int:
-    where = f"{source}: row {row}"
-    columns = len(split_line(data.partition(b"\n")[0], where))
-    if columns - labelled < 2:
-        raise DataError(f"{where} has {_columns(columns)}; a series has at least 2 values")
-    return columns - labelled
+def _first_length(data: bytes, origin: Origin, labelled: bool) -> int:
+    num_cells = len(split_line(data.partition(b"\n")[0], origin.row(0)))
+    if num_cells - labelled < 2:
+        found = _columns(origin.num_columns(num_cells))
+        raise DataError(f"{origin.row(0)} has {found}; a series has at least 2 values")
+    return num_cells - labelled
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
@@ -387,52 +402,57 @@ def _cut_labels(piece: bytes, shape: _Shape) -> tuple[list[str], bytes | None]:
     return labels, b"\n".join([numbers for _, _, numbers in cut])
 
 
-def _parse_slowly(piece: bytes, shape: _Shape, first_row: int) -> tuple[list[str], Matrix]:
-    """Read cell by cell. Raises DataError at the first fault."""
-    labels, rows = _rows(piece, shape, first_row, may_be_missing=False)
+def _parse_slowly(piece: bytes, shape: _Shape, num_before: int) -> tuple[list[str], Matrix]:
+    """Read cell by cell, after so many rows. Raises DataError at the first fault."""
+    labels, rows = _rows(piece, shape, num_before, may_be_missing=False)
     return labels, np.array(rows, np.float32)
 
 
-def _parse_ragged_slowly(piece: bytes, shape: _Shape, first_row: int) -> tuple[list[str], Ragged]:
-    labels, rows = _rows(piece, shape, first_row, may_be_missing=True)
+def _parse_ragged_slowly(piece: bytes, shape: _Shape, num_before: int) -> tuple[list[str], Ragged]:
+    """_parse_slowly for rows in which values may be missing."""
+    labels, rows = _rows(piece, shape, num_before, may_be_missing=True)
     values = np.array([value for row in rows for value in row], np.float32)
     return labels, Ragged(values, np.array([len(row) for row in rows]))
 
 
 def _rows(
-    piece: bytes, shape: _Shape, first_row: int, *, may_be_missing: bool
+    piece: bytes, shape: _Shape, num_before: int, *, may_be_missing: bool
 ) -> tuple[list[str], list[list[float]]]:
     """Labels, if rows have them, and values."""
     labels = []
     rows = []
-    for number, line in enumerate(piece.split(b"\n"), first_row):
-        where = f"{shape.source}: row {number}"
+    origin = shape.origin
+    for index, line in enumerate(piece.split(b"\n"), num_before):
+        where = origin.row(index)
         cells = split_line(line, where)
         if shape.num_values and len(cells) != shape.num_cells:
-            raise DataError(f"{where} has {_columns(len(cells))} {_expected(len(cells), shape)}")
+            found = _columns(origin.num_columns(len(cells)))
+            raise DataError(f"{where} has {found} {_expected(len(cells), shape)}")
         if shape.labelled:
-            labels.append(label_in(cells.pop(0), where))
+            labels.append(label_in(cells.pop(0), f"{where}, column {origin.column(1)}"))
         rows.append(
             [
-                value_in(cell, f"{where}, column {column}", may_be_missing=may_be_missing)
-                for column, cell in enumerate(cells or [""], 1 + shape.labelled)
+                value_in(cell, f"{where}, column {origin.column(position)}", may_be_missing=may_be_missing)
+                for position, cell in enumerate(cells or [""], 1 + shape.labelled)
             ]
         )
     return labels, rows
 
 
-def _expected(found: int, shape: _Shape) -> str:
+def _expected(num_cells: int, shape: _Shape) -> str:
+    """What should stand where a row has so many cells."""
+    expected = shape.origin.num_columns(shape.num_cells)
     if not shape.is_given:
         advice = "; rows of different lengths need --length pad or resample" if shape.labelled else ""
-        return f"where row 1 has {shape.num_cells}{advice}"
+        return f"where row 1 has {expected}{advice}"
     hint = ""
-    if not shape.labelled and found == shape.num_cells + 1:
+    if not shape.labelled and num_cells == shape.num_cells + 1:
         hint = "; is the first one a label? It has no place here"
-    if shape.labelled and found == shape.num_cells - 1:
+    if shape.labelled and num_cells == shape.num_cells - 1:
         hint = "; the first one must be the label"
-    if found == 1:
+    if num_cells == 1:
         hint = "; is the separator a comma?"
-    return f"where {shape.num_cells} are expected{hint}"
+    return f"where {expected} are expected{hint}"
 
 
 def _columns(count: int) -> str:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from lstmfcn.errors import DataError
-from lstmfcn.identifiers import Identifiers
+from lstmfcn.identifiers import Identifiers, Origin
 from lstmfcn.series import parse_labelled
 
 
 def test_they_are_positions_or_names() -> None:
-    assert Identifiers.parse("1,12") == Identifiers((1, 12))
+    assert Identifiers.parse("12,1,12") == Identifiers((1, 12))
     assert Identifiers.parse("patient, visit") == Identifiers(names=("patient", "visit"))
     assert Identifiers.parse('"a, b",c') == Identifiers(names=("a, b", "c"))
     assert Identifiers.parse("") == Identifiers()
@@ -20,26 +20,12 @@ def test_neither_is_refused(text: str) -> None:
         Identifiers.parse(text)
 
 
-@pytest.mark.parametrize(("parsed", "in_file"), [(1, 2), (2, 4), (3, 5)])
-@pytest.mark.parametrize("place", ["", "a.csv: row 7"])
-def test_sentences_tell_the_files_column(place: str, parsed: int, in_file: int) -> None:
-    told = Identifiers((1, 3)).with_the_files_columns(f"{place}, column {parsed} is empty")
+@pytest.mark.parametrize(("position", "column"), [(1, 2), (2, 4), (3, 5)])
+def test_rows_without_them_have_their_cells_in_the_files_columns(position: int, column: int) -> None:
+    origin = Origin("a.csv", 7, Identifiers((1, 3)))
 
-    assert told == f"{place}, column {in_file} is empty"
-
-
-@pytest.mark.parametrize("place", ["", "a.csv: row 7"])
-def test_sentences_count_the_identifiers_as_columns(place: str) -> None:
-    identifiers = Identifiers((1, 3))
-
-    expected = identifiers.with_the_files_columns(f"{place} has 1 column where 5 are expected; is the")
-    alike = identifiers.with_the_files_columns(f"{place} has 3 columns where row 1 has 2")
-
-    of_none = identifiers.with_the_files_columns(f"{place} has 1 column; a series has at least 2 values")
-
-    assert of_none == f"{place} has 3 columns; a series has at least 2 values"
-    assert expected == f"{place} has 3 columns where 7 are expected; is the"
-    assert alike == f"{place} has 5 columns where row 1 has 4"
+    assert origin.column(position) == column
+    assert origin.num_columns(position) == position + 2
 
 
 def test_labelled_files_are_read_without_them() -> None:

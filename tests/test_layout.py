@@ -30,7 +30,7 @@ def test_a_file_with_a_header_is_answered_by_one_and_its_identifiers_are_found_b
 
     assert found.header == Header(series=(1, 0), labels=())
     assert found.columns == ("label", "probabilities")
-    assert found.format.identifiers.positions == (3, 1)
+    assert found.format.identifiers.positions == (1, 3)
     assert found.output_header == b"patient id,visit ,y_1,y_2,p_1,p_2\n"
 
 

@@ -14,7 +14,7 @@ def test_a_plain_block_is_left_as_it_is() -> None:
 def test_identifiers_are_taken_out_of_the_series() -> None:
     block = b"a,1,2,x\r\nb,3,4,y"
 
-    assert PredictionFormat(identifiers=Identifiers((4, 1))).take_identifiers(block, begins_file=True) == (
+    assert PredictionFormat(identifiers=Identifiers((1, 4))).take_identifiers(block, begins_file=True) == (
         b"1,2\n3,4\n",
         [b"a,x", b"b,y"],
     )

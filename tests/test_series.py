@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from lstmfcn import series
 from lstmfcn.errors import DataError
-from lstmfcn.identifiers import Identifiers
+from lstmfcn.identifiers import Identifiers, Origin
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
 from lstmfcn.treatment import UNTREATED
 
@@ -116,7 +116,7 @@ def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            labels, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED)
+            labels, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=UNTREATED)
         except DataError as error:
             return str(error)
         return labels, rows.tobytes()
@@ -136,7 +136,7 @@ def test_plain_numbers_take_the_fast_engine(
     monkeypatch.setattr(series, "_parse_slowly", None)
     data = (b"1.5,-2e-3,0" + line_end) * 3
 
-    _, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=UNTREATED)
+    _, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=UNTREATED)
 
     assert len(rows) == 3
 

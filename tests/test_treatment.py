@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lstmfcn import json_rows, ragged, series
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
-from lstmfcn.identifiers import Identifiers
+from lstmfcn.identifiers import Identifiers, Origin
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.ragged import Place, Ragged
@@ -270,7 +270,7 @@ def test_the_engines_read_alike(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            labels, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=treated)
+            labels, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=treated)
         except DataError as error:
             return str(error)
         return labels, rows.tobytes()
@@ -290,7 +290,7 @@ def test_plain_numbers_and_usual_gaps_take_the_fast_engine(
     monkeypatch.setattr(series, "_parse_ragged_slowly", None)
     data = line_end.join([b"1,,,3", b"2,NaN,NaN,NaN,5", b"3,?,null,4,NA", b"4,nan,1", b""])
 
-    _, rows = series._parse(data, "f", None, 1, labelled=labelled, treatment=BOTH)
+    _, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=BOTH)
 
     assert len(rows) == 4
 
@@ -310,7 +310,7 @@ def test_a_row_is_treated_alike_alone_and_among_others(treated: Treatment, lines
     reasons = []
     for line in lines:
         try:
-            alone.append(series._parse(line + b"\n", "", 3, 2, labelled=False, treatment=treated)[1])
+            alone.append(series._parse(line + b"\n", Origin("", 2), 3, labelled=False, treatment=treated)[1])
         except DataError as error:
             reasons.append(str(error).removeprefix(": row 2"))
     assert sound.tobytes() == b"".join(row.tobytes() for row in alone)
