@@ -2,11 +2,11 @@
 `python -m benchmarks.accuracy --data DIR`.
 
 The folder has `<name>/train.csv` and `<name>/test.csv` for each set, and may have `published.tsv`. Networks
-are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters, by
-`--recipe paper` with those of the paper's scripts; test files are read after that, for the figures. With
+are trained in parallel on Ray Tune, one for each set and seed, with the default hyperparameters or, by
+`--recipe paper`, those of the paper's scripts; test files are read after that, for the figures. With
 `--num-trials` the networks of a set are the best of a sweep over the default search space, judged by a fifth
-of the training series, and trained again on all of them. What is trained is kept in the output folder, so
-that a run goes on later.
+of the training series, and trained again on all of them. What is trained is kept in the output folder, where
+a later run finds it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from lstmfcn.training import TrainingPrecision, fit
 from lstmfcn.trials import Trials
 
 LEFT_OUT = ("Trace", "ElectricDevices")
-"""Trace's published figure is of a failed run; ElectricDevices has a goal of its own."""
+"""Data sets left out: Trace's published figure is of a failed run, ElectricDevices has a goal of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all networks have in common."""
+    """The settings that all networks have in common."""
 
     recipe: RecipeName
     precision: TrainingPrecision
@@ -86,12 +86,12 @@ def main(
     Args:
         data: Folder with a folder for each data set.
         output: Where what is trained is kept, and looked for.
-        sets: Names, separated by commas; else all but Trace and ElectricDevices.
+        sets: Names of data sets, separated by commas; by default all but Trace and ElectricDevices.
         recipe: How the networks are trained.
-        seeds: Networks for each set; of a sweep so many of the best.
-        precision: Of the training step.
-        gpus: For each network, also a share of one, such as 0.125; otherwise a CPU trains it.
-        num_trials: Of a sweep for each set, in place of networks with the default hyperparameters.
+        seeds: Networks for each set; with a sweep, how many of its best.
+        precision: Precision of the training step.
+        gpus: GPUs for each network, or a share of one such as 0.125; by default a CPU trains it.
+        num_trials: Trials of a sweep for each set, in place of networks with the default hyperparameters.
     """
     names = sets.split(",") if sets else _names(data)
     kept = (output / f"{recipe}-{precision}{'-gpu' if gpus else ''}").resolve()
@@ -134,14 +134,14 @@ def _names(data: Path) -> list[str]:
 
 
 def _candidates(data: Path, kept: Path, seed: int, settings: Settings) -> list[Job]:
-    """Of which one will be chosen."""
+    """Return the networks to train for a set and a seed; one of them will be chosen."""
     training, folder = (data / "train.csv").resolve(), kept / str(seed)
     tried = paper.candidates(data.name) if settings.recipe == "paper" else [Hyperparameters()]
     return [Job(training, folder / _given(values), seed, values, settings) for values in tried]
 
 
 def _given(hyperparameters: Hyperparameters) -> str:
-    """As a folder's name."""
+    """Return the given hyperparameters as a folder's name."""
     given = hyperparameters.model_dump(exclude_unset=True)
     return ",".join(f"{name}={value}" for name, value in given.items()) or "default"
 
@@ -160,7 +160,7 @@ def _train(jobs: Sequence[Job]) -> None:
 
 
 def _train_one(config: dict[str, Job]) -> None:
-    """In a process of its own."""
+    """Train a network in a process of its own, and save it with the seconds that it took."""
     set_up_worker()
     job, best = config["job"], None
     settings = job.settings
@@ -183,7 +183,7 @@ def _train_one(config: dict[str, Job]) -> None:
 
 
 def _tune(training: Path, plan: Plan, output: Path) -> None:
-    """A sweep of one set, as jobs.tune begins one."""
+    """Run or resume the sweep of one set, as jobs.tune does, and train its best networks again."""
     train, valid = read_training(training).split(share=0.2, seed=plan.seed)
     space, goes_on = SearchSpace.from_mapping(DEFAULT_RANGES), (output / RECORD).is_file()
     name = training.parent.name
@@ -200,7 +200,7 @@ def _of_seeds(data: Path, by_seed: Sequence[Sequence[Job]]) -> Result:
 
 
 def _chosen(candidates: Sequence[Job]) -> Checkpoint:
-    """The network with the lowest loss on the training series."""
+    """Return the network with the lowest loss on the training series."""
     trained = [Checkpoint.load(job.output) for job in candidates]
     if len(trained) == 1:
         return trained[0]

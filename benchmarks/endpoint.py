@@ -1,7 +1,7 @@
 """The endpoint beside plain servers, under wrk (which must be installed): `python -m benchmarks.endpoint`.
 
-Starlette on uvicorn and Ray Serve as it comes run the same handler: numpy.loadtxt and the plain module. All
-three serve at once and are measured in turn, several times; figures are medians. Takes some 10 minutes.
+Starlette on uvicorn and Ray Serve with its defaults run the same handler: numpy.loadtxt and the plain module.
+All three serve at once and are measured in turn, several times; figures are medians. Takes some 10 minutes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LENGTH = 100
 SERVERS = ("bare", "serve", "ours")
 _ALL_CELLS = list(product((1, 16, 128), (1, 150, 2000)))
 _MOST_OF_DEFAULT = 2400
-"""Rows at once, of which a CPU computes the default network in two or three seconds."""
+"""Most rows at once for the default network; a CPU computes these in two or three seconds."""
 CELLS = {
     "small": _ALL_CELLS,
     "default": [cell for cell in _ALL_CELLS if cell[0] * cell[1] <= _MOST_OF_DEFAULT],
 }
-"""Connections and rows of a request."""
+"""Numbers of connections and of rows of a request that each network is measured with."""
 _PATIENCE = "60"
 """Seconds that a request may wait: by default the endpoint would refuse some of 128 large ones at once."""
 
@@ -59,7 +59,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw."""
+    """What wrk measured."""
 
     p50_ms: float
     p99_ms: float
@@ -71,7 +71,7 @@ def main(*, seconds: int = 3, repeats: int = 3) -> None:
     """Print latencies and rates of each server, then a line of JSON.
 
     Args:
-        seconds: Of load on each server for each cell of the table.
+        seconds: Seconds of load on each server for each cell of the table.
         repeats: Times that each cell is measured.
     """
     if shutil.which("wrk") is None:
@@ -97,7 +97,7 @@ def main(*, seconds: int = 3, repeats: int = 3) -> None:
 
 @contextmanager
 def _serving(server: str, checkpoint: Path) -> Iterator[str]:
-    """A server as a process, and the address that answers."""
+    """Run a server as a process, and yield its address once it answers."""
     port = str(free_port(8080))
     command = [sys.executable, "-m"]
     if server == "ours":
@@ -127,7 +127,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def _script(folder: Path, rows: int) -> Path:
-    """For wrk to send so many rows with values of 15 significant digits."""
+    """Write a script by which wrk sends this many rows, with values of 15 significant digits."""
     body, script = folder / f"{rows}.csv", folder / f"{rows}.lua"
     values = np.random.default_rng(0).standard_normal((rows, LENGTH))
     body.write_text("".join(",".join(f"{value:.15g}" for value in row) + "\n" for row in values))
@@ -143,7 +143,7 @@ def _load(url: str, script: Path, connections: int, seconds: int) -> Load:
 
 
 def _median(loads: list[Load]) -> Load:
-    """Of each figure; of errors, the sum."""
+    """Return the median of each figure; of errors, the sum."""
     return Load(
         statistics.median(load.p50_ms for load in loads),
         statistics.median(load.p99_ms for load in loads),

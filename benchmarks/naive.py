@@ -54,7 +54,7 @@ class Naive(nn.Module):
 
 
 def epochs(training: Dataset, hyperparameters: Hyperparameters) -> Iterator[tuple[float, float]]:
-    """Train for ever; the loss and accuracy of each epoch."""
+    """Train for ever, and yield the loss and accuracy of each epoch."""
     torch.manual_seed(0)
     network = Naive(LSTMFCN(len(training.classes), training.length, hyperparameters)).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=hyperparameters.lr)
@@ -74,7 +74,7 @@ def epochs(training: Dataset, hyperparameters: Hyperparameters) -> Iterator[tupl
 
 
 def labeller(checkpoint: Checkpoint) -> Callable[[Matrix], list[str]]:
-    """The plain module as a function of series as read to labels."""
+    """Return a function from series as read to labels by the plain module."""
     network = Naive(checkpoint.build_model()).eval()
     scaling, names = checkpoint.scaling, checkpoint.classes.names
 

@@ -35,5 +35,5 @@ SEARCH = [Hyperparameters(hidden_size=cells) for cells in (8, 64, 128)]
 
 
 def candidates(name: str) -> list[Hyperparameters]:
-    """For a data set; one of them is to be chosen."""
+    """Return the hyperparameters to train a data set with; one network is then to be chosen."""
     return [SCRIPTS[name]] if name in SCRIPTS else SEARCH

@@ -17,7 +17,7 @@ TREATED = Treatment(missing="interpolate", length="resample")
 
 
 def with_gaps(data: bytes, random: np.random.Generator) -> bytes:
-    """Every fiftieth cell is empty."""
+    """Return the data with about every fiftieth cell, at random, left empty."""
     lines = [line.split(b",") for line in data.splitlines()]
     return b"".join(
         [b",".join([cell if random.random() > 0.02 else b"" for cell in line]) + b"\n" for line in lines]
@@ -25,7 +25,7 @@ def with_gaps(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def cut(data: bytes, random: np.random.Generator) -> bytes:
-    """Every row but the first ends somewhere in its second half."""
+    """Return the data with every row but the first ending somewhere in its second half."""
     first, *others = [line.split(b",") for line in data.splitlines()]
     lines = [first, *[line[: random.integers(LENGTH // 2, LENGTH)] for line in others]]
     return b"".join([b",".join(line) + b"\n" for line in lines])

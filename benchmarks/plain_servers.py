@@ -24,7 +24,7 @@ from lstmfcn.storage import location
 
 
 class Handler:
-    """Labels for a CSV body, by numpy.loadtxt and the plain module."""
+    """Answers a CSV body with labels, by numpy.loadtxt and the plain module."""
 
     def __init__(self, checkpoint: str) -> None:
         use_threads(1)
@@ -38,7 +38,7 @@ class Handler:
 
 
 def bare(checkpoint: str, port: int) -> None:
-    """Starlette on uvicorn, one process."""
+    """Serve by Starlette on uvicorn, in one process."""
     handler = Handler(checkpoint)
 
     async def invoke(request: Request) -> Response:
@@ -49,7 +49,7 @@ def bare(checkpoint: str, port: int) -> None:
 
 
 def as_it_comes(checkpoint: str, port: int) -> None:
-    """Ray Serve without any setting."""
+    """Serve by Ray Serve without any setting."""
     ray.init(include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"port": port})
     serve.run(serve.deployment(name="handler")(Handler).bind(checkpoint), route_prefix="/invocations")

@@ -38,7 +38,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 LENGTHS = (24, 100, 500)
 BATCH = 128
-"""Series at once for those that don't choose it themselves."""
+"""Series in a batch of those contestants that don't choose it themselves."""
 
 Contestant = Callable[[Matrix], NDArray[np.float32]]
 
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def make_checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
-    """An untrained network whose batch normalisation has seen data."""
+    """Return an untrained network whose batch normalisation has seen data."""
     torch.manual_seed(0)
     classes = ClassLabels(list("abcde"))
     model = LSTMFCN(len(classes), length, hyperparameters)
@@ -81,7 +81,7 @@ def make_checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint
 
 
 def _rates(contestants: dict[str, Contestant], series: Matrix, emulated: tuple[str, ...]) -> dict[str, float]:
-    """Series per second; of which those that are emulated get few."""
+    """Return the series per second of each contestant; those that are emulated get one batch only."""
     given = {name: series[:BATCH] if name in emulated else series for name in contestants}
     runs = {name: functools.partial(run, given[name]) for name, run in contestants.items()}
     return {name: len(given[name]) / seconds for name, seconds in interleaved(runs).items()}

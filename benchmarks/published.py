@@ -16,17 +16,17 @@ OTHERS = (BASELINE, "lstm_fcn_best_on_test", "inceptiontime", "minirocket", "hiv
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one set."""
+    """The accuracies on one data set, and the time that they took."""
 
     name: str
     accuracies: list[float]
-    """Of each network."""
+    """Accuracy of each network."""
     together: float
-    """Of the mean of all networks' probabilities."""
+    """Accuracy of the mean of all networks' probabilities."""
     seconds: float
-    """Of a processor, that the training of all seeds took: other work beside it doesn't count. On GPUs the
-    time that passed, times the share of a GPU. Of a sweep the time that passed, in the epochs of its trials
-    and of what was trained again.
+    """CPU seconds that the training of all seeds took, so that other work beside it doesn't count. On GPUs
+    the time that passed, times the share of a GPU. For a sweep the time that passed in the epochs of its
+    trials and of what was trained again.
     """
 
     @property
@@ -36,7 +36,7 @@ class Result:
 
 
 def published_figures(path: Path) -> dict[str, dict[str, float]]:
-    """Accuracy by set and method."""
+    """Read the published accuracies by set and method; none if there is no file."""
     if not path.is_file():
         return {}
     rows = csv.DictReader(path.read_text().splitlines(), delimiter="\t")
@@ -46,12 +46,12 @@ def published_figures(path: Path) -> dict[str, dict[str, float]]:
 def pairs(
     results: Sequence[Result], published: dict[str, dict[str, float]], method: str
 ) -> list[tuple[Result, float]]:
-    """Ours and the published figure, where there is one."""
+    """Return our result and the published figure of each set that has one."""
     return [(one, published[one.name][method]) for one in results if method in published.get(one.name, {})]
 
 
 def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> str:
-    """In Markdown, with the wins, ties and losses below it."""
+    """Return a table in Markdown, with the wins, ties and losses below it."""
     lines = ["| set | ours | each | together | " + " | ".join(OTHERS) + " | seconds |"]
     lines.append("|" + "---|" * (len(OTHERS) + 5))
     for result in results:
@@ -75,7 +75,7 @@ def table(results: Sequence[Result], published: dict[str, dict[str, float]]) -> 
 
 
 def write(folder: Path, results: Sequence[Result], published: dict[str, dict[str, float]]) -> None:
-    """accuracy.csv and accuracy.png, into a folder."""
+    """Write accuracy.csv and accuracy.png into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "accuracy.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -100,7 +100,7 @@ def write(folder: Path, results: Sequence[Result], published: dict[str, dict[str
             va="center",
             arrowprops={"arrowstyle": "-", "color": "0.85", "shrinkB": 4},
         )
-        height -= (1 - least) / 30  # lest names of near points cover each other
+        height -= (1 - least) / 30  # so that names of near points don't cover each other
     axes.set_xlabel(f"published: {BASELINE}")
     axes.set_ylabel("ours, median over networks")
     figure.savefig(folder / "accuracy.png", dpi=120)

@@ -1,7 +1,7 @@
 """What breaks first at 1,000 nodes, 10 TB and 100,000 trials: `python -m benchmarks.scale`.
 
-Measures what each thing costs that there are very many of (a range, a part, a trial), at two sizes, so that
-what grows faster than its number shows; then reckons what the whole takes. Some minutes on two cores.
+Measures the cost of what there are very many of (ranges, parts, trials) at two sizes, which shows what grows
+faster than its number; then estimates the cost of the whole. Takes some minutes on two cores.
 SCALE.md says what follows from it.
 """
 
@@ -38,15 +38,15 @@ NODES, CPUS_PER_NODE = 1_000, 8
 INPUT_BYTES = 10 * 10**12
 NUM_TRIALS = 100_000
 ROWS_PER_SECOND = {"small": 60_000, "default": 800}
-"""Of a core that reads, parses and predicts series of length 100: RESULTS.md."""
+"""Rows per second of a core that reads, parses and predicts series of length 100: RESULTS.md."""
 ROW_BYTES = 1_890
-"""Of those series: RESULTS.md's terabyte of 530 million."""
+"""Bytes of a row with such a series: RESULTS.md's terabyte has 530 million."""
 OBJECTIVE = Plan().objective
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What something costs, measured for so many and for four times as many."""
+    """What something costs, measured for a number of items and for four times as many."""
 
     what: str
     number: int
@@ -55,26 +55,26 @@ class Cost:
 
     @property
     def exponent(self) -> float:
-        """1 where it grows with the number, 2 where with its square."""
+        """Exponent of its growth: 1 if it grows with the number of items, 2 if with its square."""
         return math.log(self.value_of_four_times / self.value, 4)
 
     def at(self, number: int) -> float:
-        """What so many would cost, if it goes on as from one size to the other; at least in proportion."""
+        """Return what `number` items would cost, growing on as measured, or in proportion if that is more."""
         return float(self.value_of_four_times * (number / (4 * self.number)) ** max(1.0, self.exponent))
 
     @classmethod
     def seconds(cls, what: str, number: int, work: Callable[[int], Callable[[], object]]) -> Cost:
-        """`work` prepares for a number what is timed."""
+        """Return the CPU seconds of what `work` prepares for a number of items."""
         return cls(what, number, *(_seconds(work(size)) for size in (number, 4 * number)))
 
 
 def main(*, num_ranges: int = 5_000, num_trials: int = 500, num_tasks: int = 300) -> None:
-    """Print what is measured and reckoned, then a line of JSON.
+    """Print what is measured and estimated, then a line of JSON.
 
     Args:
-        num_ranges: To measure ranges with, and four times as many.
-        num_trials: To measure trials with, and four times as many.
-        num_tasks: Of a transform on the Ray of this machine, with next to no work in them.
+        num_ranges: Ranges to measure with; then four times as many.
+        num_trials: Trials to measure with; then four times as many.
+        num_tasks: Tasks, with next to no work in them, of a transform on this machine's Ray.
     """
     total_ranges = INPUT_BYTES // RANGE_BYTES
     with tempfile.TemporaryDirectory() as name:
@@ -160,7 +160,7 @@ def _space() -> SearchSpace:
 
 
 def _drawing(output: Path, number: int) -> Callable[[], object]:
-    """With the results of a trial, made up, told to the ledger as Tune's watcher does."""
+    """Return work that draws trials and tells the ledger made-up results, as the watcher of Tune does."""
     random = np.random.default_rng(0)
     record = Record(plan=Plan(), search_space=_space().described(), data="", description="", versions={})
     output.mkdir()
@@ -181,7 +181,7 @@ def _drawing(output: Path, number: int) -> Callable[[], object]:
 
 
 def _ranking(output: Path) -> Callable[[], object]:
-    """Without best/, for these trials have no weights."""
+    """Return work that writes the results but for best/, since these trials have no weights."""
     record = Record.read(output)
     results = Results(record, output, time.monotonic())
     trials = [trial.model_copy(update={"best_epoch": 0}) for trial in Trials(output).read()]
@@ -206,7 +206,7 @@ def _bayesian(number: int) -> Callable[[], object]:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Of CPU: a disk's or a store's waiting comes on top, and other processes count for nothing."""
+    """Return CPU seconds: waiting for a disk or a store comes on top, and other processes don't count."""
     started = time.process_time()
     work()
     return time.process_time() - started

@@ -27,15 +27,15 @@ RANGE_BYTES = 32 << 20
 TERABYTE = 10**12
 LENGTH = 100
 PART_BYTES = 36_000
-"""Labels of the 18,000 series of length 100 that a range holds."""
+"""Bytes of the labels of the 18,000 series of length 100 that a range holds."""
 
 
 def main(*, num_ranges: int = 2000, predictor_mb_per_second: float = 95.0) -> None:
     """Print what each step of the driver takes, then a line of JSON.
 
     Args:
-        num_ranges: For scheduling and assembly.
-        predictor_mb_per_second: Of one predictor reading, parsing and predicting, from benchmarks.transform.
+        num_ranges: Ranges to schedule and to assemble.
+        predictor_mb_per_second: MB a second that a predictor gets through, from benchmarks.transform.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -64,7 +64,7 @@ def main(*, num_ranges: int = 2000, predictor_mb_per_second: float = 95.0) -> No
 
 
 def _plan(path: Path) -> tuple[int, float]:
-    """The ranges of a terabyte in one file, and the seconds to plan and group them."""
+    """Return the number of ranges of a terabyte in one file, and the seconds to plan and group them."""
     with path.open("wb") as file:
         file.truncate(TERABYTE)
     files, _ = find_inputs(path, None)
@@ -75,7 +75,7 @@ def _plan(path: Path) -> tuple[int, float]:
 
 
 def _assemble(journal: Journal, num_parts: int) -> float:
-    """Seconds to join so many parts to an output; they stay, for the listing."""
+    """Return the seconds to join this many parts to an output; the parts stay, for the listing."""
     journal.begin({"input": []})
     parts = [Part(0, number, 18_000, 0) for number in range(num_parts)]
     for part in parts:
@@ -84,7 +84,7 @@ def _assemble(journal: Journal, num_parts: int) -> float:
 
 
 def ranges_per_second(folder: Path, num_ranges: int) -> float:
-    """Of a transform whose ranges hold ten rows each."""
+    """Return the ranges per second of a transform whose ranges hold ten rows each."""
     row = ",".join(["0.5"] * LENGTH) + "\n"
     path = folder / "rows.csv"
     path.write_text(row * 10 * num_ranges)

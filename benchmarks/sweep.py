@@ -2,8 +2,8 @@
 `python -m benchmarks.sweep`.
 
 Trials of one small network (4/4/4 filters, kernels of 3, batch size 64) on data as large as the reference
-sample: 559 series of length 100. The ideal is what their training takes in one plain process for each core
-that is warm and gets the next trial at once. All run on a Ray that runs already. Takes about 15 minutes.
+sample: 559 series of length 100. The ideal is the time of their training in one plain, warm process for each
+core that gets its next trial at once. All use a Ray that runs already. Takes about 15 minutes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(*, repeats: int = 3, long_trials: int = 4, long_epochs: int = 1400, wit
     Args:
         repeats: Runs of each contestant.
         long_trials: Trials of the long sweep; 0 leaves it out.
-        long_epochs: Epochs of each.
+        long_epochs: Epochs of each of these.
         with_tune: Whether Tune as it comes takes part.
     """
     data = _dataset(559, seed=0), _dataset(141, seed=1)
@@ -84,7 +84,7 @@ def main(*, repeats: int = 3, long_trials: int = 4, long_epochs: int = 1400, wit
 
 
 def _dataset(num_cases: int, seed: int) -> Dataset:
-    """Three classes: a sine, a square wave and a ramp, in noise."""
+    """Return series in three classes: a sine, a square wave and a ramp, in noise."""
     random = np.random.default_rng(seed)
     targets = np.arange(num_cases) % 3
     steps = np.linspace(0, 4 * np.pi, LENGTH) + random.uniform(0, 2 * np.pi, (num_cases, 1))
@@ -98,7 +98,7 @@ def _hyperparameters(epochs: int) -> Hyperparameters:
 
 
 def _ideal(data: tuple[Dataset, Dataset], num_trials: int, epochs: int) -> float:
-    """From the first trial's begin to the last one's end."""
+    """Return the seconds from the first trial's start to the last one's end, in plain processes."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(os.cpu_count(), use_threads, (1,)) as pool:
         warm = [(data, 1)] * (8 * (os.cpu_count() or 1))
@@ -123,7 +123,7 @@ def _ours(data: tuple[Dataset, Dataset], num_trials: int, epochs: int) -> float:
 
 
 def _tune(data: tuple[Dataset, Dataset], num_trials: int, epochs: int) -> float:
-    """As Tune's documentation has it: a function that reports every epoch."""
+    """Return the seconds on Tune as its documentation has it: a function that reports every epoch."""
 
     def train(config: dict[str, Any], training: Dataset, validation: Dataset) -> None:
         use_threads(1)

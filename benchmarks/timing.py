@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def interleaved(contestants: Mapping[str, Callable[[], object]], repeats: int = 7) -> dict[str, float]:
-    """Median seconds of each contestant, after one turn to warm up."""
+    """Return the median seconds of each contestant, after one turn to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(repeats + 1):
         for name, run in contestants.items():
@@ -24,7 +24,7 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], repeats: int = 
 
 
 def shares(run: Callable[[], object], most: int = 8) -> list[str]:
-    """PyTorch's operations with the largest shares of the time, a line each."""
+    """Return PyTorch's operations with the largest shares of the time, a line each."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         run()
     operations = sorted(profiled.key_averages(), key=lambda one: -one.self_cpu_time_total)

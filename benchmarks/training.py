@@ -25,7 +25,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
         | {"batch_size": 64},
     ),
 }
-"""Series in the training set and hyperparameters."""
+"""Number of series in the training set and hyperparameters, by network."""
 LENGTH = 100
 
 

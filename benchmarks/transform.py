@@ -2,9 +2,9 @@
 `python -m benchmarks.transform`.
 
 All turn the same generated CSVs, length 100, values of 15 significant digits, into predicted labels. Rates
-are from the first range begun to the last committed; start-up is told apart. As Ray Data's documentation has
-it, an actor has a CPU; tuned, two actors share what the reading tasks leave. Takes about 20 minutes and 5 GB
-of disk; `--small-gb` and `--default-gb` make it shorter.
+are from the first range begun to the last committed; start-up is measured apart. As in Ray Data's
+documentation, an actor has a CPU; tuned, two actors share what the reading tasks leave. Takes about 20
+minutes and 5 GB of disk; `--small-gb` and `--default-gb` make it shorter.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def main(*, small_gb: float = 3.0, default_gb: float = 0.05, repeats: int = 3) -
     """Print rows per second of each contestant, then a line of JSON.
 
     Args:
-        small_gb: Input for the small network.
-        default_gb: Input for the default network.
+        small_gb: GB of input for the small network.
+        default_gb: GB of input for the default network.
         repeats: Runs of each contestant.
     """
     results: dict[str, float] = {}
@@ -72,7 +72,7 @@ def main(*, small_gb: float = 3.0, default_gb: float = 0.05, repeats: int = 3) -
 
 
 def _generate(path: Path, gigabytes: float) -> Path:
-    """A CSV of about that size, of one block of rows again and again."""
+    """Write a CSV of about that size, by repeating one block of rows."""
     values = np.random.default_rng(0).normal(size=(2000, LENGTH))
     block = "".join(",".join(f"{value:.15g}" for value in row) + "\n" for row in values).encode()
     with path.open("wb") as file:
@@ -84,7 +84,7 @@ def _generate(path: Path, gigabytes: float) -> Path:
 def _rates(
     checkpoint: Checkpoint, path: Path, output: Path, repeats: int
 ) -> tuple[dict[str, float], list[float]]:
-    """Median rows per second, of contestants that take turns; and our seconds of start-up."""
+    """Return the median rows per second of each contestant, all taking turns, and our seconds of start-up."""
     contestants: dict[str, Callable[[Checkpoint, Path, Path], tuple[int, float]]] = {
         "single_process": _single_process,
         "ray_read_csv": partial(_ray_read_csv, num_actors=1, num_cpus=1),
@@ -107,7 +107,7 @@ def _rates(
 
 
 def _single_process(checkpoint: Checkpoint, path: Path, output: Path) -> tuple[int, float]:
-    """Pyarrow streams on all cores, the plain module predicts on all cores."""
+    """Predict in one process: pyarrow streams and the plain module predicts, both on all cores."""
     use_threads(os.cpu_count() or 1)
     predict = labeller(checkpoint)
     output.mkdir()
@@ -124,7 +124,7 @@ def _single_process(checkpoint: Checkpoint, path: Path, output: Path) -> tuple[i
 def _ray_read_csv(
     checkpoint: Checkpoint, path: Path, output: Path, *, num_actors: int, num_cpus: float
 ) -> tuple[int, float]:
-    """read_csv, map_batches with actors, write_csv; timed from the first batch that an actor gets."""
+    """Predict by read_csv, map_batches with actors and write_csv, timed from the first batch of an actor."""
     DataContext.get_current().enable_progress_bars = False
     first = output / "first"
     output.mkdir()
@@ -146,7 +146,7 @@ def _ray_read_csv(
 
 
 def _one_core_rate(checkpoint: Checkpoint) -> float:
-    """Rows per second of the Predictor alone, on one thread."""
+    """Return the rows per second of the Predictor alone, on one thread."""
     use_threads(1)
     predictor = Predictor(checkpoint)
     series = np.random.default_rng(0).normal(size=(2000, LENGTH)).astype(np.float32)
@@ -159,7 +159,7 @@ def _one_core_rate(checkpoint: Checkpoint) -> float:
 
 
 def _memory_ratio(checkpoint: Checkpoint, path: Path, folder: Path) -> float:
-    """Peak memory for the whole input over that for a tenth of it."""
+    """Return the peak memory for the whole input, divided by that for a tenth of it."""
     tenth = folder / "tenth.csv"
     with path.open("rb") as whole, tenth.open("wb") as part:
         left = path.stat().st_size // 10
@@ -180,7 +180,7 @@ def _memory_ratio(checkpoint: Checkpoint, path: Path, folder: Path) -> float:
 
 @contextmanager
 def _peak() -> Iterator[Callable[[], int]]:
-    """The most memory, in bytes, that this process and all below it held together while the block ran."""
+    """Yield a function for the most bytes that this process and its descendants held in the block."""
     done = threading.Event()
     peak = 0
 
@@ -199,7 +199,7 @@ def _peak() -> Iterator[Callable[[], int]]:
 
 
 def _memory_now() -> int:
-    """Proportional set size: what processes share counts once."""
+    """Return the memory of all, by proportional set size: what processes share counts once."""
     total = 0
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         with suppress(psutil.Error):

@@ -1,7 +1,7 @@
 """An optimiser: Adam (Kingma and Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980).
 
-On PyTorch's fused kernel, without torch.optim: that imports PyTorch's compiler with the first step, which
-takes every process as long as the rest of PyTorch, and longer than many a trial of a sweep trains.
+It uses PyTorch's fused kernel but not torch.optim, whose first step imports PyTorch's compiler: that takes
+every process as long as the rest of PyTorch, and longer than many a trial of a sweep trains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Adam:
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
         self.lr = lr
-        """May change between steps."""
+        """Learning rate; may change between steps."""
         self._parameters = list(parameters)
         self._weight_decay = weight_decay
         self._moments: list[dict[str, Tensor]] = []
@@ -62,7 +62,7 @@ class Adam:
 
     @property
     def moments(self) -> list[dict[str, Tensor]]:
-        """Of each trained parameter: step, mean of the gradients and of their squares."""
+        """Number of steps, mean of the gradients and mean of their squares for each trained parameter."""
         return self._moments
 
     def restore(self, moments: Sequence[dict[str, Tensor]]) -> None:

@@ -19,15 +19,15 @@ from lstmfcn.dataset import Dataset
 from lstmfcn.predictor import Predictor
 
 _LOWEST, _HIGHEST = 0.05, 20.0
-"""A network that is always right on the validation data would have the temperature 0."""
+"""Bounds of the temperature; a network that is always right on the validation data would have 0."""
 _LEAST_PROBABILITY = 1e-38
-"""Of float32; less is 0."""
+"""Floor of probabilities before their logarithm, about the smallest normal number of float32."""
 _NUM_BINS = 15
-"""As in the paper."""
+"""Number of bins, as in the paper."""
 
 
 def calibrated(checkpoint: Checkpoint, validation: Dataset) -> Checkpoint:
-    """The checkpoint with the temperature of the least log-loss on labelled series; labels stay the same."""
+    """Return the checkpoint with the temperature of least validation log-loss; labels stay the same."""
     # At the highest temperature no probability is rounded to 0 or 1, which would hide how large its logit is.
     probabilities = Predictor(replace(checkpoint, temperature=_HIGHEST)).probabilities(validation.series)
     probabilities, targets = tasks.as_choices(checkpoint.task, probabilities, validation.targets)
@@ -43,8 +43,9 @@ def calibrated(checkpoint: Checkpoint, validation: Dataset) -> Checkpoint:
 
 
 def expected_calibration_error(probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> float:
-    """How far the probability of the predicted class is from the share of right predictions, on average over
-    bins of equal width, weighted by their cases: section 2 of the paper. (cases, classes) and (cases,).
+    """Return how far the probability of the predicted class is from the share of right predictions, on
+    average over bins of equal width, weighted by their cases (section 2 of the paper). Shapes are (cases,
+    classes) and (cases,).
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     is_right = probabilities.argmax(axis=1) == targets

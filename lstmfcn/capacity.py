@@ -13,8 +13,8 @@ from lstmfcn.command import cluster_is_given
 from lstmfcn.errors import ResourceError, shown
 
 NODES = "LSTMFCN_NODES"
-"""Environment variable of a cluster that grows: the nodes that it may have at most, as JSON, for Ray's
-autoscaler keeps to itself what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
+"""Environment variable with the most nodes that a growing cluster may have, as JSON, since Ray's autoscaler
+doesn't tell what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
 
 
 class _Kind(BaseModel):
@@ -31,7 +31,7 @@ _KINDS = TypeAdapter(list[_Kind])
 
 
 def num_fitting(num_cpus: float, num_gpus: float) -> int:
-    """How many workers of so many CPUs and GPUs the nodes hold at once; one of several can't be split."""
+    """Return how many workers, each of this size, the nodes hold at once; a worker must fit on one node."""
     return sum(int(min(_num_in(cpus, num_cpus), _num_sharing(gpus, num_gpus))) for cpus, gpus in _nodes())
 
 
@@ -44,17 +44,17 @@ def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
 
 
 def _num_in(resource: float, share: float) -> int:
-    """By whole ten thousandths, in which Ray counts: 1 // 0.2 is 4."""
+    """Return how many shares fit, in whole ten-thousandths as Ray counts, for 1 // 0.2 is 4."""
     return round(resource * 10_000) // max(1, round(share * 10_000))
 
 
 def num_per_gpu(num_cpus: float) -> int:
-    """How many workers of so many CPUs a GPU's node has for each GPU, one at least; 0 without a GPU."""
+    """Return the most workers with this many CPUs that a node has per GPU, at least 1; 0 without GPUs."""
     return max((max(1, _num_in(cpus / gpus, num_cpus)) for cpus, gpus in _nodes() if gpus), default=0)
 
 
 def _nodes() -> list[tuple[float, float]]:
-    """CPUs and GPUs of every node, or of every one that there may be. Raises ResourceError."""
+    """Return the CPUs and GPUs of every node, or of every one that NODES declares. Raises ResourceError."""
     if declared := os.environ.get(NODES):
         return [(kind.num_cpus, kind.num_gpus) for kind in _declared(declared) for _ in range(kind.nodes)]
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -71,9 +71,7 @@ def _declared(text: str) -> list[_Kind]:
 
 
 def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int = 1) -> None:
-    """Raise ResourceError when the nodes don't hold so many workers of so many CPUs and GPUs, for Ray would
-    wait for ever.
-    """
+    """Raise ResourceError if the nodes can't hold `count` workers of this size; Ray would wait for ever."""
     if num_fitting(num_cpus, num_gpus) >= count:
         return
     together = f", and there are to be {count}" if count > 1 else ""
@@ -86,7 +84,7 @@ def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int
 
 
 def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
-    """A sentence for who waits for so many CPUs and GPUs that others hold."""
+    """Return a sentence that says that `what` waits for CPUs and GPUs that others hold."""
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     return (
         f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"

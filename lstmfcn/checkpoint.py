@@ -38,13 +38,13 @@ FORMAT_VERSION = 1
 
 
 class _Document(BaseModel):
-    """checkpoint.json."""
+    """The content of checkpoint.json."""
 
     model_config = ConfigDict(extra="forbid")
 
     format_version: int
     versions: dict[str, str]
-    """Of the packages that wrote it."""
+    """Versions of the packages that wrote it."""
     weights: str
     """Name of the weights file beside this one."""
     sha256: str
@@ -80,14 +80,14 @@ class Checkpoint:
     scaling: Scaling
     epoch: int
     metrics: Mapping[str, float]
-    """Of that epoch: train_loss, train_accuracy, and with validation valid_loss, valid_accuracy."""
+    """Metrics of that epoch: train_loss, train_accuracy, and with validation valid_loss, valid_accuracy."""
     weights: Mapping[str, Tensor]
-    """On the CPU, with the names of LSTMFCN's parameters and buffers."""
+    """Weights on the CPU, by the names of LSTMFCN's parameters and buffers."""
     temperature: float = 1.0
-    """By which logits are divided before they become probabilities."""
+    """Divisor of the logits before they become probabilities."""
     task: TaskName = "multiclass"
     treatment: Treatment = UNTREATED
-    """Of the values in a row, in training and so in prediction."""
+    """How the values in a row are treated, in training and so in prediction."""
 
     @property
     def channels(self) -> int:
@@ -100,18 +100,18 @@ class Checkpoint:
         return self.channels * self.length
 
     def scaled(self, series: Matrix) -> Matrix:
-        """Series as read -> as the network takes them; (cases, num_values) both."""
+        """Return series as the network takes them, from series as read; (cases, num_values) both."""
         return self.scaling(series, self.channels)
 
     def build_model(self) -> LSTMFCN:
-        """The network with these weights, on the CPU, in evaluation mode."""
+        """Return the network with these weights, on the CPU, in evaluation mode."""
         model = self._empty_model()
         model.load_state_dict(self.weights, assign=True)
         return model.eval()
 
     def digest(self) -> str:
-        """The same for checkpoints that predict the same."""
-        # What most checkpoints don't have is left out, so that theirs stay the same.
+        """Return a digest that is the same for checkpoints that predict the same."""
+        # What most checkpoints don't use is left out, so that their digests stay as they were.
         unused = None if self.hyperparameters.squeeze_excite else {"squeeze_excite"}
         described = [
             self.hyperparameters.model_dump_json(exclude=unused),
@@ -126,7 +126,7 @@ class Checkpoint:
         return content.hexdigest()
 
     def _empty_model(self) -> LSTMFCN:
-        """Without storage, so that nothing is initialised and no random number is drawn."""
+        """Return the network without storage: nothing is initialised and no random number is drawn."""
         with torch.device("meta"):
             return LSTMFCN(
                 num_outputs(self.task, len(self.classes)), self.length, self.hyperparameters, self.channels
@@ -164,7 +164,7 @@ class Checkpoint:
 
     @classmethod
     def named_by(cls, raw: bytes, directory: Location) -> Checkpoint:
-        """With what a checkpoint.json of the directory names. Raises CheckpointError."""
+        """Return the checkpoint that a checkpoint.json of the directory describes. Raises CheckpointError."""
         document = _read_document(raw, directory / CHECKPOINT)
         weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(
@@ -184,7 +184,7 @@ class Checkpoint:
 
 
 def read_whole(directory: Location, read: Callable[[bytes], _Whole]) -> _Whole:
-    """What is read by a directory's checkpoint.json: once more, if another took its place meanwhile."""
+    """Return what `read` makes of a directory's checkpoint.json, once more if that has changed meanwhile."""
     raw = _raw_document(directory)
     try:
         return read(raw)
@@ -204,7 +204,7 @@ def _raw_document(directory: Location) -> bytes:
 
 
 def refuse_other_version(found: int, path: Location) -> None:
-    """Raise CheckpointError for a document of another format version than this one's."""
+    """Raise CheckpointError for a document of another format version than FORMAT_VERSION."""
     if found != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {found}; this version of lstmfcn reads {FORMAT_VERSION}"

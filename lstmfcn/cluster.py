@@ -1,6 +1,6 @@
 """Starting or joining Ray, and the devices and threads that it allots to a worker.
 
-With capacity.py and restarts.py beside it, the lowest module that imports Ray.
+This module, capacity.py and restarts.py are the lowest ones that import Ray.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lstmfcn.storage import reason
 _log = logging.getLogger(__name__)
 
 _SECONDS_TO_ANSWER = 10.0
-"""For a Ray that is being started again."""
+"""Seconds that Ray gets to answer: it may be in the middle of a restart."""
 _RAY_CLIENT = "ray://"
 _SIGN_OF_OTHER_VERSIONS = "Version mismatch"
 _SIGNS_OF_A_SLOW_START = ("The current node timed out during startup", "Timed out waiting for file")
@@ -35,9 +35,9 @@ _SIGN_OF_NO_ENTRY = "Failed to connect to Ray cluster"
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Ray, while the block runs: the one that this process is connected to, or the cluster that RAY_ADDRESS
-    or a submitted job names, or one that already runs on this machine; else a local Ray, started here
-    and ended with the block.
+    """Connect to Ray while the block runs: to the one that this process already uses, or to the cluster that
+    RAY_ADDRESS or a submitted job names, or to one that already runs on this machine; else to a local Ray,
+    which is started here and ended with the block.
 
     Raises ResourceError where none answers, or one of another version or with another token.
     """
@@ -65,7 +65,7 @@ def joins_another() -> bool:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """What keeps Ray from starting or from being joined, as ResourceError or TrainingError."""
+    """Raise what keeps Ray from starting or from being joined as ResourceError or TrainingError."""
     try:
         yield
     except AuthenticationError as error:
@@ -115,7 +115,7 @@ def refuse_silence() -> None:
 
 
 def _address_given() -> str:
-    """Of the Ray to join, as Ray looks for it; empty if there is none."""
+    """Return the address of the Ray to join, as Ray itself looks for it; empty if there is none."""
     return os.environ.get(CLUSTER) or find_bootstrap_address(None) or ""
 
 
@@ -127,7 +127,7 @@ def _why_silent(address: str, error: OSError) -> str:
 
 
 def precision_there(precision: Precision, num_gpus: float) -> Precision:
-    """What a worker with so many GPUs computes in: the precision, or what auto means on its node."""
+    """Return what a worker with `num_gpus` computes in: the precision, or what auto means on its node."""
     if precision != "auto" and num_gpus == 0:
         return supported_precision(precision, CPU)
 
@@ -140,7 +140,7 @@ def precision_there(precision: Precision, num_gpus: float) -> Precision:
 
 
 def allotted_devices() -> list[torch.device]:
-    """The devices of this Ray worker: the GPUs allotted to it, whatever others it can see, or the CPU."""
+    """Return this Ray worker's devices: the GPUs allotted to it, whatever others it can see, or the CPU."""
     return cuda_devices(len(ray.get_runtime_context().get_accelerator_ids()["GPU"]))
 
 

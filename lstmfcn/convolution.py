@@ -13,7 +13,7 @@ from lstmfcn import winograd
 from lstmfcn.winograd import BIAS_POINT, OUTPUTS
 
 _LARGEST_UNFOLDED = 64
-"""When an output is made from no more inputs than this, one matrix product is fastest."""
+"""Most inputs of an output for which one matrix product is fastest."""
 
 
 class Convolution(nn.Conv1d):
@@ -41,7 +41,7 @@ class Convolution(nn.Conv1d):
 
 
 def in_bfloat16_on_cpu(tensor: Tensor) -> bool:
-    """Whether operations on it run under autocast on a CPU."""
+    """Whether operations on a tensor run under autocast on a CPU."""
     return tensor.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
@@ -153,7 +153,7 @@ def _windows(input: Tensor, size: int, step: int, count: int) -> Tensor:
 
 
 def _add_windows(windows: Tensor, step: int, shape: tuple[int, int, int]) -> Tensor:
-    """The transpose of _windows: every window added where it was taken from, in zeros of `shape`."""
+    """Add every window where _windows took it from, in zeros of `shape`: the transpose of _windows."""
     size, channels, batch, count = windows.shape
     total = windows.new_zeros(shape)
     by_series, by_channel, _ = total.stride()

@@ -20,16 +20,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""From glibc's malloc.h."""
+"""Parameters of mallopt, from glibc's malloc.h."""
 _changing_threads = threading.Lock()
-"""PyTorch's number of threads is the whole process's."""
+"""Lock for PyTorch's number of threads, which is the whole process's."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 def visible_devices(num_gpus: int | None = None) -> list[torch.device]:
-    """The first `num_gpus` GPUs, all of them for None; the CPU when that is none.
+    """Return the first `num_gpus` GPUs, or all of them for None; if that is none, the CPU.
 
     Raises ResourceError when there are fewer.
     """
@@ -40,12 +40,12 @@ def visible_devices(num_gpus: int | None = None) -> list[torch.device]:
 
 
 def cuda_devices(count: int) -> list[torch.device]:
-    """The first GPUs, or the CPU for a count of 0."""
+    """Return the first `count` GPUs, or the CPU for a count of 0."""
     return [torch.device("cuda", index) for index in range(count)] or [CPU]
 
 
 def supported_precision(precision: Precision, device: torch.device) -> Precision:
-    """What a device computes in: the precision, or what auto means there.
+    """Return what a device computes in: the precision, or what auto means there.
 
     Raises ResourceError for fp16 on a CPU.
     """
@@ -64,7 +64,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def use_threads(count: int) -> None:
-    """Let this process compute with so many threads, where PyTorch would take one for each core."""
+    """Let this process compute with `count` threads, where PyTorch would take one for each core."""
     torch.set_num_threads(count)
 
 
@@ -79,10 +79,10 @@ def keep_freed_memory() -> None:
 
 
 def each_on_one_thread(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """The function of every item, in order: as many items at once as PyTorch may use threads, and one thread
-    for each, for the bits of a matrix product depend on the number of its threads.
+    """Return the function's result for every item, in order. As many items run at once as PyTorch may use
+    threads, each on one, for the bits of a matrix product depend on the number of its threads.
     """
-    with _changing_threads:  # a thread's first look takes over the process's number, for good
+    with _changing_threads:  # at its first look a thread takes over the process's number, for good
         num_threads = torch.get_num_threads()
     if num_threads == 1:
         return [function(item) for item in items]

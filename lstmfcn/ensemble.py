@@ -25,13 +25,13 @@ from lstmfcn.treatment import Treatment
 
 
 class _Document(BaseModel):
-    """checkpoint.json of an ensemble."""
+    """The content of an ensemble's checkpoint.json."""
 
     model_config = ConfigDict(extra="forbid")
 
     format_version: int = FORMAT_VERSION
     members: list[str] = Field(min_length=1)
-    """Names of the folders beside it, the best first."""
+    """Names of the networks' folders beside it, the best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Ensemble:
 
     @property
     def classes(self) -> ClassLabels:
-        """The same for all members."""
+        """Classes, the same for all members."""
         return self.members[0].classes
 
     @property
@@ -62,16 +62,16 @@ class Ensemble:
 
     @property
     def task(self) -> TaskName:
-        """The same for all members."""
+        """Task, the same for all members."""
         return self.members[0].task
 
     @property
     def treatment(self) -> Treatment:
-        """What becomes of missing values and lengths: the same for all members."""
+        """Treatment of missing values and lengths, the same for all members."""
         return self.members[0].treatment
 
     def digest(self) -> str:
-        """The same for ensembles that predict the same."""
+        """Return a digest that is the same for ensembles that predict the same."""
         digests = "\n".join(member.digest() for member in self.members)
         return hashlib.sha256(digests.encode()).hexdigest()
 
@@ -88,8 +88,8 @@ class Ensemble:
 
 
 def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
-    """Write one network, or an ensemble of several, in place of what such a directory held, which stays whole
-    until then.
+    """Write one network, or an ensemble of several. The checkpoint that the directory held stays whole until
+    the new one is.
     """
     if len(best_first) > 1:
         Ensemble(tuple(best_first)).save(directory)
@@ -99,7 +99,7 @@ def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
 
 
 def _members(names: Sequence[str]) -> list[str]:
-    """Those of them that are folders of ensembles' networks."""
+    """Return those names that are folders of ensembles' networks."""
     return [name for name in names if re.fullmatch("[0-9]+(-[0-9a-f]{8})?", name)]
 
 
@@ -107,12 +107,12 @@ AnyCheckpoint: TypeAlias = Checkpoint | Ensemble
 
 
 def networks(checkpoint: AnyCheckpoint) -> tuple[Checkpoint, ...]:
-    """The one, or all members of an ensemble."""
+    """Return the one network, or all members of an ensemble."""
     return checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
 
 
 def load_checkpoint(directory: Location) -> AnyCheckpoint:
-    """What a directory holds, one network or an ensemble. Raises CheckpointError."""
+    """Read the network or the ensemble that a directory holds. Raises CheckpointError."""
     return read_whole(directory, lambda raw: _named_by(raw, directory))
 
 

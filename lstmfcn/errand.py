@@ -26,17 +26,17 @@ Stream: TypeAlias = Literal["stdout", "stderr"]
 Line: TypeAlias = tuple[Stream, str]
 
 _SECONDS_OF_PATIENCE = 30.0
-"""With a cluster on which the command doesn't begin, before something is said."""
+"""Seconds that a command may take to begin on a cluster before a sentence says what it waits for."""
 _PR_SET_PDEATHSIG = 1
-"""From Linux's prctl.h."""
+"""Option of prctl, from Linux's prctl.h."""
 
 
 def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus: int) -> int:
     """Run `python -m <module>` with its flags on a node, show here what it writes, and return its status.
 
-    Raises ResourceError when no node has so many CPUs and GPUs, or the node other versions than here,
-    TrainingError when the node is lost, and KeyboardInterrupt when this process was interrupted, after the
-    command was too and has ended.
+    Raises ResourceError when no node has so many CPUs and GPUs, or when the node has other versions than this
+    machine; TrainingError when the node is lost or a signal ends the command; and KeyboardInterrupt when this
+    process was interrupted, after the command was interrupted too and has ended.
     """
     with cluster.connection():
         capacity.refuse_unsatisfiable(module, num_cpus, num_gpus)
@@ -83,7 +83,7 @@ def _show(lines: Any) -> None:
 
 
 class _Errand:
-    """An actor with one command in a process of its own, which has signals as it does anywhere."""
+    """An actor that runs one command in a process of its own, in which signals work as they do anywhere."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -91,15 +91,15 @@ class _Errand:
         self._is_interrupted = False
 
     def refusal(self, of_driver: dict[str, str]) -> str:
-        """Why this node is none for the command, in a sentence; empty if it is one."""
+        """Return why this node can't run the command, in a sentence; empty if it can."""
         return difference(of_driver)
 
     def run(self, module: str, flags: list[str]) -> Iterator[Line]:
-        """The lines that the command writes, as it does."""
+        """Run the command, and yield the lines that it writes as it writes them."""
         environment = {**os.environ, NODE: _address()}
-        environment.pop(CLUSTER, None)  # it would send itself on
+        environment.pop(CLUSTER, None)  # with it the command would send itself on
         if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
-            environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides none from who asked for none
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides none from a worker without one
         with self._lock:
             if self._is_interrupted:
                 return
@@ -108,14 +108,14 @@ class _Errand:
         self._process.wait()
 
     def interrupt(self) -> None:
-        """Interrupt it as Ctrl-C does."""
+        """Interrupt the command as Ctrl-C does."""
         with self._lock:
             self._is_interrupted = True
             if self._process is not None:
                 self._process.send_signal(signal.SIGTERM)
 
     def status(self) -> int:
-        """The command's, after its last line."""
+        """Return the exit status of the command, which has written its last line."""
         assert self._process is not None
         return self._process.returncode
 
@@ -138,12 +138,12 @@ def _address() -> str:
 
 
 def _end_with_the_parent() -> None:
-    """Ray ends a worker whose job is gone, but not what that has started."""
+    """End this process with its parent: Ray ends a worker whose job is gone, but not what it has started."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[Line]:
-    """The lines of both streams, in the order in which they arrive."""
+    """Yield the lines of both streams, in the order in which they arrive."""
     written: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
 
     def read(stream: Stream, pipe: IO[str]) -> None:

@@ -38,7 +38,7 @@ class LocationError(LSTMFCNError):
 
 
 class ResourceError(LSTMFCNError):
-    """What is to compute isn't there, or not as it is needed: CPUs, GPUs, a cluster, a port."""
+    """CPUs, GPUs, a cluster, a port or other means to compute are missing or not as they are needed."""
 
 
 class TrainingError(RuntimeError):
@@ -46,5 +46,5 @@ class TrainingError(RuntimeError):
 
 
 def shown(text: str) -> str:
-    """A text from a file in such a sentence, cut short."""
+    """Return a text from a file as such a sentence shows it: quoted and cut short."""
     return repr(text if len(text) <= 40 else text[:40] + "...")

@@ -33,13 +33,13 @@ class Evaluation:
     """Predictions against labels."""
 
     summary: dict[str, Any]
-    """accuracy, num_cases, log_loss (in nats), expected_calibration_error, macro averages, for each label its
-    scores; and the confusion, counts by (true class, predicted class). Of labels, accuracy is the share of
-    series with every label right, the next two are over each label of each series, and the confusion is by
-    (label, truly 0 or 1, predicted 0 or 1)."""
+    """accuracy, num_cases, log_loss (in nats), expected_calibration_error, macro averages, the scores of each
+    class; and the confusion, counts by (true class, predicted class). If the task is multilabel, accuracy is
+    the share of series with every label right, log_loss and expected_calibration_error are over each label of
+    each series, and the confusion is by (label, truly 0 or 1, predicted 0 or 1)."""
 
     def table(self) -> str:
-        """Accuracy and a line for each class, to read."""
+        """Return the scores as text: those of the whole, then a line for each class."""
         width = max(12, *map(len, self.summary["classes"]))
         lines = [f"{'label':>{width}}  precision  recall      f1  series"]
         for label, scores in self.summary["classes"].items():
@@ -54,9 +54,9 @@ class Evaluation:
 
     def save(self, output: Location, **inputs: str) -> None:
         """Write confusion-matrix.png and evaluation.json, with the digests of the inputs if they are given,
-        and remove what belonged to another.
+        and remove the files of an earlier evaluation.
         """
-        storage.remove(output, SUMMARY, ENSEMBLE)  # a summary is of the picture beside it
+        storage.remove(output, SUMMARY, ENSEMBLE)  # a summary is to belong to the picture beside it
         table = ConfusionTable.of(self.summary)
         picture = plots.confusion_matrix(np.array(table.counts), table.rows, table.columns)
         storage.write_bytes(output / _PICTURE, picture)
@@ -66,7 +66,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionTable:
-    """A confusion as it is shown."""
+    """A confusion matrix as it is shown."""
 
     rows: list[str]
     columns: list[str]
@@ -74,8 +74,8 @@ class ConfusionTable:
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> Self:
-        """Of what evaluation.json holds: a row for each true class and a column for each predicted one; of
-        labels, two rows for each.
+        """Return the table of what evaluation.json holds: a row for each true class and a column for each
+        predicted one; for labels, two rows for each.
         """
         names, confusion = list(summary["classes"]), summary["confusion"]
         if summary.get("task") != "multilabel":
@@ -93,8 +93,8 @@ class ConfusionTable:
 
 
 def recorded(output: Location, precision: str, **inputs: str) -> dict[str, Any] | None:
-    """The summary of an evaluation in this precision and of inputs with these digests, if the folder holds
-    it.
+    """Return the summary that the folder holds, if it is of an evaluation in this precision and of inputs
+    with these digests; else None.
     """
     if SUMMARY not in storage.names(output):
         return None
@@ -159,13 +159,13 @@ class EnsembleComparison(BaseModel):
     accuracy: float
     accuracy_alone: float
     milliseconds: float
-    """For as many of the series as both were timed with, at most 256; the median of five."""
+    """Milliseconds to predict `num_timed` of the series, at most 256; the median of five runs."""
     milliseconds_alone: float
     num_timed: int
 
     @classmethod
     def of(cls, ensemble: Predictor, alone: Predictor, num_networks: int, dataset: Dataset) -> Self:
-        """On labelled series."""
+        """Compare an ensemble with the best of its networks alone, on labelled series."""
         series = dataset.series[:_COMPARED_SERIES]
         seconds: dict[Predictor, list[float]] = {ensemble: [], alone: []}
         for _ in range(_COMPARED_TIMES):

@@ -2,8 +2,8 @@
 Discriminative Localization", arXiv 1512.04150), from the last convolution.
 
 The convolutional block ends in a mean over time and a linear layer, so its share of a class's logit is a sum
-over time steps, of all channels together. The recurrent block sees a whole channel as one step and has no
-share of any one of these.
+over time steps, of all channels together. The recurrent block sees a whole channel as one step, so its
+share can't be told apart by time step.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from lstmfcn.tasks import class_logits
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of some series. What a part adds to a logit is counted from the mean of what it adds to all classes,
-    since the softmax sees only differences.
+    """What speaks for the predicted class of each of some series. What a part of a network adds to a logit is
+    counted from the mean of what it adds to all classes, since the softmax sees only differences.
     """
 
     predicted: NDArray[np.int64]
     """(cases,): the position of the predicted class."""
     contributions: NDArray[np.float32]
-    """(cases, length): what the convolutions add to its logit around each time step."""
+    """(cases, length): what the convolutions add to that class's logit around each time step."""
     recurrent: NDArray[np.float32]
-    """(cases,): what the recurrent block adds to it."""
+    """(cases,): what the recurrent block adds to that logit."""
 
 
 def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
-    """Series as read, (cases, channels * length). Of an ensemble, the mean over its networks.
+    """Explain predictions for series as read, (cases, channels * length); of an ensemble, its networks' mean.
 
     Raises DataError for a multilabel network.
     """
@@ -52,8 +52,8 @@ def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:
 
 @torch.inference_mode()
 def _added(checkpoint: Checkpoint, series: Matrix, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """To the logits of the given classes, (cases,), as they are calibrated: by the convolutions at each time
-    step, (cases, length), and by the recurrent block, (cases,).
+    """Return what is added to the calibrated logits of the given classes, (cases,): by the convolutions at
+    each time step, (cases, length), and by the recurrent block, (cases,).
     """
     model = checkpoint.build_model()
     scaled = torch.from_numpy(checkpoint.scaled(series))

@@ -12,14 +12,16 @@ METRICS = "metrics.csv"
 
 
 def epoch_line(epoch: Epoch) -> str:
-    """One epoch in the reference product's log format: fixed point, for its users' regular expressions."""
+    """Return an epoch in the reference product's log format, with fixed-point numbers that its users' regular
+    expressions match.
+    """
     values = [f"{name}: {value:.8f}" for name, value in epoch.metrics.items()]
     return " ".join([f"epoch: {epoch.number}", *values])
 
 
 def closing_lines(metrics: Mapping[str, float]) -> str:
-    """The kept epoch's metrics, a line for each, under the names that the reference product ends its log
-    with.
+    """Return the kept epoch's metrics, a line for each, under the names that the reference product ends its
+    log with.
     """
     return "\n".join(
         f"{name.replace('_', ':').replace('accuracy', 'acc')} {value:.8f}" for name, value in metrics.items()

@@ -52,7 +52,7 @@ class Hyperparameters(BaseModel):
     if not TYPE_CHECKING:  # type checkers see the constructor that pydantic makes from the fields
 
         def __init__(self, **values: object) -> None:
-            """Raises HyperparameterError."""
+            """Raises HyperparameterError for an unknown name or a value out of its limits."""
             try:
                 super().__init__(**values)
             except ValidationError as error:
@@ -76,7 +76,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def limits(name: str) -> str:
-    """The values that a hyperparameter can take, in words."""
+    """Return the limits of a hyperparameter's values, in words."""
     field: FieldInfo = Hyperparameters.model_fields[name]
     words = []
     for limit in field.metadata:

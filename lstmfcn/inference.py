@@ -1,8 +1,8 @@
 """The network arranged for inference: the same function of a series as the model in evaluation mode, faster.
 
-Batch normalisation is folded into the convolutions; of a single channel each LSTM layer is one matrix
-product, without the forget gate, which a zero state cancels. On a CPU in float32 the convolutions run in
-polyphase layout; on a GPU, and in 16 bits, channels-last through the vendor's kernels.
+Batch normalisation is folded into the convolutions; for series of a single channel each LSTM layer is one
+matrix product, without the forget gate, which a zero state cancels. On a CPU in float32 the convolutions run
+in polyphase layout; on a GPU, and in 16 bits, channels-last through the vendor's kernels.
 
 A series must get the same bits in whatever batch and at whatever place in it, though matrix libraries choose
 their kernels by shape and by the alignment of rows in memory. On a CPU in float32 it does, as measured with
@@ -24,17 +24,18 @@ from lstmfcn.tasks import TaskName, class_logits, probabilities
 _MATMUL_ROWS = 16
 _MATMUL_COLUMNS = 16
 _LONGEST_POLYPHASE_KERNELS = (64, 16, 16)
-"""Longer first ones pad every series too much; longer others, of many channels, multiply too much."""
+"""Longest kernel of each layer in polyphase layout: a longer first one would pad every series too much, and
+longer others, which have many channels, would multiply too much."""
 
 _SERIES_AT_ONCE_ON_CPU = 64
 _SERIES_AT_ONCE_ON_GPU = 1024
 _FEATURES_AT_ONCE_ON_CPU = 1 << 22
 _FEATURES_AT_ONCE_ON_GPU = 1 << 26
-"""Numbers in the largest feature map: 256 MiB of float32."""
+"""Most numbers in the largest feature map: 256 MiB of float32."""
 
 
 class InferenceNetwork:
-    """Made from a model in evaluation mode; keeps to the model's device.
+    """A network for inference, made from a model in evaluation mode, on the model's device.
 
     The convolutions compute in `dtype`, the rest in float32.
     """
@@ -157,7 +158,7 @@ class _LSTMStep:
 
 
 class _ImageBlock:
-    """Layers of channels-last images of height 1; then the mean over time."""
+    """Layers that work on channels-last images of height 1, then the mean over time."""
 
     def __init__(self, layers: list[Layer], dtype: torch.dtype) -> None:
         self._dtype, self._largest = dtype, torch.finfo(dtype).max
@@ -184,15 +185,15 @@ class _ImageBlock:
 
 
 class _Weights:
-    """What squeeze-and-excite multiplies filters by."""
+    """Computes what squeeze-and-excite multiplies the filters by."""
 
     def __init__(self, block: SqueezeExcite) -> None:
-        # A product with a single row of weights would be none of matrices.
+        # With a single row of weights the product would not be one of matrices.
         self._squeeze = _aligned(block.squeeze.weight, _MATMUL_COLUMNS)
         self._excite = _aligned(block.excite.weight, _MATMUL_COLUMNS)
 
     def __call__(self, means: Tensor) -> Tensor:
-        """(batch, filters) both."""
+        """Means over time (batch, filters) -> factors (batch, filters)."""
         squeezed = functional.linear(_aligned(means, _MATMUL_ROWS), self._squeeze).relu_()
         excited = functional.linear(_aligned(squeezed, _MATMUL_ROWS), self._excite)
         # torch.sigmoid rounds a number by its place in memory, the tangent doesn't.
@@ -201,7 +202,9 @@ class _Weights:
 
 
 def _folded(layer: nn.Module, length: int) -> Layer:
-    """Convolution and batch normalisation as one, without taps that no step of such a series comes under."""
+    """Return convolution and batch normalisation as one layer, without taps that meet only padding in series
+    of this length.
+    """
     _, convolution, norm, _, *excite = layer.children()
     assert isinstance(convolution, nn.Conv1d)
     assert isinstance(norm, nn.BatchNorm1d)
@@ -218,6 +221,6 @@ def _folded(layer: nn.Module, length: int) -> Layer:
 
 
 def _aligned(matrix: Tensor, least_rows: int) -> Tensor:
-    """A copy in fresh memory, filled up with zeros to `least_rows` rows and whole blocks of columns."""
+    """Return a copy in fresh memory, filled up with zeros to `least_rows` and to whole blocks of columns."""
     rows, columns = matrix.shape
     return functional.pad(matrix, (0, -columns % _MATMUL_COLUMNS, 0, max(0, least_rows - rows)))

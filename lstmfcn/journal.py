@@ -1,10 +1,10 @@
-"""What a transform has done so far, on disk: so that it can go on after a crash and nothing is mixed up.
+"""What a transform has done so far, on disk, so that it can go on after a crash and nothing is mixed up.
 
-In a work folder inside the output folder lie plan.json, which says what is computed from what; the owner, the
-transform that began or resumed last; and a folder of the run, since an earlier one that was thought dead may
-still write. It holds, in a folder for each file, a part for each of its ranges that is done, complete as soon
-as it has its name. The name tells the counts: `<part>.<rows>-<bad rows>`; with the rejects of its bad rows
-beside it, written before it.
+A work folder inside the output folder holds plan.json, which says what is computed from what; `owner`, which
+tells which transform began or resumed last; and a folder of the run, since an earlier run that was thought
+dead may still write. The run's folder has a folder for each file, with a part for each range that is done,
+complete as soon as it has its name. The name tells the counts: `<part>.<rows>-<bad rows>`. The rejects of a
+part's bad rows lie beside it, and are written before it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
 _OWNER = "owner"
 _REJECTS_AT_ONCE = 1000
-"""Of a part: that of a gzip file is the whole of it."""
+"""Rejects that are read and written at a time: a gzip file is a single part, which may have very many."""
 _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
@@ -49,12 +49,12 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Where its predictions lie below the run's folder."""
+        """Path of its predictions, below the run's folder."""
         return f"{self.file}/{self.part}.{self.num_rows}-{self.num_bad}"
 
     @property
     def rejects_name(self) -> str:
-        """Where its bad rows lie, if it has some."""
+        """Path of its rejects, below the run's folder, if it has bad rows."""
         return f"{self.file}/{self.part}.rejects"
 
 
@@ -106,7 +106,7 @@ class Journal:
             )
 
     def _earlier_inputs(self) -> Iterator[str]:
-        """Paths, below the input folder, of the files that an earlier transform to this folder has read."""
+        """Yield the paths, below the input folder, of the files that an earlier transform here has read."""
         for path in (self._work_folder / _PLAN, self.output / _SUMMARY):
             if path.exists():
                 with suppress(ValueError, LookupError, TypeError, AttributeError):  # another program's file
@@ -119,7 +119,10 @@ class Journal:
         storage.write_bytes(self._work_folder / _PLAN, content)
 
     def resume(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """The plan as recorded. Raises OutputError unless it has the same values as `plan`."""
+        """Take up the recorded run and return its plan.
+
+        Raises OutputError unless there is one, with the same values as `plan`.
+        """
         if not self.is_unfinished():
             raise OutputError(f"--resume: {self.output} holds no unfinished transform; leave it out")
         recorded = _read(self._work_folder / _PLAN)
@@ -138,8 +141,8 @@ class Journal:
         return recorded
 
     def ended(self, plan: str) -> dict[str, Any] | None:
-        """transform.json, if the transform of this plan, by its digest, has ended here; None if there is
-        none. Raises OutputError if there is another's, or an output has gone since.
+        """Return transform.json if the transform of this plan, given by its digest, has ended here; None if
+        none has ended. Raises OutputError if another one has, or if an output has gone since.
         """
         if self.is_unfinished() or not (self.output / _SUMMARY).exists():
             return None
@@ -155,11 +158,11 @@ class Journal:
         return recorded
 
     def holds_something(self) -> bool:
-        """Predictions, or what a transform has begun or was about to replace."""
+        """Whether there are predictions, or what a transform has begun or was about to replace."""
         return self.is_unfinished() or (self.output / _SUMMARY).exists()
 
     def checkpoint(self) -> str | None:
-        """Digest of the checkpoint whose predictions are here, or begun; None if there are none."""
+        """Return the digest of the checkpoint whose predictions are here or begun; None if there are none."""
         for path in (self._work_folder / _PLAN, self.output / _SUMMARY):
             if path.exists():
                 recorded: str | None = _read(path).get("checkpoint")
@@ -181,11 +184,11 @@ class Journal:
             raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")
 
     def pending(self) -> AbstractContextManager[PendingFile]:
-        """A file to write and commit, which nobody sees before."""
+        """Return a file to write and then commit; before that nobody sees it."""
         return storage.pending_file(self.folder)
 
     def parts(self) -> Iterator[Part]:
-        """The ranges that are done."""
+        """Yield the parts of the ranges that are done."""
         for name in storage.names_below(self.folder):
             if match := _PART.fullmatch(name):
                 yield Part(*map(int, match.groups()))
@@ -220,7 +223,7 @@ class Journal:
         storage.remove(self.folder, str(file))
 
     def concluded(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The files of which it is known what became of them, and what."""
+        """Yield the number of each file that is concluded, and what became of it."""
         folder = self.folder / _CONCLUDED
         noted = [name for name in storage.names(folder) if name.isdecimal()]
         for name, result in zip(noted, storage.read_all([folder / name for name in noted]), strict=True):
@@ -241,13 +244,13 @@ class Journal:
         storage.write_bytes(self.folder / f"{_FAULT}{file}" / str(part), b"")
 
     def first_fault(self, file: int) -> int | None:
-        """The first range of a file that is known to have a bad row."""
-        noted = storage.names(self.folder / f"{_FAULT}{file}")  # apart, since every range asks
+        """Return the first range of a file that is known to have a bad row; None if none is."""
+        noted = storage.names(self.folder / f"{_FAULT}{file}")  # by themselves, since every range asks
         return min((int(name) for name in noted if name.isdecimal()), default=None)
 
 
 def _read(path: Location) -> dict[str, Any]:
-    """Raises OutputError."""
+    """Read a JSON object. Raises OutputError if the file doesn't hold one."""
     try:
         recorded = json.loads(storage.read_bytes(path))
     except ValueError:

@@ -23,7 +23,7 @@ _INTEGER_MINUS_ZERO = re.compile(rb"-0[ \t\r]*(?:[,\n]|\Z)")
 
 
 def read_rows(piece: bytes, length: int) -> NDArray[np.float32] | None:
-    """Lines of `length` JSON numbers each as a matrix; None for anything else."""
+    """Read lines of `length` JSON numbers each as a matrix; return None for anything else."""
     numbers = piece.replace(b"\n", b",%b," % _LINE_END)
     num_rows = (len(numbers) - len(piece)) // (len(_LINE_END) + 1) + 1
     values = _numbers(b"[%b,%b]" % (numbers, _LINE_END))
@@ -41,11 +41,11 @@ def read_rows(piece: bytes, length: int) -> NDArray[np.float32] | None:
 
 
 def read_ragged_rows(piece: bytes) -> Ragged | None:
-    """Lines of JSON numbers and missing values, at least two in each; None for anything else."""
+    """Read lines of JSON numbers and missing values, at least two in each; return None for anything else."""
     piece = piece.replace(b"\r\n", b"\n")
     cells = b",%b," % piece.replace(b"\n", b",%b," % _LINE_END)
     for spelling in _MISSING:
-        if spelling[:1] in piece:  # which is found much faster
+        if spelling[:1] in piece:  # a single byte is found much faster
             for _ in range(2):  # neighbours share a comma
                 cells = cells.replace(b",%b," % spelling, b",,")
     cells, num_gaps = _with_gaps(cells)
@@ -55,7 +55,7 @@ def read_ragged_rows(piece: bytes) -> Ragged | None:
     is_end, is_gap = values == float(_LINE_END), values == float(_GAP)
     ends = np.flatnonzero(is_end)
     lengths = np.diff(ends, prepend=-1) - 1
-    # As many as were put there, so that no value is one of them.
+    # There are as many of both as were put there, so that no value is one of them.
     if len(ends) != piece.count(b"\n") + 1 or np.count_nonzero(is_gap) != num_gaps or lengths.min() < 2:
         return None
     with np.errstate(over="ignore"):
@@ -66,7 +66,7 @@ def read_ragged_rows(piece: bytes) -> Ragged | None:
 
 
 def _with_gaps(cells: bytes) -> tuple[bytes, int]:
-    """Cells with something in those that are empty, and how many these are; faster than bytes.replace."""
+    """Return cells with _GAP in those that are empty, and how many these are; faster than bytes.replace."""
     text = np.frombuffer(cells, np.uint8)
     is_comma = text == ord(",")
     empty = np.flatnonzero(is_comma[:-1] & is_comma[1:]) + 1
@@ -81,7 +81,7 @@ def _with_gaps(cells: bytes) -> tuple[bytes, int]:
 
 
 def _numbers(text: bytes) -> NDArray[np.float64] | None:
-    """A flat JSON list of numbers; None for anything else."""
+    """Read a flat JSON list of numbers; return None for anything else."""
     if text.find(b"[", 1) >= 0:  # simdjson would flatten nested lists
         return None
     try:
@@ -93,7 +93,7 @@ def _numbers(text: bytes) -> NDArray[np.float64] | None:
 
 
 def _parser() -> simdjson.Parser:
-    """Of this thread: one that has its memory already takes half the time."""
+    """Return this thread's parser: one that has its memory already takes half the time."""
     if not hasattr(_parsers, "parser"):
         _parsers.parser = simdjson.Parser()
     parser: simdjson.Parser = _parsers.parser

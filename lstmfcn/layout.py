@@ -1,4 +1,4 @@
-"""How an input file of a transform is read, and how its output begins: by its first line."""
+"""How an input file of a transform is read, and how its output begins, as its first line tells."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Layout:
     """How one input file is read, and how its output begins."""
 
     format: PredictionFormat
-    """As asked for, with identifiers by position."""
+    """The format that is asked for, with identifiers by position."""
     columns: tuple[PredictionColumn, ...]
-    """What is written of each prediction."""
+    """What to write of each prediction."""
     header: Header | None = None
     output_header: bytes = b""
     """The first line of the output, if there is a header."""
     treatment: Treatment = UNTREATED
-    """Of missing values and lengths, by the checkpoint."""
+    """The checkpoint's treatment of missing values and lengths."""
 
     @classmethod
     def of(
@@ -38,7 +38,10 @@ class Layout:
         source: str,
         treatment: Treatment = UNTREATED,
     ) -> Self:
-        """Raises DataError for a header that is not of the data format, or not what the format names."""
+        """Return the layout of a file by its first line.
+
+        Raises DataError for a header that is not of the data format, or not what `format` names.
+        """
         cells = header_cells(first_line)
         columns = format.columns or usual_columns(with_header=cells is not None)
         if not first_line:

@@ -12,13 +12,13 @@ from lstmfcn.trials import Trial, Trials
 
 
 class View(Protocol):
-    """Who is told of a sweep."""
+    """An observer of a sweep's trials."""
 
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
-        """What is known of a sweep that goes on, and how many trials there are to be."""
+        """Take in the trials that a resumed sweep begins with, and the number of trials in all."""
 
     def update(self, trial: Trial) -> None:
-        """What is known of a trial now."""
+        """Take in what is now known of a trial."""
 
 
 class Ledger:
@@ -35,7 +35,7 @@ class Ledger:
         earlier: Sequence[Trial] = (),
         views: Sequence[View] = (),
     ) -> None:
-        """`points` are tried first. `earlier` trials are those of a sweep that goes on."""
+        """`points` are tried first. `earlier` are the trials of a sweep that is resumed."""
         self.trials = {trial.number: trial for trial in earlier}
         self._folders, self._search, self._objective, self._views = trials, search, objective, views
         self._num_trials, self._points = num_trials, points
@@ -49,11 +49,11 @@ class Ledger:
 
     @property
     def num_left(self) -> int:
-        """Trials that are to be drawn, or to go on."""
+        """Number of trials that are to be drawn or resumed."""
         return len(self._unfinished) + max(0, self._num_trials - self._last)
 
     def draw(self) -> Trial | None:
-        """The next trial, first those that were interrupted; None when there are enough."""
+        """Return the next trial, first those that were interrupted; None when there are enough."""
         if self._unfinished:
             trial = self._unfinished.pop(0).model_copy(update={"status": "running"})
         elif self._last < self._num_trials:
@@ -76,7 +76,7 @@ class Ledger:
         return self._search.propose(number - len(self._points))
 
     def update(self, number: int, **known: Any) -> Trial:
-        """Note what is known of a trial; when it has ended, for good."""
+        """Note what is now known of a trial; on disk too once it has stopped or has other hyperparameters."""
         before = self.trials[number]
         trial = before.model_copy(update=known)
         if trial.status != "running" or trial.hyperparameters != before.hyperparameters:

@@ -18,16 +18,16 @@ _log = logging.getLogger(__name__)
 
 _SECONDS_OF_PATIENCE = 60.0
 _SHARE_OF_MEMORY = 0.9
-"""That trials may take together: what they hold varies from batch to batch."""
+"""Share of a GPU's memory that its trials may take together; what they hold varies from batch to batch."""
 
 
 def gpus_per_trial(
     data: TrainingData, largest: Hyperparameters, precision: TrainingPrecision, cpus_per_trial: float
 ) -> float:
-    """The share of a GPU that a trial of the largest network needs; not less than leaves a CPU for each.
+    """Return the share of a GPU that a trial of the largest network needs, or more if CPUs are scarcer.
 
-    0 where the cluster has no GPU, as far as it is known. Raises ResourceError when it doesn't fit on one
-    alone.
+    It is 0 if the cluster isn't known to have a GPU. Raises ResourceError if the network doesn't fit on a
+    GPU alone.
     """
     at_once = capacity.num_per_gpu(cpus_per_trial)
     if at_once == 0:
@@ -47,17 +47,17 @@ def gpus_per_trial(
 
 
 def share_of_gpu(num_trials: int) -> float:
-    """Of each of so many trials; rounded down to what Ray counts in."""
+    """Return the share of a GPU that each of `num_trials` gets, rounded down to Ray's ten-thousandths."""
     return math.floor(10_000 / max(1, num_trials)) / 10_000
 
 
 def _measure(
     data: TrainingData, hyperparameters: Hyperparameters, precision: TrainingPrecision
 ) -> tuple[float, float]:
-    """Memory that a trial takes, its process's own included, and that of the GPU; in bytes."""
+    """Return the GPU memory that a trial takes, its process's own included, and the GPU's total; in bytes."""
     (device,) = cluster.allotted_devices()
     try:
-        with suppress(TrainingError):  # it may diverge, and take as much
+        with suppress(TrainingError):  # a network that diverges takes as much
             Trainer(data, hyperparameters, TrainingSettings(precision=precision), devices=[device]).step()
     except torch.OutOfMemoryError:
         return math.inf, 0.0

@@ -1,4 +1,4 @@
-"""Loss and accuracy as counts that add up over batches; and which of them is to be better."""
+"""Loss and accuracy as sums over batches, and the objective by which epochs and networks are compared."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Metrics:
 
     @classmethod
     def of(cls, logits: Tensor, targets: Tensor, mean_loss: Tensor, task: TaskName = "multiclass") -> Self:
-        """The counts of one batch: logits (batch, outputs), targets as the task has them, mean loss ()."""
+        """Return the sums of a batch: logits (batch, outputs), targets as the task has them, mean loss ()."""
         with torch.no_grad():
             correct = tasks.num_correct(task, logits, targets)
             return cls(mean_loss.detach().double() * len(targets), correct, len(targets))
 
     @classmethod
     def total(cls, parts: Sequence[Metrics]) -> Self:
-        """The counts of several batches together."""
+        """Return the sums of several batches together."""
         return cls(
             torch.stack([part.loss_sum for part in parts]).sum(),
             torch.stack([part.num_correct for part in parts]).sum(),
@@ -47,7 +47,7 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of series whose most probable class is theirs, or all of whose labels are predicted right."""
+        """Share of series whose class, or whose every label, is predicted right."""
         return int(self.num_correct) / self.num_cases
 
 
@@ -60,25 +60,25 @@ class Objective:
 
     @classmethod
     def of(cls, metric: MetricName, mode: Mode | None = None) -> Self:
-        """An objective with the mode that suits its metric, unless one is given."""
+        """Return an objective with the mode that suits its metric, unless one is given."""
         return cls(metric, mode or ("max" if metric.endswith("accuracy") else "min"))
 
     @classmethod
     def usual(cls, has_validation: bool) -> Self:
-        """The highest valid_accuracy; without validation, the lowest train_loss."""
+        """Return the highest valid_accuracy as objective; without validation, the lowest train_loss."""
         return cls.of("valid_accuracy" if has_validation else "train_loss")
 
     def score(self, metrics: Mapping[str, float]) -> tuple[float, float]:
-        """Greater is better: by the metric, then, between the same accuracies, by the lower loss."""
+        """Return a sort key, greater is better: the metric, then, if accuracies are equal, the lower loss."""
         value = metrics[self.metric]
         loss = metrics[self.metric.replace("accuracy", "loss")]
         return value if self.mode == "max" else -value, -loss
 
     def is_better(self, one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-        """Whether `one` is better than `other`."""
+        """Return whether `one` is better than `other`."""
         return self.score(one) > self.score(other)
 
     def reached(self, metrics: Mapping[str, float], target: float) -> bool:
-        """Whether the metric is as good as the target."""
+        """Return whether the metric is at least as good as the target."""
         value = metrics[self.metric]
         return value >= target if self.mode == "max" else value <= target

@@ -1,5 +1,5 @@
 """LSTM-FCN (Karim, Majumdar, Darabi and Chen, "LSTM Fully Convolutional Networks for Time Series
-Classification", IEEE Access 2018, doi 10.1109/ACCESS.2017.2779939), and of several channels MLSTM-FCN (Karim,
+Classification", IEEE Access 2018, doi 10.1109/ACCESS.2017.2779939); for several channels MLSTM-FCN (Karim,
 Majumdar, Darabi and Harford, "Multivariate LSTM-FCNs for Time Series Classification", arXiv 1801.04503).
 
 Initialisation and batch normalisation follow the paper's published code, which is written in Keras.
@@ -24,8 +24,8 @@ _REDUCTION = 16
 class RecurrentBlock(nn.Module):
     """LSTM layers, each followed by dropout, over the channels as time steps.
 
-    This is the papers' "dimension shuffle": of C channels the LSTM sees C steps of `length` features and not
-    `length` steps of C features; of one channel, the whole series as one step.
+    This is the papers' "dimension shuffle": with C channels the LSTM sees C steps of `length` features and
+    not `length` steps of C features; with one channel, it sees the whole series as one step.
     """
 
     def __init__(self, length: int, hyperparameters: Hyperparameters, channels: int = 1) -> None:
@@ -47,7 +47,7 @@ class RecurrentBlock(nn.Module):
 
 
 class LSTM(nn.LSTM):
-    """An LSTM layer from a state of zeros.
+    """An LSTM layer that begins with a state of zeros.
 
     Over a single step the zeros cancel the recurrent kernel and the forget gate: they stay as they were
     initialised.
@@ -75,17 +75,17 @@ class LSTM(nn.LSTM):
         return torch.stack(states, dim=1)
 
     def gate_kernel(self) -> Tensor:
-        """(4 hidden, size_in): of the input, forget, cell and output gates."""
+        """Return the input kernel, (4 hidden, size_in): of the input, forget, cell and output gates."""
         input_kernel: Tensor = self.all_weights[0][0]
         return input_kernel
 
     def recurrent_kernel(self) -> Tensor:
-        """(4 hidden, hidden): of the same."""
+        """Return the recurrent kernel, (4 hidden, hidden), of the gates in the same order."""
         recurrent_kernel: Tensor = self.all_weights[0][1]
         return recurrent_kernel
 
     def gate_bias(self) -> Tensor:
-        """(4 hidden,)."""
+        """Return the bias, (4 hidden,), of the gates in the same order."""
         _, _, input_bias, recurrent_bias = self.all_weights[0]
         return input_bias + recurrent_bias
 
@@ -111,7 +111,7 @@ class AttentionLSTM(LSTM):
         nn.init.orthogonal_(self.alignment_recurrent_kernel)
 
     def forward(self, steps: Tensor) -> Tensor:  # type: ignore[override]
-        """The same shapes as the LSTM's."""
+        """(batch, steps, size_in) -> states (batch, steps, hidden), as the LSTM."""
         if steps.shape[1] == 1:
             return super().forward(steps)
         alignment = functional.linear(steps, self.alignment_kernel, self.alignment_bias)
@@ -131,12 +131,12 @@ class AttentionLSTM(LSTM):
         return torch.stack(states[1:], dim=1)
 
     def gate_kernel(self) -> Tensor:
-        """As the LSTM's, over a single step."""
+        """Return the sum of both input kernels, with which this layer is an LSTM over a single step."""
         return super().gate_kernel() + self.attention_kernel
 
 
 def _next_state(gates: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Gates (batch, 4 hidden) and the memory before, None for zeros -> state and memory (batch, hidden)."""
+    """Gates (batch, 4 hidden) and the previous memory, or None for zeros -> state, memory (batch, hidden)."""
     into, forget, cell, out = gates.chunk(4, dim=1)
     added = into.sigmoid() * cell.tanh()
     memory = added if memory is None else forget.sigmoid() * memory + added
@@ -144,14 +144,14 @@ def _next_state(gates: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 class ConvolutionalBlock(nn.Module):
-    """Three times convolution, batch normalisation and ReLU, and squeeze-and-excite after the first two where
+    """Three layers of convolution, batch normalisation and ReLU, the first two with squeeze-and-excite where
     it is asked for; then the mean over time.
     """
 
     def __init__(self, hyperparameters: Hyperparameters, channels: int = 1) -> None:
         super().__init__()
         self.in_bfloat16 = False
-        """Whether its layers train under autocast; the mean, and all else of the network, stays float32."""
+        """Whether its layers train under autocast; the mean and the rest of the network stay float32."""
         h = hyperparameters
         self.channels = channels
         self.layers = nn.Sequential(
@@ -178,15 +178,15 @@ class ConvolutionalBlock(nn.Module):
 
 
 class BatchNormalisation(nn.BatchNorm1d):
-    """nn.BatchNorm1d, which takes images too."""
+    """nn.BatchNorm1d that takes images too."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions will do."""
+        """Accept any number of dimensions."""
 
 
 class SqueezeExcite(nn.Module):
-    """A weight for each filter from the means of all (Hu, Shen and Sun, "Squeeze-and-Excitation Networks",
-    arXiv 1709.01507), without biases and of fewer units between by `_REDUCTION`, as in MLSTM-FCN.
+    """Weighs each filter by the means of all (Hu, Shen and Sun, "Squeeze-and-Excitation Networks", arXiv
+    1709.01507), without biases and with `_REDUCTION` times fewer units in between, as in MLSTM-FCN.
     """
 
     def __init__(self, filters: int) -> None:
@@ -198,7 +198,7 @@ class SqueezeExcite(nn.Module):
             nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, filters, length), or of images of height 1, -> the same."""
+        """(batch, filters, length) or, as images, (batch, filters, 1, length) -> the same shape."""
         means = features.mean(dim=-1)
         weights: Tensor = self.excite(self.squeeze(means.flatten(1)).relu()).sigmoid()
         return features * weights.view_as(means).unsqueeze(-1)
@@ -214,7 +214,7 @@ class LSTMFCN(nn.Module):
         self.length, self.channels = length, channels
         h = hyperparameters
         self.num_features = length * max(channels, h.filters_1, h.filters_2, h.filters_3)
-        """Of a series, in the largest feature map."""
+        """Numbers in the largest feature map of a series."""
         self.recurrent = RecurrentBlock(length, hyperparameters, channels)
         self.convolutional = ConvolutionalBlock(hyperparameters, channels)
         self.linear = nn.Linear(hyperparameters.hidden_size + hyperparameters.filters_3, num_classes)

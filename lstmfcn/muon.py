@@ -18,12 +18,12 @@ _ITERATIONS = 5
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's
 _LEAST_NORM = 1e-7
 _TIMES_ADAMS_RATE = 10
-"""The learning rate of kernels."""
+"""Learning rate of the kernels, as a multiple of that of all other parameters."""
 
 
 class Muon:
-    """For kernels, at ten times the learning rate, what torch.optim.Muon does for matrices with a row for
-    each filter. Makes steps orthogonal in `dtype`.
+    """Moves kernels, at ten times the learning rate, as torch.optim.Muon moves matrices with a row for each
+    filter, and other parameters by Adam. Steps are made orthogonal in `dtype`.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Muon:
     ) -> None:
         parameters = list(parameters)
         self.lr = lr
-        """May change between steps."""
+        """Learning rate; may change between steps."""
         self._kernels = [parameter for parameter in parameters if parameter.ndim == 3]
         self._means = [torch.zeros_like(kernel) for kernel in self._kernels]
         self._weight_decay, self._dtype = weight_decay, dtype
@@ -65,7 +65,7 @@ class Muon:
 
     @property
     def moments(self) -> list[dict[str, Tensor]]:
-        """Of each kernel the mean of its gradients; of each other trained parameter what Adam has."""
+        """Mean of the gradients of each kernel, then Adam's moments of each other trained parameter."""
         return [{"mean": mean} for mean in self._means] + self._rest.moments
 
     def restore(self, moments: Sequence[dict[str, Tensor]]) -> None:
@@ -76,7 +76,7 @@ class Muon:
 
 
 def _orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix with singular values near 1, by Newton-Schulz iteration."""
+    """Return the matrix with its singular values moved near 1, by Newton-Schulz iteration."""
     if matrix.shape[0] > matrix.shape[1]:
         return _orthogonal(matrix.t()).t()
     linear, cubic, quintic = _COEFFICIENTS

@@ -37,11 +37,11 @@ class ObjectPath:
 
     scheme: str
     key: PurePosixPath
-    """With the bucket before it."""
+    """Key of the object or folder, with the bucket before it."""
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Raises LocationError."""
+        """Read a URI. Raises LocationError for one that can't be used."""
         scheme, _, key = uri.partition("://")
         scheme = scheme.lower()
         if scheme not in SCHEMES:
@@ -89,22 +89,24 @@ class ObjectPath:
         return bool(self._info().type == fs.FileType.File)
 
     def open(self, mode: str = "rb", buffering: int = _BUFFER_BYTES) -> io.BufferedReader:
-        """For reading bytes, as many at once as are buffered. Raises FileNotFoundError."""
+        """Open the object for reading bytes, `buffering` of them at once. Raises FileNotFoundError."""
         assert mode == "rb"
         file = self._filesystem().open_input_file(str(self.key))
         raw = io.BytesIO(_read_small(file)) if file.size() <= _SMALL_BYTES else file
         return io.BufferedReader(raw, buffering)
 
     def glob(self, pattern: str) -> Iterator[Self]:
-        """Of pathlib's patterns, names with `*` and `**/` before them; a `*` also stands for slashes."""
+        """Yield what matches one of pathlib's patterns: a name with `*`, perhaps with `**/` before it; here a
+        `*` also stands for slashes.
+        """
         for info in self.below(recursive=True):
             path = type(self)(self.scheme, PurePosixPath(info.path))
             if fnmatchcase(str(path.relative_to(self)), pattern.removeprefix("**/")):
                 yield path
 
     def files(self) -> list[tuple[Self, fs.FileInfo]]:
-        """The object itself, or all below this folder. A key with // or /./ in it is no path: that of another
-        object comes with what is known of this one.
+        """Return the object itself, or all objects below this folder, with what is known of each. A key with
+        // or /./ in it is no path: what is known of its object comes with the path of another.
         """
         info = self._info()
         found = [info] if info.type == fs.FileType.File else self.below(recursive=True)
@@ -115,18 +117,18 @@ class ObjectPath:
         ]
 
     def below(self, *, recursive: bool) -> list[fs.FileInfo]:
-        """What lies below a folder, with sizes and times, in a request for each thousand."""
+        """Return what lies below this folder, with sizes and times, by a request for each thousand."""
         selector = fs.FileSelector(str(self.key), allow_not_found=True, recursive=recursive)
         return list(self._filesystem().get_file_info(selector))
 
     def names(self) -> set[str]:
-        """The names of the objects and folders in this one."""
+        """Return the names of the objects and folders in this folder."""
         # In Google's store pyarrow lists no folder, unless an object stands for it, but what is in it.
         infos = self.below(recursive=self.scheme == "gs")
         return {PurePosixPath(info.path).relative_to(self.key).parts[0] for info in infos}
 
     def upload(self, file: Path) -> None:
-        """Let the content of a local file appear here, whole."""
+        """Upload a local file, which appears here as a whole or not at all."""
         # In a thread, which Ctrl-C can't end half-way: a stream left open completes its upload all the same.
         with ThreadPoolExecutor(1) as uploader:
             uploader.submit(self._upload, file).result()
@@ -142,12 +144,12 @@ class ObjectPath:
                 stream.close()  # raises what went wrong with it, and nothing appears
 
     def remove(self) -> None:
-        """The object, or all that is below it; nothing if there is nothing."""
+        """Remove the object, or all that is below this folder; do nothing if there is nothing."""
         match self._info().type:
             case fs.FileType.File:
                 self._filesystem().delete_file(str(self.key))
             case fs.FileType.Directory:
-                with suppress(FileNotFoundError):  # in Google's store, by the object that isn't there for it
+                with suppress(FileNotFoundError):  # in Google's store, where no object stands for it
                     self._filesystem().delete_dir(str(self.key))
 
     def _info(self) -> fs.FileInfo:
@@ -158,8 +160,8 @@ class ObjectPath:
 
 
 def _read_small(file: NativeFile) -> bytes:
-    # pyarrow asks a busy store again, but not if the refusal is longer than the object, for which alone
-    # it has made room.
+    # pyarrow asks a busy store again, but not if the refusal is longer than the object, since it has made
+    # room for no more than that.
     for pause in _PAUSES:
         try:
             return bytes(file.read_at(file.size(), 0))
@@ -170,7 +172,7 @@ def _read_small(file: NativeFile) -> bytes:
 
 @cache
 def _filesystem(bucket: str) -> fs.FileSystem:
-    # What fits in one request is then not announced by another before it.
+    # With this an upload that fits in one request isn't preceded by another that announces it.
     options = "?allow_delayed_open=true" if bucket.startswith("s3:") else ""
     filesystem, _ = fs.FileSystem.from_uri(bucket + options)
     return filesystem

@@ -24,7 +24,7 @@ class FileResult:
     relative: str
     """Its path below the input folder."""
     num_rows: int
-    """In its output; 0 without one."""
+    """Rows of its output; 0 without one."""
     num_bad: int
     faults: list[str]
     """Sentences on its first bad rows."""
@@ -46,24 +46,24 @@ class Summary:
     num_predicted: int
     """Rows predicted by this run, not before a resumption."""
     seconds: float
-    """From the call to the last file's output."""
+    """Time from the call to the last file's output."""
     startup_seconds: float
-    """From the call to the first range that was begun."""
+    """Time from the call until the first range was begun."""
     rows_per_second: float
-    """From then to the last range's end."""
+    """Rate from the beginning of the first range to the end of the last one."""
     read_rows_per_second: float
-    """Of one process, reading and parsing alone."""
+    """Rate at which one process reads and parses, while it does nothing else."""
     predict_rows_per_second: float
-    """Of one predictor, predicting alone."""
+    """Rate at which one predictor predicts, while it does nothing else."""
     predictor_busy: float
-    """Share of their time that the predictors predicted."""
+    """Share of their time in which the predictors predicted."""
     cpus_per_predictor: float
     """CPUs that would read as fast as one predictor predicts."""
     files: list[FileResult]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """A summary from what transform.json holds."""
+        """Return the summary that transform.json holds."""
         return cls(**{**values, "files": [FileResult(**file) for file in values["files"]]})
 
 
@@ -89,7 +89,7 @@ class Outcomes:
             self._num_left[part.file] -= 1
 
     def done_ranges(self) -> set[int]:
-        """Indices of the ranges of which it is known what became of them."""
+        """Return the indices of the ranges whose outcome is known."""
         return {
             number
             for number, one in enumerate(self._task.ranges)
@@ -99,12 +99,12 @@ class Outcomes:
         }
 
     def done_bytes(self) -> int:
-        """Bytes of the ranges in `done_ranges`."""
+        """Return how many bytes the ranges in `done_ranges` have."""
         ranges = self._task.ranges
         return sum(ranges[number].end - ranges[number].start for number in self.done_ranges())
 
     def __str__(self) -> str:
-        """How far the files are."""
+        """Return how far the files are, in words."""
         text = f"{len(self.concluded):,} of {len(self._task.files):,} files done"
         if self._num_faulty:
             text += f", {self._num_faulty:,} without an output"
@@ -158,7 +158,7 @@ class Outcomes:
 
 
 def in_lines(faults: Sequence[Sequence[str]]) -> str:
-    """What is wrong with some files: of each the first fault, and others as long as there is room."""
+    """Return what is wrong with some files: the first fault of each, and others as long as there is room."""
     room = max(0, MOST_FAULTS - len(faults))
     lines: list[str] = []
     for first, *others in faults[:MOST_FAULTS]:
@@ -170,7 +170,7 @@ def in_lines(faults: Sequence[Sequence[str]]) -> str:
 
 
 def _running_totals(reports: dict[int, Report], parts: dict[int, Part]) -> dict[int, int]:
-    """For every part of a file, the rows before it."""
+    """Return, for every part of a file, the number of rows before it."""
     totals = {}
     total = 0
     for part in sorted(reports.keys() | parts.keys()):
@@ -208,7 +208,7 @@ class Rates:
         called: float,
         files: list[FileResult],
     ) -> Summary:
-        """With `called`, when the transform was, in seconds since 1970."""
+        """Return the summary of a transform that was called at `called`, in seconds since 1970."""
         began = min(self.first_started, time.time())
         elapsed = max(self.last_ended - began, 1e-9)
         read_rate = self.num_rows / max(self.read_seconds, 1e-9)

@@ -18,7 +18,7 @@ _SUBMITTED = "working_dir_files"
 
 def check(output: Location, *patterns: str, overwrite: bool) -> None:
     """Raise OutputError if the output folder can't be written, would be lost or, unless it may be
-    overwritten, already holds something of these names.
+    overwritten, already holds something that matches a pattern.
     """
     if isinstance(output, Path) and not output.is_absolute() and _SUBMITTED in Path.cwd().parts:
         raise OutputError(
@@ -44,7 +44,7 @@ def check(output: Location, *patterns: str, overwrite: bool) -> None:
 
 
 def refuse_within(output: Location, *data: Location | None) -> None:
-    """Raise OutputError for an output folder within one with data."""
+    """Raise OutputError if the output folder lies within a folder of data."""
     for folder in data:
         if folder is not None and storage.is_within(output, folder):
             raise OutputError(

@@ -14,14 +14,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 _NAMES_SHOWN = 100
-"""Of classes; more can't be read, and take long to draw."""
+"""Most class names on an axis; more can't be read, and take long to draw."""
 _CELLS_WITH_NUMBERS = 20
-"""A confusion matrix of more classes shows colours only; numbers would not fit."""
+"""Most classes of a confusion matrix with numbers in its cells; more would not fit."""
 _CHANNELS_SHOWN = 12
 
 
 def learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> bytes:
-    """Loss and accuracy by epoch, training beside validation, with the kept epoch marked."""
+    """Draw loss and accuracy by epoch, training beside validation, with the kept epoch marked."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     numbers = range(1, len(epochs) + 1)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -43,7 +43,7 @@ def learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> by
 def confusion_matrix(
     counts: NDArray[np.int64], true_names: Sequence[str], predicted_names: Sequence[str]
 ) -> bytes:
-    """Counts (true class, predicted class), coloured by their share of the true class."""
+    """Draw counts, (true class, predicted class), coloured by their share of the true class."""
     size = min(14.0, max(4.0, 1.5 + 0.45 * len(true_names)))
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
@@ -71,8 +71,8 @@ def confusion_matrix(
 
 
 def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], title: str) -> bytes:
-    """A series, (channels, length), coloured by what each of its time steps speaks for, (length,): red for,
-    blue against. A panel for each channel, but for no more than _CHANNELS_SHOWN.
+    """Draw a series, (channels, length), coloured by how much each time step speaks for a class, (length,):
+    red for it, blue against it. Each of the first _CHANNELS_SHOWN channels has a panel.
     """
     if len(values) > _CHANNELS_SHOWN:
         title += f" (channels 1 to {_CHANNELS_SHOWN} of {len(values)})"
@@ -101,6 +101,6 @@ def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], titl
 def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws a box in its place
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
         figure.savefig(picture, format="png", dpi=120)
     return picture.getvalue()

@@ -6,7 +6,7 @@ reaches, so that a shift in time is a shift of all columns at once. Before and a
 convolution reads of neighbouring columns, copied from them. Four neighbouring outputs, one of each phase, are
 then what Winograd's filtering computes together; kernels that it doesn't suit are one matrix product a phase,
 over windows of rows that need no copy. The memory of a batch serves the next one of its size: most of its
-zeros stay, and its parts needn't be found again, which takes small networks longer than computing.
+zeros stay, and views of its parts needn't be made again, which takes small networks longer than computing.
 
 A series gets the same bits in whatever batch and at whatever place in it, because every matrix product sees
 it as columns of its own. As measured with MKL that takes two things: rows of whole blocks of 16 floats
@@ -29,9 +29,10 @@ from lstmfcn.winograd import BIAS_POINT
 _PHASES = winograd.OUTPUTS
 _BLOCK = 16
 _KEPT = 2
-"""Times series_at_once: for so many series memory is kept, for the next batches of the same sizes."""
+"""Most series, as a multiple of series_at_once, whose memory is kept for later batches of the same sizes."""
 _FEWEST_MULTIPLICATIONS = 400
-"""A batched product with fewer than these in each matrix is computed by PyTorch's own loop."""
+"""Fewest multiplications in each matrix of a batched product that PyTorch leaves to MKL; others it
+computes in a loop of its own."""
 
 
 class Layer(NamedTuple):
@@ -42,16 +43,16 @@ class Layer(NamedTuple):
     bias: Tensor
     """(filters,)."""
     weigh: Callable[[Tensor], Tensor] | None = None
-    """From the means over time to what each filter is multiplied by at last; (batch, filters) both."""
+    """Function from the means over time to what each filter is then multiplied by; both (batch, filters)."""
 
 
 class PolyphaseBlock:
-    """Layers, then the mean over time. In inference mode always, or never: PyTorch refuses to change memory
-    of that mode outside it.
+    """Layers, then the mean over time. A block is called always in inference mode, or never: it uses memory
+    again, and PyTorch refuses to change memory of that mode outside it.
     """
 
     def __init__(self, layers: list[Layer], length: int) -> None:
-        """`length`: steps of each channel."""
+        """`length` is the number of steps of each channel."""
         self._convolutions = [_convolution(layer.kernel, layer.bias) for layer in layers]
         self._weighs = [layer.weigh for layer in layers]
         self._channels, self._length = layers[0].kernel.shape[1], length
@@ -61,7 +62,7 @@ class PolyphaseBlock:
         most_rows = max(convolution.most_rows for convolution in self._convolutions)
         self.series_at_once = winograd.series_at_once(most_rows * self._width * 4)
         self._free_maps: dict[int, list[FeatureMap]] = {}
-        """By the size of the batch: in use they are taken out, so that threads don't share them."""
+        """Free maps by the size of the batch; those in use are taken out, so that no threads share them."""
 
     def __call__(self, series: Tensor) -> Tensor:
         """(batch, channels * length) -> (batch, last filters)."""
@@ -85,7 +86,7 @@ class PolyphaseBlock:
         return means
 
     def _maps(self, batch: int) -> list[FeatureMap]:
-        """The feature maps of the series, and of what each convolution makes of them."""
+        """Return new feature maps: that of the series, and those of what each convolution makes of them."""
         columns = max(batch * self._width, self._fewest_columns)
         columns += -columns % _BLOCK
         channels = [self._channels, *(convolution.num_filters for convolution in self._convolutions)]
@@ -103,18 +104,18 @@ def _convolution(kernel: Tensor, bias: Tensor) -> _Convolution:
 
 
 class _Reach:
-    """What a convolution that keeps the length reads of features: windows of (rows, channels, columns), of
-    which row r of a column is the step r - before, counted from the first one in the column. The rows from
-    `before` on are the four phases themselves.
+    """What a convolution that keeps the length reads of features: windows of (rows, channels, columns). Row r
+    of a column is step r - `before`, counted from the column's first one. The four rows from `before` on are
+    the phases themselves.
     """
 
     def __init__(self, before: int, after: int) -> None:
-        """Steps `before` the first and `after` the last of four outputs."""
+        """The convolution reads `before` steps before the first of four outputs, `after` after the last."""
         self.before, self.rows = before, before + _PHASES + after
         self._shifts = [n for n in range(-before // _PHASES, (_PHASES + after - 1) // _PHASES + 1) if n]
 
     def copies(self, windows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The parts of windows that are copies, each with what it is a copy of, some columns ahead."""
+        """Yield the parts of windows that are copies, each with what it copies from some columns away."""
         flat = windows.view(self.rows, -1)  # after each channel's last series come zeros
         for shift in self._shifts:
             first = max(0, _PHASES * shift + self.before)
@@ -127,10 +128,10 @@ class _Reach:
 
 
 class FeatureMap:
-    """The features of a batch, in memory that is used again for the next one, and the parts of it."""
+    """The features of a batch, in memory that is used again for the next batch, with views of its parts."""
 
     def __init__(self, reach: _Reach, windows: Tensor, batch: int, width: int, length: int) -> None:
-        """`windows` of zeros, (rows, channels, columns), that the next convolution reads; a series has
+        """`windows` are zeros, (rows, channels, columns), that the next convolution is to read; a series has
         `width` columns.
         """
         used, tiles, last_phases = batch * width, -(-length // _PHASES), length % _PHASES
@@ -138,7 +139,7 @@ class FeatureMap:
         self.phases = windows[reach.before : reach.before + _PHASES]
         """(4, channels, columns)."""
         self.by_series = self.phases[:, :, :used].view(_PHASES, -1, batch, width)
-        """The same: (4, channels, batch, columns of a series)."""
+        """The same memory as (4, channels, batch, columns of a series)."""
         self._steps = self.by_series[..., :tiles].permute(2, 1, 3, 0)
         padding = [self.phases[:, :, used:], self.by_series[..., tiles:]]
         if last_phases:
@@ -158,17 +159,17 @@ class FeatureMap:
         self.spread()
 
     def clear_padding(self) -> None:
-        """Zeros where no series has a step."""
+        """Write zeros where no series has a step."""
         for part in self._padding:
             part.zero_()
 
     def spread(self) -> None:
-        """Copy the features to where windows have them again."""
+        """Copy the features to the other places where the windows have them."""
         for target, source in self._copies:
             target.copy_(source)
 
     def means(self) -> Tensor:
-        """Over time, of features without padding: (batch, channels)."""
+        """Return the means over time, (batch, channels); where there is padding the features must be zero."""
         _, channels, batch, width = self.by_series.shape
         total = self.phases.sum(0)[:, : batch * width]
         return total.view(channels, batch, width).sum(2).t() * self._share
@@ -187,7 +188,7 @@ class _Convolution(ABC):
 
     @abstractmethod
     def multiply(self, windows: Tensor, out: Tensor) -> None:
-        """(rows, channels, columns) -> (4, filters, columns)."""
+        """Write to `out` what becomes of windows: (rows, channels, columns) -> (4, filters, columns)."""
 
 
 class _WinogradConvolution(_Convolution):

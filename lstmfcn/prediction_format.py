@@ -12,7 +12,7 @@ from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 PredictionColumn: TypeAlias = Literal["label", "probabilities"]
 
 REJECTS_SUFFIX = ".rejects.csv"
-"""Of the file that lists an input's bad rows."""
+"""Suffix of the file that lists an input's bad rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class PredictionFormat:
     """What stands in a line of output."""
 
     columns: tuple[PredictionColumn, ...] | None = None
-    """None for what is usual of input with a header, or without."""
+    """Columns that are written; None for those that are usual for input with a header, or without."""
     identifiers: Identifiers = NO_IDENTIFIERS
-    """Copied to the output, ahead."""
+    """Input columns that are copied to the output, before the prediction."""
     join_input: bool = False
-    """Whether the whole input line stands ahead instead."""
+    """Whether the whole input line is copied instead."""
 
     def take_identifiers(self, block: bytes, *, begins_file: bool) -> tuple[bytes, list[bytes] | None]:
-        """Whole lines -> them without identifiers, and what the output of each begins with, if anything."""
+        """Return whole lines without identifiers, and what the output of each begins with, if anything."""
         if not self.identifiers.positions and not self.join_input:
             return block, None
         lines = block.removesuffix(b"\n").split(b"\n")
@@ -42,12 +42,12 @@ class PredictionFormat:
 
 
 def usual_columns(*, with_header: bool) -> tuple[PredictionColumn, ...]:
-    """What is predicted of input with a header, or without, unless something else is asked for."""
+    """Return the columns for input with a header, or without, where no others are asked for."""
     return ("label", "probabilities") if with_header else ("label",)
 
 
 def parse_columns(text: str, name: str = "--columns") -> tuple[PredictionColumn, ...]:
-    """`label`, `probabilities` or `label,probabilities`. Raises DataError for anything else."""
+    """Read `label`, `probabilities` or `label,probabilities`. Raises DataError for anything else."""
     choices: dict[str, tuple[PredictionColumn, ...]] = {
         "label": ("label",),
         "probabilities": ("probabilities",),

@@ -24,11 +24,11 @@ from lstmfcn.series import Matrix, has_header, parse_series
 from lstmfcn.storage import Location, location
 
 _cudnn = threading.Lock()
-"""Its settings are the whole process's."""
+"""Lock for cuDNN's settings, which are the whole process's."""
 
 
 class Predictor:
-    """Predicts series with a checkpoint's network, or as the mean of an ensemble's.
+    """Predicts series with a checkpoint's network or, for an ensemble, as the mean of its networks.
 
     In one precision and on one kind of device the same series gives the same bytes whatever batch it travels
     in: by the care that InferenceNetwork takes, or because every chunk is filled up to the same shape.
@@ -44,12 +44,12 @@ class Predictor:
         self.classes = checkpoint.classes
         self.length, self.channels = checkpoint.length, checkpoint.channels
         self.num_values = checkpoint.num_values
-        """In a row: of all channels of a series."""
+        """Values in a row: those of all channels of a series."""
         self.task = checkpoint.task
         self.treatment = checkpoint.treatment
         device = torch.device(device)
         self.precision = supported_precision(precision, device)
-        """What the convolutions compute in: never auto."""
+        """Precision that the convolutions compute in; never auto."""
         self._members = [_Member(one, device, DTYPES[self.precision]) for one in networks(checkpoint)]
         self._renderer = Renderer(self.task, self.classes)
 
@@ -60,19 +60,19 @@ class Predictor:
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
     ) -> Predictor:
-        """A predictor from a checkpoint directory. Raises CheckpointError and ResourceError."""
+        """Load a predictor from a checkpoint directory. Raises CheckpointError and ResourceError."""
         if isinstance(checkpoint, str):
             checkpoint = location(checkpoint)
         return cls(load_checkpoint(checkpoint), device, precision)
 
     @property
     def fills_up_to(self) -> int:
-        """How many series a batch is filled up to, so that one takes as long as so many; 1 if it isn't."""
+        """Series that a batch is filled up to, so that one takes as long as that many; 1 if it isn't."""
         return max(member.fills_up_to for member in self._members)
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
-        """Series as read, (cases, num_values), to the probability of each class: (cases, classes). What is
-        padded ends with NaN.
+        """Return the probability of each class, (cases, classes), for series as read, (cases, num_values);
+        those that are padded end with NaN.
         """
         if len(series) == 0:
             return np.empty((0, len(self.classes)), np.float32)
@@ -80,13 +80,13 @@ class Predictor:
         return parts[0] if len(parts) == 1 else np.mean(parts, axis=0, dtype=np.float32)
 
     def predicted(self, series: Matrix) -> NDArray[np.int64]:
-        """The most probable class of each series, as its position in `classes`: (cases,). Of a multilabel
-        network, 1 for each label that is more probable than not, else 0: (cases, labels).
+        """Return the most probable class of each series, as its position in `classes`: (cases,). For a
+        multilabel network, return 1 for each label that is more probable than not, else 0: (cases, labels).
         """
         return tasks.predicted(self.task, self.probabilities(series))
 
     def labels(self, series: Matrix) -> list[str]:
-        """The label of the most probable class of each series; not of a multilabel network."""
+        """Return the label of the most probable class of each series; not for a multilabel network."""
         return [self.classes.names[position] for position in self.predicted(series)]
 
     def cells(
@@ -96,11 +96,11 @@ class Predictor:
         *,
         with_header: bool = False,
     ) -> NDArray[np.object_]:
-        """The prediction columns of each series as CSV, without line end: (cases,) of bytes."""
+        """Return the prediction columns of each series as CSV, without line end: (cases,) of bytes."""
         return self._renderer.cells(self.probabilities(series), columns, with_header=with_header)
 
     def num_cells(self, columns: Sequence[PredictionColumn], *, with_header: bool = False) -> int:
-        """How many CSV cells the prediction columns of a series are."""
+        """Return how many CSV cells the prediction columns of a series take."""
         return self._renderer.num_cells(columns, with_header=with_header)
 
     def answer(
@@ -110,7 +110,7 @@ class Predictor:
         *,
         with_header: bool,
     ) -> bytes:
-        """Probabilities that are known as CSV, with a header or without; None for the usual columns."""
+        """Return given probabilities as CSV, with a header or without; None stands for the usual columns."""
         columns = columns or usual_columns(with_header=with_header)
         lines = list(self._renderer.cells(probabilities, columns, with_header=with_header))
         if with_header:
@@ -118,8 +118,8 @@ class Predictor:
         return b"".join([line + b"\n" for line in lines])
 
     def predict_csv(self, data: bytes, *, source: str) -> bytes:
-        """CSV of series without labels to CSV of predictions: a label for each or, with a header, what is
-        usual then. Raises DataError.
+        """Predict CSV of series without labels and return CSV: a label for each or, if the series have a
+        header, the columns that are usual then. Raises DataError.
         """
         series = parse_series(data, source=source, length=self.num_values, treatment=self.treatment)
         return self.answer(self.probabilities(series), with_header=has_header(data))
@@ -139,7 +139,7 @@ class _Member:
         return self._network.series_at_once if self._network.needs_full_batches else 1
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
-        """(cases, num_values), of one case at least -> (cases, classes)."""
+        """(cases, num_values), with at least one case -> (cases, classes)."""
         at_once = self._network.series_at_once
         chunks = [series[start : start + at_once] for start in range(0, len(series), at_once)]
         if self._device.type == "cpu":

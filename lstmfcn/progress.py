@@ -17,8 +17,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts work towards a total. The bar, on a terminal, goes to stderr; else a line every ten seconds to
-    stdout, whether or not work got done.
+    """Counts work towards a total. If stderr is a terminal, a bar is shown there; else a line is printed to
+    stdout every ten seconds, whether or not work got done.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Progress:
         above: Callable[[], RenderableType] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`above` is what to show over the bar, asked for again ten times a second."""
+        """`above` returns what to show over the bar, and is called ten times a second."""
         self._task, self._total, self._unit = task, total, unit
         self._clock = clock
         self._started = clock()
         self._done = self._before = 0.0
         self.state = ""
-        """What else to show."""
+        """Text to show after the counts."""
         self._counts: dict[str, int] = {}
         self._bar = _Bar(
             above,
@@ -108,7 +108,7 @@ class Progress:
 
 
 class _Bar(Bar):
-    """A bar, and what is to be shown over it."""
+    """A bar with something else shown over it."""
 
     def __init__(
         self, above: Callable[[], RenderableType] | None, *columns: ProgressColumn, **how: Any

@@ -1,4 +1,4 @@
-"""Predictions as text: the cells of CSV, in the first format and as a file with a header has them."""
+"""Predictions as text: the cells of CSV, in the first format, without a header, and in that with a header."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class Renderer:
     """Renders what networks of one task and classes predict.
 
     In the first format a label is spelt as the training file spells it, and there is a probability for each
-    class. With a header there are columns y_1, y_2, ... of 0 and 1 and p_1, p_2, ...: of each class, or of
-    the second of two if the task is binary. Several labels are columns of 0 and 1 in both.
+    class. With a header there are columns y_1, y_2, ... of 0 and 1 and p_1, p_2, ... of probabilities: for
+    each class or, if the task is binary, only for the second one. The labels of a multilabel task are columns
+    of 0 and 1 in both formats.
     """
 
     def __init__(self, task: TaskName, classes: ClassLabels) -> None:
@@ -31,7 +32,7 @@ class Renderer:
     def cells(
         self, probabilities: NDArray[np.float32], columns: Sequence[PredictionColumn], *, with_header: bool
     ) -> NDArray[np.object_]:
-        """(cases, classes) to the columns of each case, without line end: (cases,) of bytes."""
+        """Return the columns of each case, without line end, (cases,) of bytes, from (cases, classes)."""
         parts = [
             self._labels(probabilities, with_header)
             if column == "label"
@@ -53,11 +54,11 @@ class Renderer:
         return rows
 
     def _num_columns(self, with_header: bool) -> int:
-        """Columns of probabilities in a line."""
+        """Return the number of columns of probabilities in a line."""
         return self._num_outputs if with_header else self._num_classes
 
     def names(self, columns: Sequence[PredictionColumn]) -> list[str]:
-        """The cells of the header."""
+        """Return the cells of the header."""
         return [
             f"{'y' if column == 'label' else 'p'}_{number}"
             for column in columns
@@ -65,7 +66,7 @@ class Renderer:
         ]
 
     def num_cells(self, columns: Sequence[PredictionColumn], *, with_header: bool) -> int:
-        """How many CSV cells the columns of a case are."""
+        """Return how many CSV cells the columns of a case take."""
         has_marks = with_header or self._task == "multilabel"
         num_label_cells = self._num_outputs if has_marks else 1
         return sum(
@@ -74,7 +75,7 @@ class Renderer:
 
 
 def _rows(numbers: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.object_]:
-    """The shortest text that reads back to the same number, for each of a row."""
+    """Return each row of numbers as CSV, every number as the shortest text that reads back to the same."""
     texts = pa.array(numbers.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
     rows = texts.reshape(numbers.shape)
     return np.array([",".join(row).encode() for row in rows] + [None], object)[:-1]

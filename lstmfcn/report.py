@@ -1,4 +1,4 @@
-"""What a sweep found, as one page that opens without a network."""
+"""The report of a sweep: one HTML page that opens offline."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _TEMPLATE = "report.html.jinja"
 _NUM_BEST = 10
 _NUM_CURVES = 50
 _MOST_DRAWN = 2_000
-"""Trials in a picture, and to tell the importance of hyperparameters from."""
+"""Most trials that a picture shows, and that the importance of hyperparameters is estimated from."""
 _FEWEST_TRIALS_FOR_IMPORTANCE = 4
 
 
 def write_report(output: Location) -> None:
-    """Write report.html: what lies in a sweep's output folder, in tables and pictures.
+    """Write report.html into a sweep's output folder: its results in tables and pictures.
 
-    Raises OutputError where there is no sweep, or none with a trial.
+    Raises OutputError if the folder holds no sweep, or a sweep without a trial.
     """
     sweep = _Sweep.read(output)
     importance = _importance(sweep)
@@ -73,13 +73,13 @@ class _Sweep:
     objective: Objective
     space: SearchSpace
     trials: Sequence[Trial]
-    """The best first."""
+    """All trials, the best first."""
     usable: Sequence[Trial]
-    """Those that may be judged, the best first."""
+    """Trials that have weights to be judged by, the best first."""
     domains: Mapping[str, Range | Choice]
-    """Of each hyperparameter that has more than one value, with every trial's value in it."""
+    """Domain of each hyperparameter that varies, widened to hold every trial's value."""
     constants: Mapping[str, float]
-    """The others."""
+    """Value of each hyperparameter that doesn't vary."""
 
     @classmethod
     def read(cls, output: Location) -> Self:
@@ -110,7 +110,7 @@ class _Sweep:
 
 
 def _some(trials: Sequence[Trial]) -> Sequence[Trial]:
-    """At most as many as are drawn, from the good to the bad."""
+    """Return at most _MOST_DRAWN of the trials, at equal steps through their order."""
     return trials[:: -(-len(trials) // _MOST_DRAWN) or 1]
 
 
@@ -120,7 +120,7 @@ def _value(trial: Trial, name: str) -> float:
 
 
 def _covering(domain: Range | Choice | None, values: Sequence[float]) -> Range | Choice:
-    """The domain with these values, since points that are tried first may lie outside it."""
+    """Return the domain widened to these values, since points that are tried first may lie outside it."""
     match domain:
         case Range(kind, low, high):
             low, high = min(low, *values), max(high, *values)
@@ -147,7 +147,7 @@ def _duration(seconds: float) -> str:
 
 
 def _failures(trials: Sequence[Trial]) -> list[tuple[str, list[int]]]:
-    """Each reason with the trials that it ended, the most frequent first."""
+    """Return each reason for a failure and the trials that it ended, the most frequent first."""
     by_reason = defaultdict(list)
     for trial in trials:
         if trial.status == "failed":
@@ -156,7 +156,7 @@ def _failures(trials: Sequence[Trial]) -> list[tuple[str, list[int]]]:
 
 
 def _curves(sweep: _Sweep, output: Location) -> str | None:
-    """Of the best trials, and of some others from the good to the bad."""
+    """Draw the learning curves of the best trials, and of some others; None if no trial has any."""
     trained = [trial for trial in sweep.trials if trial.epoch > 0]
     if not trained:
         return None
@@ -165,7 +165,7 @@ def _curves(sweep: _Sweep, output: Location) -> str | None:
     drawn = trained[:_NUM_BEST] + others[::step]
     folders = Trials(output)
     paths = (folders.folder(trial.number) / METRICS for trial in drawn)
-    # A process that was lost had told of more epochs than it had written down, if any.
+    # A process that was lost may have reported more epochs than it wrote to metrics.csv, if it wrote any.
     columns = [_column(table, sweep.objective.metric) for table in storage.read_all(paths, missing=b"")]
     curves = [
         Curve(trial.number, column, trial.best_epoch if trial.best_epoch <= len(column) else 0)
@@ -193,7 +193,9 @@ def _coordinates(sweep: _Sweep) -> str | None:
 
 
 def _importance(sweep: _Sweep) -> dict[str, float]:
-    """Of what varies, the greatest first; nothing where there is too little to tell it from."""
+    """Return the importance of each hyperparameter that varies, the greatest first; empty if there is too
+    little to tell it from.
+    """
     usable = _some(sweep.usable)
     results = [trial.best_metrics[sweep.objective.metric] for trial in usable]
     combinations = {tuple(_value(trial, name) for name in sweep.domains) for trial in usable}
@@ -226,7 +228,7 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
 
 
 def _drawn_from(domain: Range | Choice) -> Range | Choice:
-    """Of whose parts the search draws all as often, as fANOVA takes it."""
+    """Return the domain as fANOVA sees it, uniform: a log-uniform one in logarithms."""
     match domain:
         case Range("log_uniform", low, high):
             return Range("uniform", math.log(low), math.log(high))
@@ -234,7 +236,7 @@ def _drawn_from(domain: Range | Choice) -> Range | Choice:
 
 
 def _drawn(domain: Range | Choice, value: float) -> float:
-    """The value in that domain."""
+    """Return the value as it lies in the domain that `_drawn_from` returns."""
     return math.log(value) if isinstance(domain, Range) and domain.kind == "log_uniform" else value
 
 

@@ -1,4 +1,4 @@
-"""Processes of actors that were lost and started again, which Ray does for ever."""
+"""Actors whose processes are lost and started again, which Ray does for ever."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 20.0
 _MANY_LOSSES = 5
-"""Of processes, before something is said."""
+"""Losses of processes before a first warning, and before each further one."""
 
 
 @contextmanager
 def telling_losses(what: str, class_name: str) -> Iterator[None]:
-    """While the block runs, say when this job's actors of a class lose their processes again and again: Ray
-    itself starts them for ever, though there may never be enough memory.
+    """Warn, while the block runs, when this job's actors of a class lose their processes again and again: Ray
+    starts them for ever, though there may never be enough memory.
     """
     ended = Event()
 
@@ -47,7 +47,7 @@ def telling_losses(what: str, class_name: str) -> Iterator[None]:
 
 
 def num_restarts() -> int:
-    """How often this actor's process was lost and started again."""
+    """Return how often this actor's process was lost and started again."""
     actor_id = ray.get_runtime_context().get_actor_id()
     return int(state.actor_table(actor_id)["NumRestarts"])
 

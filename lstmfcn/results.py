@@ -1,4 +1,4 @@
-"""The results of a sweep, brought up to date every so often while it runs, for it may be killed."""
+"""The results of a sweep, updated at intervals while it runs, since it may be killed."""
 
 from __future__ import annotations
 

@@ -14,39 +14,39 @@ _Deviation: TypeAlias = Annotated[FiniteFloat, Field(ge=0)]
 
 _EPSILON = 1e-8  # as in the paper's code, against division by zero
 _FELT_BELOW = 1e-3
-"""Deviations to which the epsilon would be more than a trifle, such as those of nanoamperes in amperes."""
+"""Deviation below which the epsilon would distort the result, as with nanoamperes given in amperes."""
 _ROUNDING = 1e-13
-"""Deviations up to which a series may be flat but for rounding."""
+"""Deviation up to which a series may be flat but for rounding."""
 _LIMIT = 1e4
-"""Of scaled values: beyond it the network's features would overflow, and its probabilities be NaN."""
+"""Largest scaled value: beyond it the network's features would overflow, its probabilities become NaN."""
 
 
 class Scaling(BaseModel):
-    """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation; without
-    the 1e-8 where that is below 0.001. What is constant becomes zeros, and what deviates by less than 1e-13,
-    as rounding does, next to nothing.
+    """z-normalisation, (value - mean) / (standard deviation + 1e-8), with the population's deviation; the
+    1e-8 is left out if the deviation is below 0.001. A constant series becomes zeros, and one that deviates
+    by less than 1e-13, as by rounding, becomes nearly zeros.
 
-    `series` takes mean and deviation from each series itself, as the paper's code does;
-    `training-set` takes one mean and one deviation over all values of the training set, and what is more than
-    10,000 deviations from that mean is taken for 10,000. Of several channels
-    each is scaled for itself. The NaN that a padded channel ends with are no values; they become zeros.
+    `series` takes mean and deviation from each series itself, as the paper's code does; `training-set` takes
+    one mean and one deviation over all values of the training set, and limits scaled values to between
+    -10,000 and 10,000. Each of several channels is scaled by itself. The NaN that a padded channel ends with
+    are not values; they become zeros.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: ScalingMethod = "series"
     mean: FiniteFloat | tuple[FiniteFloat, ...] = 0.0
-    """Of the training set, of each of several channels; unused by `series`."""
+    """Mean of the training set, one for each of several channels; unused by `series`."""
     deviation: _Deviation | tuple[_Deviation, ...] = 1.0
 
     def fits(self, channels: int) -> bool:
-        """Whether it can scale series of so many."""
+        """Return whether it suits series of this many channels."""
         sizes = {len(values) if isinstance(values, tuple) else 1 for values in (self.mean, self.deviation)}
         return self.method == "series" or sizes == {channels}
 
     @classmethod
     def fitted(cls, method: ScalingMethod, series: NDArray[np.float32], channels: int = 1) -> Self:
-        """The scaling for a training set: (cases, channels * timepoints)."""
+        """Return the scaling for a training set, (cases, channels * timepoints)."""
         if method == "series":
             return cls()
         means, deviations = zip(
@@ -57,8 +57,8 @@ class Scaling(BaseModel):
         return cls(method=method, mean=means, deviation=deviations)
 
     def __call__(self, series: NDArray[np.float32], channels: int = 1) -> NDArray[np.float32]:
-        """Scaled copies of the series, each worked out from its own row alone: (cases, channels * timepoints)
-        both.
+        """Return scaled copies of the series, (cases, channels * timepoints) both; each row is scaled
+        independently of the others.
         """
         values = series.astype(np.float64).reshape(len(series), channels, series.shape[1] // channels)
         if self.method == "training-set":
@@ -82,20 +82,20 @@ class Scaling(BaseModel):
 
 def _mean_and_deviation(series: NDArray[np.float32]) -> tuple[float, float]:
     values = series[~np.isnan(series)]
-    if values.min() == values.max():  # whose mean, rounded, would give it a deviation
+    if values.min() == values.max():  # the rounding of its mean would give it a deviation
         return float(values[0]), 0.0
     return float(values.mean(dtype=np.float64)), float(values.astype(np.float64).std())
 
 
 def _normalise(values: NDArray[np.float64]) -> None:
     """Normalise (..., timepoints) in place."""
-    values -= values[..., :1].copy()  # which makes a constant series exactly 0
+    values -= values[..., :1].copy()  # makes a constant series exactly 0
     values -= _mean(values)
     values /= _divisor(np.sqrt(_mean(np.square(values))))
 
 
 def _divisor(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a deviation is divided by to become 1."""
+    """Return what values with this deviation are divided by."""
     divisor = deviation + _EPSILON
     if (is_small := (deviation < _FELT_BELOW) & (deviation > _ROUNDING)).any():
         divisor[is_small] = deviation[is_small]
@@ -103,7 +103,7 @@ def _divisor(deviation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over time, as numpy's own, which takes longer for what it can do beside that."""
+    """Return the mean over time, as numpy's own method, which is more general and slower."""
     mean: NDArray[np.float64] = np.add.reduce(values, axis=-1, keepdims=True)
     mean /= values.shape[-1]
     return mean

@@ -1,5 +1,5 @@
-"""What stops trials that fall behind, or lets them go on as copies of better ones: Tune's schedulers, judging
-by epoch.
+"""Tune's schedulers, which stop trials that fall behind, or let them go on as copies of better ones; here
+they judge by epoch.
 """
 
 from __future__ import annotations
@@ -29,18 +29,16 @@ from lstmfcn.plan import Plan
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
 _JUDGEMENTS = 10
-"""Of a trial with the most epochs: more would cost short trials more time than they train."""
+"""How often a trial with the most epochs is judged; more would take short trials longer than training."""
 _JUDGEMENT = "judgement"
-"""Of a result: which one it is of its trial."""
+"""Key in a result for the number of judgements that its trial has come to."""
 _REDUCTION = 3
 _OF_A_POPULATION = ("lr", "dropout", "batch_size")
-"""What can change while a network trains."""
+"""Hyperparameters that can change while a network trains."""
 
 
 def refuse_unsuitable(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()) -> None:
-    """Raise HyperparameterError when the plan's scheduler can't judge the trials of a search space, and
-    these.
-    """
+    """Raise HyperparameterError if the plan's scheduler can't judge trials of this space and these points."""
     if plan.scheduler in ("pbt", "hyperband") and plan.max_concurrent_trials is not None:
         raise HyperparameterError(
             f"scheduler {plan.scheduler} compares trials that it pauses, of which --max-concurrent-trials"
@@ -69,7 +67,7 @@ def refuse_unsuitable(plan: Plan, space: SearchSpace, points: Sequence[Hyperpara
 
 
 def make(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()) -> TrialScheduler:
-    """The plan's scheduler, for trials of the space and these points."""
+    """Return the plan's scheduler for trials of the space and these points."""
     if plan.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     most_epochs = space.largest(points).epochs
@@ -80,7 +78,7 @@ def make(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ())
 
 
 def judged_every(scheduler: TrialScheduler) -> int | None:
-    """Epochs from one judgement to the next, the same for all trials; None if nobody judges."""
+    """Return the epochs from one judgement to the next, the same for all trials; None without judgements."""
     return scheduler.every if isinstance(scheduler, _Epochwise) else None
 
 
@@ -95,11 +93,11 @@ def _judge(plan: Plan, space: SearchSpace, most_epochs: int, first: int) -> _Epo
             without_pauses = {**by_metric, "min_time_slice": math.inf}
             return _Median(**without_pauses, grace_period=first, min_samples_required=3)
         case "hyperband":
-            # The last in a bracket train on.
+            # The last trials of a bracket train on.
             in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
             return _HyperBand(**in_judgements, reduction_factor=_REDUCTION, stop_last_trials=False)
         case "pbt":
-            # By the best epoch so far, lest a trial give up a better one than it gets.
+            # By the best epoch so far, so that no trial gives up a better one than it gets.
             by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
             return _Population(space.varied, **by_best, perturbation_interval=first)
     raise AssertionError(plan.scheduler)
@@ -127,8 +125,8 @@ class _Median(_Epochwise, MedianStoppingRule):
 
 
 class _HyperBand(_Epochwise, HyperBandScheduler):
-    """Successive halving in brackets (Li et al., arXiv 1603.06560), in the paper's order: the one that halves
-    most often comes first.
+    """Successive halving in brackets (Li et al., arXiv 1603.06560), in the paper's order: the bracket
+    that halves most often comes first.
     """
 
     def __init__(self, **how: Any) -> None:
@@ -138,8 +136,8 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        """One judgement after the other: all of a bracket would wait for ever at one that a trial, which goes
-        on from an earlier sweep's state, has passed.
+        """Count judgements one by one: a trial that resumes from an earlier run's state has passed some, and
+        its bracket would wait there for ever.
         """
         number, epochs_since = divmod(result["epoch"], self.every)
         if not epochs_since:
@@ -160,15 +158,17 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
         )
 
     def _process_bracket(self, tune_controller: TuneController, bracket: RaysBracket) -> str:
-        """Ray's own never takes its mark off: the end of a trial that others wait for would wake nobody."""
+        """Clear the bracket's mark, which Ray's own never does: the end of a trial that others wait for would
+        wake none of them.
+        """
         action: str = super()._process_bracket(tune_controller, bracket)
         bracket.is_being_processed = False
         return action
 
 
 class _Bracket(RaysBracket):
-    """Full when it has had all of its trials. Ray's counts those that live, which are too few for ever where
-    few run at once.
+    """A bracket that is full once it has had all of its trials. Ray's counts only those that live, which may
+    never be enough where few run at once.
     """
 
     def filled(self) -> bool:
@@ -189,7 +189,7 @@ class _Population(_Epochwise, PopulationBasedTraining):
         self._trial_state[trial] = _PBTTrialState(trial)
 
     def _exploit(self, tune_controller: TuneController, trial: TuneTrial, trial_to_clone: TuneTrial) -> None:
-        """Only of a better one: between equals trials would copy one another instead of training."""
+        """Copy only a better trial: equal ones would copy one another instead of training."""
         own: Any = self._trial_state[trial].last_score
         others: Any = self._trial_state[trial_to_clone].last_score
         if own < others:
@@ -198,14 +198,14 @@ class _Population(_Epochwise, PopulationBasedTraining):
     def _get_new_config(
         self, trial: TuneTrial, trial_to_clone: TuneTrial
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The trial's own, but for what is varied: that of the other, somewhat changed, within its bounds."""
+        """Return the trial's configuration with the other's varied values, mutated within their domains."""
         mutated, operations = super()._get_new_config(trial, trial_to_clone)
         varied = {name: domain.nearest(mutated[name]) for name, domain in self._domains.items()}
         return {**trial.config, **varied}, operations
 
 
 def _mutation(domain: Range | Choice) -> Any:
-    """A domain as Tune's mutation takes it."""
+    """Return a domain in the form that Tune's mutations take."""
     match domain:
         case Choice(values):
             return sorted(values)

@@ -21,31 +21,31 @@ class Search(Protocol):
     """Proposes hyperparameters and learns what became of them."""
 
     def propose(self, number: int) -> Hyperparameters:
-        """Hyperparameters for the trial of this number, from 1."""
+        """Return hyperparameters for the trial with this number, from 1."""
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
-        """What a trial led to: greater is better; None for one that failed."""
+        """Take in the result of a trial: greater is better; None for a trial that failed."""
 
 
 class RandomSearch:
-    """Draws each trial from the space: the same number, the same trial, whatever became of others."""
+    """Draws each trial from the space by its number and the seed alone, whatever became of others."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self._space, self._seed = space, seed
 
     def propose(self, number: int) -> Hyperparameters:
-        """Another one for each number."""
+        """Return the sample of the space that belongs to this number."""
         return self._space.sample(np.random.default_rng([self._seed, number]))
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
-        """Nothing."""
+        """Do nothing: results have no influence."""
 
 
 class GridSearch:
-    """Every combination of the space's values, the last hyperparameter changing first."""
+    """Proposes every combination of the space's values, the last hyperparameter changing fastest."""
 
     def __init__(self, space: SearchSpace) -> None:
-        """Raises HyperparameterError for a space with a range that has no end of values, or too many."""
+        """Raises HyperparameterError if a range is continuous, or for too many combinations."""
         self._values = {name: _values(name, domain) for name, domain in space.domains.items()}
         self._shape = [len(values) for values in self._values.values()]
         if (combinations := math.prod(self._shape)) > _MOST_COMBINATIONS:
@@ -58,13 +58,13 @@ class GridSearch:
         return math.prod(self._shape)
 
     def propose(self, number: int) -> Hyperparameters:
-        """The combination of this number, up to the length."""
+        """Return the combination with this number, from 1 to the length."""
         places = np.unravel_index(number - 1, self._shape)
         chosen = zip(self._values.items(), places, strict=True)
         return Hyperparameters(**{name: values[place] for (name, values), place in chosen})
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
-        """Nothing."""
+        """Do nothing: results have no influence."""
 
 
 def _values(name: str, domain: Range | Choice) -> tuple[float, ...]:
@@ -90,20 +90,20 @@ class BayesianSearch:
         self._create_trial = optuna.create_trial
         self._failed = optuna.trial.TrialState.FAIL
         self._distributions = {name: optuna_distribution(domain) for name, domain in space.varied.items()}
-        # A trial that runs counts as a bad one (constant_liar), lest trials at once be alike.
+        # A running trial counts as a bad one (constant_liar), lest trials that run at once be alike.
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._asked: dict[Hyperparameters, list[Any]] = defaultdict(list)
 
     def propose(self, number: int) -> Hyperparameters:
-        """The same again only where there is little to choose from."""
+        """Return a proposal; it repeats an earlier one only where there is little to choose from."""
         trial = self._study.ask(self._distributions)
         hyperparameters = Hyperparameters(**self._space.constants, **trial.params)
         self._asked[hyperparameters].append(trial)
         return hyperparameters
 
     def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
-        """What was proposed by others is learnt from, if it lies in the space in all that varies."""
+        """Take in a result, also of what wasn't proposed here, if it lies in the space in all that varies."""
         if asked := self._asked.get(hyperparameters):
             self._study.tell(asked.pop(0), value, state=self._failed if value is None else None)
             return
@@ -116,7 +116,7 @@ class BayesianSearch:
 
 
 def optuna_distribution(domain: Range | Choice) -> Any:
-    """A domain as Optuna has it."""
+    """Return a domain as Optuna's distribution."""
     from optuna import distributions  # noqa: PLC0415 (as above)
 
     match domain:

@@ -19,15 +19,15 @@ RangeKind: TypeAlias = Literal["uniform", "log_uniform", "integer"]
 DEFAULT_RANGES: dict[str, Any] = {
     "hidden_size": {"categorical": [8, 64, 128]},  # as the paper's search
     "dropout": {"uniform": [0.7, 0.9]},
-    "kernel_size_1": {"categorical": [8, 16, 32]},  # what sets differ in most
+    "kernel_size_1": {"categorical": [8, 16, 32]},  # what data sets differ in most
     "lr": {"log_uniform": [0.0005, 0.004]},
 }
-"""For the fast recipe, which batch size and epochs are left to; benchmarks/RESULTS.md says why these."""
+"""Ranges for the fast recipe, which chooses batch size and epochs; benchmarks/RESULTS.md says why these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers between two bounds; both belong to it when it is one of integers."""
+    """Numbers between two bounds; a range of integers includes both."""
 
     kind: RangeKind
     low: float
@@ -47,11 +47,11 @@ class Range:
         return int(self.high) if self.kind == "integer" else self.high
 
     def nearest(self, value: float) -> float:
-        """The own value that is nearest to another."""
+        """Return the value of the range that is nearest to another value."""
         return min(max(value, self.low), self.high)
 
     def sample(self, random: np.random.Generator) -> float:
-        """One of its numbers."""
+        """Return a random number of the range."""
         match self.kind:
             case "integer":
                 return int(random.integers(int(self.low), int(self.high), endpoint=True))
@@ -62,7 +62,7 @@ class Range:
                 return float(random.uniform(self.low, self.high))
 
     def described(self) -> dict[str, list[float]]:
-        """What stands for it in a YAML file."""
+        """Return the range as a YAML file has it."""
         return {self.kind: [self.low, self.high]}
 
 
@@ -86,27 +86,27 @@ class Choice:
         return max(self.values)
 
     def nearest(self, value: float) -> float:
-        """The own value that is nearest to another."""
+        """Return the choice that is nearest to another value."""
         return min(self.values, key=lambda own: abs(own - value))
 
     def sample(self, random: np.random.Generator) -> float:
-        """One of its values."""
+        """Return one of the values at random."""
         return self.values[random.integers(len(self.values))]
 
     def described(self) -> dict[str, list[float]] | float:
-        """What stands for it in a YAML file."""
+        """Return the choice as a YAML file has it."""
         return {"categorical": list(self.values)} if self.is_varied else self.values[0]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """What each hyperparameter may be; those that aren't named keep their default."""
+    """The values that each hyperparameter may have; one that isn't named keeps its default."""
 
     domains: Mapping[str, Range | Choice]
 
     @classmethod
     def from_mapping(cls, ranges: Mapping[str, Any]) -> Self:
-        """From `{"lr": {"log_uniform": [0.0001, 0.01]}, "epochs": 50}`, as the YAML file has it.
+        """Read a space from `{"lr": {"log_uniform": [0.0001, 0.01]}, "epochs": 50}`, as the YAML file has it.
 
         Raises HyperparameterError for anything that could lead to an invalid hyperparameter.
         """
@@ -115,40 +115,40 @@ class SearchSpace:
 
     @classmethod
     def read(cls, path: Location) -> Self:
-        """From a YAML file. Raises HyperparameterError, or DataError when there is no file."""
+        """Read a space from a YAML file. Raises HyperparameterError, or DataError when there is no file."""
         ranges = _read_yaml(path)
         if not _is_named(ranges):
             raise HyperparameterError(f"{path} must map names of hyperparameters to ranges or values")
         return cls.from_mapping(ranges)
 
     def completed(self, constants: Mapping[str, float]) -> Self:
-        """The space with these values for what it doesn't name."""
+        """Return the space with these constants for hyperparameters that it doesn't name."""
         return type(self)({**{name: Choice((value,)) for name, value in constants.items()}, **self.domains})
 
     def described(self) -> dict[str, Any]:
-        """What `from_mapping` would take."""
+        """Return the space as `from_mapping` takes it."""
         return {name: domain.described() for name, domain in self.domains.items()}
 
     def as_yaml(self) -> str:
-        """What `read` would read."""
+        """Return the space as YAML that `read` could read."""
         return str(yaml.safe_dump(self.described(), sort_keys=False, default_flow_style=None))
 
     def sample(self, random: np.random.Generator) -> Hyperparameters:
-        """One of the space's hyperparameters."""
+        """Return hyperparameters that are drawn at random from the space."""
         return Hyperparameters(**{name: domain.sample(random) for name, domain in self.domains.items()})
 
     @property
     def varied(self) -> dict[str, Range | Choice]:
-        """What has more than one value."""
+        """Domains of the hyperparameters that have more than one value."""
         return {name: domain for name, domain in self.domains.items() if domain.is_varied}
 
     @property
     def constants(self) -> dict[str, float]:
-        """What has one value."""
+        """Values of the hyperparameters that have only one."""
         return {name: domain.greatest for name, domain in self.domains.items() if not domain.is_varied}
 
     def largest(self, points: Sequence[Hyperparameters] = ()) -> Hyperparameters:
-        """Of each hyperparameter the greatest value, of the space and of points that are tried beside it."""
+        """Return the greatest value of each hyperparameter in the space and in points tried beside it."""
         corners = [
             Hyperparameters(**{name: domain.greatest for name, domain in self.domains.items()}),
             *points,
@@ -199,8 +199,8 @@ def _checked(name: str, value: Any) -> float:
 
 
 def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
-    """Hyperparameters from a YAML file with a list of mappings; what one doesn't name is what it is in the
-    whole space, else has its default.
+    """Read hyperparameters from a YAML file with a list of mappings; one that isn't named has the space's
+    constant, else its default.
 
     Raises HyperparameterError, or DataError when there is no file.
     """
@@ -217,5 +217,5 @@ def _read_yaml(path: Location) -> Any:
     content = read_bytes(path)
     try:
         return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that there isn't
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that doesn't exist
         raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

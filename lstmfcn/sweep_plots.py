@@ -31,7 +31,7 @@ _STATUS_COLOURS = {
     "failed": "tab:red",
 }
 _WIDTH = 11.5
-"""Inches."""
+"""Usual width of a picture, in inches."""
 _MOST_POINTS_OF_A_CURVE = 300
 _MOST_TICKS = 10
 _MOST_NAMED_WORKERS = 60
@@ -42,17 +42,17 @@ _IDS = re.compile(r'(\bid="|href="#|url\(#)')
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A metric of one trial by epoch, from the first."""
+    """A metric of one trial: its value after each epoch, from the first."""
 
     number: int
     values: Sequence[float]
     best_epoch: int
-    """0 for none."""
+    """Number of the best epoch, from 1; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """When a trial ran, and where; times in seconds."""
+    """When a trial ran, in seconds, and on which worker."""
 
     number: int
     status: str
@@ -62,7 +62,7 @@ class Bar:
 
 
 def learning_curves(highlighted: Sequence[Curve], others: Sequence[Curve], metric: str) -> str:
-    """The metric by epoch; of those highlighted, the best epoch is marked."""
+    """Draw the metric by epoch, highlighted curves in colour and with their best epoch marked."""
     figure = Figure(figsize=(_WIDTH, 4.8), layout="constrained")
     axes = figure.subplots()
     for curve in others:
@@ -96,7 +96,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, width: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """An upright axis: where trials cross it, from 0 at its foot to 1, and what is written beside it."""
+    """A vertical axis: where trials cross it, from 0 at its foot to 1 at its top, and its tick labels."""
 
     name: str
     places: NDArray[np.float64]
@@ -104,7 +104,7 @@ class _Scale:
 
     @classmethod
     def of(cls, name: str, domain: Range | Choice, values: Sequence[float]) -> Self:
-        """An axis with room for every value of a domain."""
+        """Return an axis that spans a domain and is crossed at these values."""
         match domain:
             case Choice(choices):
                 last = max(1, len(choices) - 1)
@@ -123,7 +123,7 @@ class _Scale:
     def _between(
         cls, name: str, values: ArrayLike, marks: NDArray[np.float64], transform: np.ufunc = np.positive
     ) -> Self:
-        """Marks from the lowest value to the highest."""
+        """Return an axis from the first of its marks to the last."""
         low, *_, high = transform(marks)
         if low == high:
             return cls(name, np.full(len(np.asarray(values)), 0.5), {0.5: f"{marks[0]:.4g}"})
@@ -138,9 +138,9 @@ def parallel_coordinates(
     metric: str,
     mode: Mode,
 ) -> str:
-    """A line for each point across an axis for each domain and, at the right, one for the metric.
+    """Draw each point as a line across one axis per domain and, at the right, one for the metric.
 
-    A point has a value for each name, the metric's among them. The better, the brighter.
+    A point maps each name, the metric's included, to its value. The better the point, the brighter its line.
     """
     results = [point[metric] for point in points]
     scales = [_Scale.of(name, domain, [point[name] for point in points]) for name, domain in domains.items()]
@@ -179,7 +179,7 @@ def _draw_scale(axes: Axes, x: int, scale: _Scale) -> None:
 
 
 def importances(shares: Mapping[str, float]) -> str:
-    """A bar for each name, the first on top."""
+    """Draw a bar for each name, the first on top."""
     figure = Figure(figsize=(8, 0.8 + 0.32 * len(shares)), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(list(shares), list(shares.values()), height=0.7)
@@ -192,7 +192,7 @@ def importances(shares: Mapping[str, float]) -> str:
 
 
 def time_line(bars: Sequence[Bar]) -> str:
-    """A row for each worker, in the order in which they began, with a bar for each of its trials."""
+    """Draw a row for each worker, in the order in which they began, with a bar for each of its trials."""
     bars, unit = _since_first(bars)
     rows = {worker: row for row, worker in enumerate(dict.fromkeys(bar.worker for bar in bars))}
     are_named = len(rows) <= _MOST_NAMED_WORKERS
@@ -217,7 +217,7 @@ def time_line(bars: Sequence[Bar]) -> str:
 
 
 def _since_first(bars: Sequence[Bar]) -> tuple[list[Bar], str]:
-    """In the order in which they began, with times in a unit that suits them all, and the unit."""
+    """Return the bars sorted by start, their times in a suitable unit since the first start, and the unit."""
     bars = sorted(bars, key=lambda bar: (bar.started, bar.number))
     start, seconds = bars[0].started, max(bar.ended for bar in bars) - bars[0].started
     unit, size = (
@@ -229,7 +229,7 @@ def _since_first(bars: Sequence[Bar]) -> tuple[list[Bar], str]:
 
 
 def _draw_bars(axes: Axes, bars: Sequence[Bar], rows: Mapping[str, int], shortest: float) -> None:
-    """Shorter ones are drawn longer, lest they could not be seen."""
+    """Draw the bars, each at least as long as `shortest`, so that it can be seen."""
     by_status: dict[str, list[list[tuple[float, float]]]] = {status: [] for status in _STATUS_COLOURS}
     for bar in bars:
         left, right, row = bar.started, max(bar.ended, bar.started + shortest), rows[bar.worker]
@@ -255,7 +255,7 @@ def _number_bars(axes: Axes, bars: Sequence[Bar], rows: Mapping[str, int], short
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The picture as an element of a page, among others: its ids begin with its name."""
+    """Return the picture as an SVG element; its ids begin with `name`, for a page holds several pictures."""
     document = io.StringIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(document, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -1,4 +1,4 @@
-"""What is seen of a sweep while it runs: a live table over a bar on a terminal, lines elsewhere."""
+"""The display of a running sweep: a live table above a progress bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MOST_ROWS = 15
 
 
 class SweepView:
-    """Follows the trials of one sweep, or of what trains like one."""
+    """Shows the progress of the trials of a sweep or of its refit."""
 
     def __init__(self, objective: Objective, what: str = "sweep") -> None:
         self._objective, self._what = objective, what
         self._running: dict[int, Trial] = {}
         self._best: Sequence[Trial] = []
-        """Of the others, as many as are shown: of 100,000 trials it would take long to look for them."""
+        """The best of the other trials, no more than are shown: to rank all of 100,000 would take long."""
         self._shown = ExitStack()
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class SweepView:
         self._shown.close()
 
     def begin(self, trials: Sequence[Trial], num_trials: int) -> None:
-        """What is known of a sweep that goes on, and how many trials there are to be."""
+        """Show the trials that a resumed sweep begins with, of `num_trials` in all."""
         shown = [trial for trial in trials if trial.has_ended or trial.is_usable]
         self._best = ranked(shown, self._objective)[:_MOST_ROWS]
         progress = Progress(self._what, num_trials, "trials", above=self.table)
@@ -43,7 +43,7 @@ class SweepView:
         self._progress.skip(sum(trial.has_ended for trial in trials))
 
     def update(self, trial: Trial) -> None:
-        """What is known of a trial now."""
+        """Show what is now known of a trial."""
         self._best = [one for one in self._best if one.number != trial.number]
         if trial.status == "running":
             self._running[trial.number] = trial
@@ -53,7 +53,7 @@ class SweepView:
             self._progress.advance(_line(trial), work=int(trial.has_ended))
 
     def table(self) -> Table:
-        """The trials that run, then the best of the others, with the metrics of their last epoch."""
+        """Return a table of running trials, then the best others, with the metrics of their last epoch."""
         metric = self._objective.metric
         running = sorted(list(self._running.values()), key=lambda trial: trial.number)  # noqa: C414 (a copy)
         best = f"best {metric}"

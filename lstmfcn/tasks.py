@@ -18,16 +18,16 @@ from torch.nn import functional
 TaskName: TypeAlias = Literal["binary", "multiclass", "multilabel"]
 
 THRESHOLD = 0.5
-"""Of the probability of a label, or of the second of two classes, above which it is predicted."""
+"""Probability above which a label, or the second of two classes, is predicted."""
 
 
 def num_outputs(task: TaskName, num_classes: int) -> int:
-    """Outputs of a network, which are also the label columns of a file with a header."""
+    """Return the number of a network's outputs, and of the label columns of a file with a header."""
     return 1 if task == "binary" else num_classes
 
 
 def class_logits(task: TaskName, outputs: Tensor) -> Tensor:
-    """(..., outputs) -> (..., classes).
+    """Outputs (..., outputs) -> logits (..., classes).
 
     For two classes the first one's logit is 0: the softmax of (0, z) is the sigmoid of z.
     """
@@ -35,20 +35,20 @@ def class_logits(task: TaskName, outputs: Tensor) -> Tensor:
 
 
 def probabilities(task: TaskName, logits: Tensor) -> Tensor:
-    """Logits (cases, classes) -> (cases, classes), which add up to 1 unless the task is multilabel."""
+    """Logits -> probabilities, (cases, classes) both; a row adds up to 1 unless the task is multilabel."""
     if task == "multilabel":
-        # torch.sigmoid rounds a number by its place in memory: the last few of many in another way.
+        # torch.sigmoid's rounding depends on a number's place in memory: the last few of many differ.
         return torch.softmax(functional.pad(logits.unsqueeze(2), (1, 0)), dim=2)[:, :, 1]
     return torch.softmax(logits, dim=1)
 
 
 def loss(task: TaskName, outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy in nats, over cases or, if the task is multilabel, over cases and labels.
+    """Return the mean cross-entropy in nats, over cases or, if the task is multilabel, over cases and labels.
 
-    Outputs are (cases, outputs); targets (cases,) classes or (cases, labels) of 0 and 1. Each is multiplied
-    by its class_weights, (classes,), or for labels (2, labels): of those that are 0, and of those that are 1.
+    Outputs are (cases, outputs); targets (cases,) classes or (cases, labels) of 0 and 1. A case's loss
+    is multiplied by the weight of its class, (classes,), a label's by that of its value, 0 or 1: (2, labels).
     """
-    # Not divided by the weights' sum, as PyTorch does: in a batch of its own kind a case would weigh 1.
+    # Not divided by the weights' sum, as PyTorch does: in a batch of one class every case would weigh 1.
     if task != "multilabel":
         each = functional.cross_entropy(class_logits(task, outputs), targets, class_weights, reduction="none")
         return each.mean()
@@ -59,14 +59,14 @@ def loss(task: TaskName, outputs: Tensor, targets: Tensor, class_weights: Tensor
 
 
 def num_correct(task: TaskName, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cases of which everything is predicted as it is: the class, or every label. As in `loss`."""
+    """Return the number of cases whose class, or every label, is predicted right; shapes as in `loss`."""
     if task == "multilabel":
         return ((outputs > 0) == (targets == 1)).all(dim=1).sum()
     return (class_logits(task, outputs).argmax(dim=1) == targets).sum()
 
 
 def predicted(task: TaskName, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """(cases, classes) -> (cases,) classes or (cases, labels) of 0 and 1, as targets are."""
+    """Probabilities (cases, classes) -> (cases,) classes or (cases, labels) of 0 and 1, as targets are."""
     if task == "multilabel":
         return (probabilities > THRESHOLD).astype(np.int64)
     positions: NDArray[np.int64] = probabilities.argmax(axis=1)
@@ -76,8 +76,8 @@ def predicted(task: TaskName, probabilities: NDArray[np.floating[Any]]) -> NDArr
 def as_choices(
     task: TaskName, probabilities: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Probabilities that add up to 1, (choices, alternatives), and targets, (choices,): cases and classes as
-    they are, but each label of each case as a choice between 0 and 1.
+    """Return probabilities that add up to 1, (choices, alternatives), and targets, (choices,): for labels
+    each label of each case is a choice between 0 and 1; else they are the cases and classes as given.
     """
     if task != "multilabel":
         return probabilities, targets
@@ -86,8 +86,8 @@ def as_choices(
 
 
 def balanced_weights(task: TaskName, targets: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
-    """Class weights for `loss`, as scikit-learn's balanced ones: num_cases / (num_classes * cases of the
-    class); for labels, of each as a class and its opposite.
+    """Return class weights for `loss`, as scikit-learn's balanced ones: num_cases / (num_classes * cases of
+    the class); each label counts as two classes, its 0 and its 1.
     """
     if task == "multilabel":
         ones = targets.sum(axis=0)

@@ -1,7 +1,7 @@
 """Metrics as TensorBoard shows them: event files, which are records of protocol buffers.
 
-Written whole, one after the other, so that they can lie in object storage and be added to after a crash;
-TensorBoard reads the files of a folder in the order of their names.
+Each is written whole and new epochs go into a new one, so that they can lie in object storage and be added to
+after a crash; TensorBoard reads the files of a folder in the order of their names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME = "events.out.tfevents."
 
 
 def write_events(folder: Location, history: Sequence[Mapping[str, float]], first: int) -> None:
-    """Write the metrics of the epochs after the first so many, a file with a point each."""
+    """Write a file with the metrics of all epochs after the first `first`, a point for each epoch."""
     now = time.time()
     events = [Event(wall_time=now, file_version="brain.Event:2")]
     for number, row in enumerate(history[first:], first + 1):
@@ -32,12 +32,12 @@ def write_events(folder: Location, history: Sequence[Mapping[str, float]], first
 
 
 def remove_events(folder: Location) -> None:
-    """All that were written there."""
+    """Remove all event files of a folder."""
     storage.remove(folder, *(name for name in storage.names(folder) if name.startswith(_NAME)))
 
 
 def _record(content: bytes) -> bytes:
-    """Its length and the content, each with a checksum."""
+    """Return a record: the length of the content and the content, each followed by its checksum."""
     length = struct.pack("<Q", len(content))
     return b"".join([length, _checksum(length), content, _checksum(content)])
 

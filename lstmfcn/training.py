@@ -1,4 +1,4 @@
-"""The training loop. It makes one result an epoch and leaves to others what becomes of it."""
+"""The training loop. It makes one result per epoch; what becomes of that is left to others."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from lstmfcn.whitening import whiten
 
 TrainingPrecision = Literal["fp32", "bf16"]
 ClassWeight = Literal["none", "balanced"]
-"""In the training loss, and so in train_loss: balanced weighs a class's series by the inverse of its
-share of them."""
+"""How classes count in the training loss, and so in train_loss: balanced weighs the series of a class by the
+inverse of its share of all series."""
 
 _MOST_TO_EVALUATE_AT_ONCE = 256
 _FEATURES_TO_EVALUATE_AT_ONCE = 1 << 26
-"""Numbers in the largest feature map: 256 MiB."""
+"""Most numbers in the largest feature map of a batch in validation: 256 MiB."""
 _SHARE_OF_FREE_GPU_MEMORY = 0.5
 """A data set that needs more than this stays in main memory and is copied batch by batch."""
 
@@ -55,10 +55,10 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one pass over the training set led to."""
+    """The result of one pass over the training set."""
 
     number: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     metrics: Mapping[str, float]
     """train_loss, train_accuracy (in training mode, over the epoch), and with validation valid_loss,
     valid_accuracy (in evaluation mode, after it)."""
@@ -76,7 +76,7 @@ class TrainingData:
     start: Start | None = None
     """What a network starts from instead of random weights."""
     num_for_recipe: int | None = None
-    """Series that a recipe goes by, if not those of `train`."""
+    """Number of series that the recipe goes by, if not that of `train`."""
 
     @classmethod
     def scaled(
@@ -86,9 +86,7 @@ class TrainingData:
         scaling: ScalingMethod,
         start: Start | None = None,
     ) -> Self:
-        """From data as read; a scaling that is fitted is fitted to the training set, unless the start brings
-        one along.
-        """
+        """Scale data as read, by the start's scaling or else one that is fitted to the training set."""
         channels = training.channels
         if start is None:
             scale = Scaling.fitted(scaling, training.series, channels)
@@ -115,8 +113,8 @@ class Trainer:
         patience: int | None = None,
         devices: Sequence[torch.device] = (CPU,),
     ) -> None:
-        """`patience` ends training after so many epochs without a better one. With several devices the
-        network is replicated by DataParallel.
+        """Training ends after `patience` epochs without a better one. With several devices the network is
+        replicated by DataParallel.
 
         Raises HyperparameterError for another network than that of the checkpoint that training starts from.
         """
@@ -128,7 +126,7 @@ class Trainer:
         num_cases = data.num_for_recipe or len(data.train)
         self.hyperparameters = hyperparameters = self._recipe.completed(hyperparameters, num_cases)
         self.history: list[dict[str, float]] = []
-        """Of every epoch its metrics and its seconds."""
+        """Metrics and seconds of every epoch."""
         self.best_epoch = 0
         self._objective = objective or self._recipe.objective(data.valid is not None)
         self._devices, self._device = devices, devices[0]
@@ -164,27 +162,27 @@ class Trainer:
 
     @property
     def number(self) -> int:
-        """The number of the last epoch."""
+        """Number of the last epoch; 0 before the first."""
         return len(self.history)
 
     @property
     def best_metrics(self) -> dict[str, float]:
-        """Of the best epoch, with its seconds; empty before the first."""
+        """Metrics and seconds of the best epoch; empty before the first."""
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are done, or too many since the best."""
+        """Whether all epochs are done, or `patience` epochs since the best."""
         if self._patience is not None and self.number - self.best_epoch >= self._patience:
             return True
         return self.number >= self.hyperparameters.epochs
 
     def is_better(self, metrics: Mapping[str, float], others: Mapping[str, float]) -> bool:
-        """Whether an epoch is to be kept in place of an earlier one."""
+        """Return whether an epoch is to be kept in place of an earlier one."""
         return self._objective is None or self._objective.is_better(metrics, others)
 
     def step(self) -> Epoch:
-        """One pass over the training set. Raises TrainingError when the loss is no longer finite."""
+        """Train for one epoch. Raises TrainingError when the loss is no longer finite."""
         started = time.perf_counter()
         how = {"enabled": True, "benchmark": False, "deterministic": True}
         with torch.backends.cudnn.flags(**how, allow_tf32=True):
@@ -236,7 +234,7 @@ class Trainer:
         return {"train_loss": total.loss, "train_accuracy": total.accuracy}
 
     def state(self) -> TrainingState:
-        """All that the next epochs depend on, apart from data and hyperparameters."""
+        """Return all that the next epochs depend on, apart from data and hyperparameters."""
         generators = {"cpu": torch.get_rng_state()}
         for place, device in enumerate(self._devices):
             if device.type == "cuda":
@@ -250,7 +248,7 @@ class Trainer:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a state of a network of the same shape."""
+        """Continue from a state of a network of the same shape."""
         self.history, self.best_epoch = list(state.history), state.best_epoch
         self._model.load_state_dict(state.weights)
         self._optimiser.restore(state.moments)
@@ -274,11 +272,11 @@ def fit(
     devices: Sequence[torch.device] = (CPU,),
     precision: TrainingPrecision = "fp32",
 ) -> Iterator[Epoch]:
-    """Train a network, one epoch for each item that is taken from the iterator; Trainer says how.
+    """Train a network, one epoch for each item that is taken from the iterator; see Trainer.
 
-    What makes an epoch the better one is for the recipe to say (Recipe.objective); of equal ones it is the
-    earlier. `patience` ends training after so many epochs without a better one. A `start` brings its scaling
-    and its network along. Raises TrainingError when the loss is no longer finite.
+    The recipe says how epochs are compared (Recipe.objective); of equal ones the earlier is better. Training
+    ends after `patience` epochs without a better one. A `start` brings its scaling and its network along.
+    Raises TrainingError when the loss is no longer finite.
     """
     trainer = Trainer(
         TrainingData.scaled(training, validation, scaling, start),
@@ -292,7 +290,7 @@ def fit(
 
 
 def batch_bounds(num_cases: int, batch_size: int) -> list[tuple[int, int]]:
-    """Where each batch begins and ends. A last batch of one series is merged into the one before it:
+    """Return where each batch begins and ends. A last batch of one series is merged into the one before it:
     alone it would give batch normalisation a variance of one series, and DataParallel nothing to share.
     """
     starts = list(range(0, num_cases, batch_size))
@@ -302,7 +300,7 @@ def batch_bounds(num_cases: int, batch_size: int) -> list[tuple[int, int]]:
 
 
 def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Series and targets, on the device if they fit there."""
+    """Return series and targets, on the device if they fit there."""
     with warnings.catch_warnings():
         # A dataset in Ray's shared memory is read-only, as it is to be.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -315,7 +313,7 @@ def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _balanced(dataset: Dataset) -> Tensor:
-    """Class weights, as the task's loss takes them."""
+    """Return balanced class weights as the task's loss takes them."""
     return torch.from_numpy(tasks.balanced_weights(dataset.task, dataset.targets, len(dataset.classes)))
 
 
@@ -344,5 +342,5 @@ def _refuse_divergence(metrics: Mapping[str, float], epoch: int, hyperparameters
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that training doesn't change."""
+    """Return copies on the CPU, which training doesn't change."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}

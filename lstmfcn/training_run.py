@@ -1,4 +1,4 @@
-"""A training at work in a folder: what it leaves there, and what it would go on from.
+"""Running a training in a folder: what it leaves there, and what it would resume from.
 
 In the folder: the checkpoint of the best epoch, metrics.csv, learning-curve.png, training.json (what was
 trained from what) and the state of the last epoch.
@@ -36,7 +36,7 @@ _SECONDS_BETWEEN_WRITES = 5.0
 
 
 class TrainingRecord(BaseModel):
-    """What is trained from what."""
+    """The settings of a training, its data, checkpoint and versions, as training.json holds them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,7 +57,7 @@ class TrainingRecord(BaseModel):
 
     @classmethod
     def of(cls, trainer: Trainer) -> Self:
-        """What a trainer trains from what."""
+        """Return the record of a trainer."""
         data, settings = trainer.data, trainer.settings
         return cls(
             hyperparameters=trainer.hyperparameters,
@@ -76,7 +76,7 @@ class TrainingRecord(BaseModel):
 
     @classmethod
     def read(cls, output: Location) -> Self:
-        """Raises OutputError where there is no training."""
+        """Read training.json. Raises OutputError if the folder holds none of a training."""
         try:
             return cls.model_validate_json(storage.read_bytes(output / RECORD))
         except (MissingDataError, ValidationError):
@@ -87,13 +87,13 @@ class TrainingRecord(BaseModel):
         storage.write_bytes(output / RECORD, self.model_dump_json(indent=2).encode() + b"\n")
 
     def refuse_other(self, other: TrainingRecord) -> None:
-        """Raise OutputError if a training that goes on is to be another one, but for its epochs."""
+        """Raise OutputError if `other`, which is to resume this training, differs in more than its epochs."""
         refuse_changed(self._settings, other._settings)
         if self.data != other.data:
             raise OutputError("--resume: the training or validation data has changed")
         if self.checkpoint != other.checkpoint:
             raise OutputError("--resume: the checkpoint that the training started from has changed")
-        # Last, for recipe and data choose some of them.
+        # Hyperparameters come last, for recipe and data choose some of them.
         before, now = (one.hyperparameters.model_dump(exclude={"epochs"}) for one in (self, other))
         refuse_changed(before, now)
 
@@ -113,9 +113,9 @@ class TrainingRun:
         self._written = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from what the folder holds.
+        """Resume from what the folder holds.
 
-        Raises OutputError when that is no training, another one, or one of more epochs.
+        Raises OutputError if that is no training, another one, or one that has done more epochs.
         """
         TrainingRecord.read(self._output).refuse_other(self._record)
         state = TrainingState.load(self._output)
@@ -131,8 +131,8 @@ class TrainingRun:
         self._is_recorded = True
 
     def epochs(self) -> Iterator[Epoch]:
-        """Train the epochs that are left, one for each item that is taken, and write what a killed training
-        would go on from every five seconds.
+        """Train the epochs that are left, one for each item that is taken, and write every five seconds
+        what a killed training would resume from.
         """
         while not self._trainer.is_done:
             self._is_between_epochs = False
@@ -145,8 +145,8 @@ class TrainingRun:
             yield epoch
 
     def _keep(self, epoch: Epoch) -> None:
-        # An interrupted run may have kept an epoch after its last state. This one comes to the same again or,
-        # where the learning rate depends on how many epochs there are to be, to others.
+        # An interrupted run may have kept an epoch after its last state. This run comes to the same epoch or,
+        # where the learning rate depends on how many epochs there are to be, to a different one.
         if epoch.checkpoint and (
             self._best is None or self._trainer.is_better(epoch.checkpoint.metrics, self._best.metrics)
         ):
@@ -154,7 +154,7 @@ class TrainingRun:
 
     def _write(self, best: Checkpoint | None) -> None:
         if not self._is_recorded:
-            storage.remove(self._output, STATE)  # of another training, which is overwritten
+            storage.remove(self._output, STATE)  # left by another training, which is overwritten
             self._record.write(self._output)
             self._is_recorded = True
         if best is not None:
@@ -164,7 +164,7 @@ class TrainingRun:
             self._trainer.state().save(self._output)
 
     def finish(self, calibrate_on: Dataset | None = None) -> Checkpoint | None:
-        """Write what there is of results, also after an interruption; None if that is nothing."""
+        """Write the results so far, after interruptions too; return the best epoch's checkpoint, if any."""
         if self._best is None:
             return None
         best = replace(self._best, hyperparameters=self._record.hyperparameters)

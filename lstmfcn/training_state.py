@@ -1,4 +1,4 @@
-"""What an interrupted training goes on from: one safetensors file, whose header holds the rest as JSON.
+"""What an interrupted training resumes from: one safetensors file, whose header holds the rest as JSON.
 
 Nothing is ever unpickled.
 """
@@ -35,16 +35,16 @@ class TrainingState:
     """A training between two epochs."""
 
     history: list[dict[str, float]]
-    """Of every epoch that is done its metrics and its seconds."""
+    """Metrics and seconds of every epoch that is done."""
     best_epoch: int
     weights: dict[str, Tensor]
     moments: list[dict[str, Tensor]]
-    """Of the optimiser, for each parameter."""
+    """Moments of the optimiser, in its order of parameters."""
     generators: dict[str, Tensor]
     """States of PyTorch's random generators: cpu, and for each GPU that trains cuda:0 and so on."""
 
     def save(self, directory: Location) -> None:
-        """Write it; what the directory held before stays whole until it is."""
+        """Write the state; the one that the directory held stays whole until then."""
         moments = {str(number): named for number, named in enumerate(self.moments)}
         groups = {_WEIGHTS: {"": self.weights}, _MOMENTS: moments, _GENERATORS: {"": self.generators}}
         tensors = {
@@ -59,7 +59,7 @@ class TrainingState:
 
     @classmethod
     def load(cls, directory: Location) -> Self | None:
-        """What `save` wrote, or None where it wrote nothing. Raises CheckpointError for a damaged file."""
+        """Read what `save` wrote; None where it wrote nothing. Raises CheckpointError for a damaged file."""
         path = directory / STATE
         try:
             content = storage.read_bytes(path)

@@ -51,9 +51,9 @@ from lstmfcn.storage import Location
 from lstmfcn.versions import difference, versions
 
 _MOST_RESTARTS = 20
-"""Of one predictor's process."""
+"""Most restarts of one predictor's process before the transform gives up."""
 _MOST_FAILURES = 3
-"""Of Ray Data, one after the other, without a range that got done."""
+"""Failures of Ray Data in a row, without a range done in between, at which the transform gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,10 @@ class Options:
     format: PredictionFormat = field(default_factory=PredictionFormat)
     bad_rows: BadRows = "fail"
     max_bad_rows: int | None = None
-    """Of one file, when they are marked."""
+    """Most bad rows of one file, when they are marked; None for any number."""
     precision: Precision = "fp32"
     num_predictors: int | None = None
-    """As many as fit the cluster, for None."""
+    """Number of predictor processes; None for as many as fit the cluster."""
     gpus_per_predictor: float = 0
     read_apart: bool = False
     """Whether other processes read and parse, as they always do for GPUs."""
@@ -79,9 +79,9 @@ class Advance:
     num_bytes: int
     num_rows: int
     files: str
-    """How far the files are."""
+    """How far the files are, in words."""
     is_new: bool = True
-    """Not done by an earlier run."""
+    """Whether it was done by this run, not by an earlier one."""
 
 
 def transform(
@@ -93,14 +93,15 @@ def transform(
     resume: bool = False,
     on_advance: Callable[[Advance], None] = lambda _: None,
 ) -> Summary:
-    """Predict every file and write `<output>/<relative>.out`: a line for each row, in order, at once.
+    """Predict every file and write `<output>/<relative>.out` as a whole, a line for each row, in order.
 
     A file with a fault gets no output (unless bad rows are marked), and the others go on. Without an output
     folder the files are only read and checked. `on_advance` is called for every range that is done. With
-    `resume` nothing is predicted again: what has ended is the summary of before.
+    `resume` nothing is predicted again; for a transform that has ended, its recorded summary is returned.
 
-    Raises ResourceError when a predictor fits no node, OutputError when the output can't be written or holds
-    other work than what is to be resumed, or when predictors can't be kept alive.
+    Raises ResourceError when a predictor fits no node, DataError when no file can be read, OutputError when
+    the output can't be written or holds other work than what is to be resumed, or when predictors can't be
+    kept alive.
     """
     called = time.time()
     capacity.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)
@@ -135,7 +136,7 @@ def transform(
     for report in _run_to_the_end(checkpoint, task, outcomes, groups, precision, num_predictors, options):
         one = ranges[report.number]
         if report.missing and journal is not None and _is_there(files[one.file]):
-            raise _stopped(journal, report.missing)  # lest the file lose the ranges that are done
+            raise _stopped(journal, report.missing)  # else the file would lose the ranges that are done
         if report.error:
             raise _stopped(journal, report.error)
         rates.add(report)
@@ -154,7 +155,10 @@ def transform(
 
 
 def _layouts(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options) -> list[Layout | str]:
-    """Raises DataError when no file can be read: before what they would replace is removed."""
+    """Return how each file is read, or a sentence on what is wrong with it.
+
+    Raises DataError when none can be read, before the results that they would replace are removed.
+    """
     renderer = Renderer(checkpoint.task, checkpoint.classes)
     layouts = read_layouts(files, options.format, checkpoint.num_values, renderer, checkpoint.treatment)
     wrong = [layout for layout in layouts if isinstance(layout, str)]
@@ -188,7 +192,7 @@ def _writing(journal: Journal | None) -> Iterator[None]:
 
 
 def _stopped(journal: Journal | None, sentence: str) -> OutputError:
-    """Raises another OutputError if the reason is that another transform has begun."""
+    """Return the error that ends the transform; raise another OutputError if another transform took over."""
     if journal is None:
         return OutputError(sentence)
     journal.refuse_another_run()
@@ -198,7 +202,7 @@ def _stopped(journal: Journal | None, sentence: str) -> OutputError:
 def _plan(
     checkpoint: AnyCheckpoint, files: list[InputFile], options: Options, precision: Precision
 ) -> dict[str, Any]:
-    """What must be the same for a transform to go on."""
+    """Return what must be the same for a transform to be resumed."""
     return {
         "checkpoint": checkpoint.digest(),
         "device": "cpu" if options.gpus_per_predictor == 0 else "gpu",
@@ -221,11 +225,12 @@ def _run_to_the_end(
     num_predictors: int,
     options: Options,
 ) -> Iterator[Report]:
-    """The report on every range of the groups, as they get done, if need be by a Ray Data begun again.
+    """Yield the report on every range of the groups as it gets done; begin Ray Data again where it gives up.
 
-    It gives up when a process of its own can't be started again: the one that knows where predictors are
-    belongs to the node of the first driver that this Ray had, and goes with it.
-    Raises OutputError when that happens again and again and nothing gets done in between.
+    It does so when a process of its own can't be started again: the one that knows where predictors are
+    belongs to the node of the first driver that this Ray had, and is lost with that node.
+    Raises OutputError when it gives up again and again and nothing gets done in between, or when a predictor
+    can't start.
     """
     num_failures = 0
     while groups:
@@ -255,10 +260,10 @@ def _run(
     *,
     again: bool,
 ) -> Iterator[Report]:
-    """The report on every range of the groups, as they get done."""
+    """Yield the report on every range of the groups as it gets done."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = -1  # a gzip file, or a wait for CPUs, may take longer than any
+    context.execution_no_progress_timeout_s = -1  # no limit: a gzip file, or a wait for CPUs, may be long
     shared: _Shared = ray.put((checkpoint, task, versions()))
     pool = ActorPoolStrategy(size=min(num_predictors, len(groups)))
     rows: Dataset = ray.data.from_items(
@@ -267,7 +272,7 @@ def _run(
     num_cpus = 1
     if options.read_apart or options.gpus_per_predictor > 0:
         rows = rows.flat_map(_Reader(shared), num_cpus=1)
-        num_cpus = 0  # else as many predictors as CPUs would leave none to read, for ever
+        num_cpus = 0  # else as many predictors as CPUs would leave none for reading
     reports = rows.map_batches(
         _RangePredictor,
         fn_constructor_args=(shared, precision, again),
@@ -284,11 +289,11 @@ def _run(
 
 
 _Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Task, dict[str, str]]]"
-"""What every process is sent once: the versions are the driver's."""
+"""Reference to what every process is sent once; the versions are the driver's."""
 
 
 class _Reader:
-    """Reads ranges for predictors that have a GPU: a row for each, with its series as one tensor."""
+    """Reads ranges for predictors that have a GPU, and yields a row for each, its series as one tensor."""
 
     def __init__(self, shared: _Shared) -> None:
         self._shared = shared
@@ -300,12 +305,12 @@ class _Reader:
             one = task.ranges[report.number]
             blocks: list[Block] = []
             try:
-                # One that is zipped is too long to travel as one block.
+                # A gzip file is too long to travel as one block.
                 is_stream = one.start == 0 and storage.are_gzip([task.files[one.file].path])[0]
                 if not is_stream:
                     blocks = list(read_range(task, report.number, report))
             except (DataError, OSError):
-                is_stream = True  # its predictor says what is wrong
+                is_stream = True  # its predictor reads it again, and says what is wrong
             block = one_block(blocks, task.length)
             rest = {
                 "report": asdict(report),
@@ -327,7 +332,7 @@ class _RangePredictor:
         checkpoint, self._task, of_driver = ray.get(shared)
         num_restarts = restarts.num_restarts()
         self._refusal = difference(of_driver)
-        if num_restarts > _MOST_RESTARTS:  # Ray itself starts it for ever
+        if num_restarts > _MOST_RESTARTS:  # Ray itself would start it again for ever
             self._refusal = (
                 f"a predictor lost its process {num_restarts} times; fewer at once, or more memory for them,"
                 " would be right"
@@ -338,7 +343,7 @@ class _RangePredictor:
             return
         self._predictor = Predictor(checkpoint, cluster.allotted_devices()[0], precision)
         if again or num_restarts:
-            # By the process whose place this one takes, which may not have said so before it died.
+            # Committed by the process that this one replaces, which may have died before it reported them.
             self._committed = {(part.file, part.part): part for part in self._task.journal.parts()}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -372,7 +377,7 @@ class _RangePredictor:
         return report
 
     def _complete_if_committed(self, report: Report) -> bool:
-        """Whether the range is done already, and the report with it."""
+        """Complete the report if its range is committed already; return whether it is."""
         one = self._task.ranges[report.number]
         part = self._committed.get((one.file, one.part))
         if part is None:

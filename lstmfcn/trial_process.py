@@ -19,18 +19,18 @@ from lstmfcn.trial_run import TrialRun, TrialSettings
 from lstmfcn.trials import Trials
 
 NUMBER = "number"
-"""In Tune's configuration of a trial, beside its hyperparameters."""
+"""Key of a trial's number in its configuration in Tune, beside its hyperparameters."""
 
 
 def hyperparameters_of(config: dict[str, Any]) -> Hyperparameters:
-    """A trial's hyperparameters, from Tune's configuration."""
+    """Return a trial's hyperparameters from its configuration in Tune."""
     return Hyperparameters(**{name: value for name, value in config.items() if name != NUMBER})
 
 
 class TrialProcess(tune.Trainable):
     """One of Ray's processes, which runs one trial after the other.
 
-    A trial is built when it is to train, for Tune tries again only what fails in training.
+    A trial is built when it is needed and not in setup, for Tune retries only what fails in training.
     """
 
     def setup(  # type: ignore[override]  # with_parameters adds the others
@@ -41,10 +41,10 @@ class TrialProcess(tune.Trainable):
         self._run: TrialRun | None = None
 
     def running(self) -> TrialRun:
-        """The trial that this process was set to."""
+        """Return the trial that this process is set to; build it if that has not been done."""
         if self._run is None:
             config: dict[str, Any] = self.config
-            self._number = config[NUMBER]  # Tune sets the next trial's before this one is left
+            self._number = config[NUMBER]  # kept, for Tune sets the next trial's before this one is left
             self._run = TrialRun(
                 self._data,
                 hyperparameters_of(config),
@@ -70,9 +70,9 @@ class TrialProcess(tune.Trainable):
             self._run = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """For schedulers that let a trial pause, or another one go on as its copy."""
+        """Save the trial for schedulers that pause it, or let another one go on as its copy."""
         self.running().save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
-        """What save_checkpoint saved."""
+        """Resume from what save_checkpoint saved."""
         self.running().restore(Path(checkpoint_dir))

@@ -35,16 +35,16 @@ class TrialSettings:
     """What all trials of a sweep have in common."""
 
     objective: Objective | None
-    """None for the recipe's."""
+    """How epochs are compared; None leaves it to the recipe."""
     training: TrainingSettings
     judged_every: int | None
-    """Epochs after which a scheduler judges each trial, so that it compares equals; None without one."""
+    """Epochs between two judgements of a scheduler, the same for all trials; None without judgements."""
     versions: dict[str, str] = field(default_factory=versions)
-    """The driver's."""
+    """Versions on the driver."""
 
 
 class TrialRun:
-    """One trial in a process."""
+    """One trial, as it runs in a process."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class TrialRun:
         settings: TrialSettings,
         devices: Sequence[torch.device],
     ) -> None:
-        """Goes on from the state that the folder holds, if there is one.
+        """Resume from the state that the folder holds, if there is one.
 
-        Raises ResourceError where the versions are others than the driver's.
+        Raises ResourceError if the versions on this node differ from the driver's.
         """
         if sentence := difference(settings.versions):
             raise ResourceError(sentence)
@@ -76,7 +76,7 @@ class TrialRun:
         self._num_events = 0
         if (state := TrainingState.load(folder)) is not None:
             self._trainer.restore(state)
-            remove_events(folder)  # which are written less often than states: all of them again
+            remove_events(folder)  # they lag behind the state: all are written again
 
     @property
     def is_done(self) -> bool:
@@ -84,7 +84,7 @@ class TrialRun:
         return bool(self._error) or self._trainer.is_done
 
     def advance(self) -> dict[str, Any]:
-        """Train until a scheduler is to judge, or to show that the trial is alive."""
+        """Train until a scheduler is to judge or a sign of life is due; return a report for Tune."""
         until = time.monotonic() + _SECONDS_BETWEEN_REPORTS
         every = self._settings.judged_every
         while not self.is_done:
@@ -114,7 +114,7 @@ class TrialRun:
             self._is_between_epochs = True
 
     def leave(self, *, for_good: bool = False) -> None:
-        """Another trial begins, or none: keep what this one would go on from, unless it is for good."""
+        """End this run; keep what the trial would resume from, unless it ends `for_good`."""
         if self._is_between_epochs and not self.is_done:
             self._keep_best()
             self._write_events()
@@ -123,17 +123,17 @@ class TrialRun:
             else:
                 self._write_state()
         if for_good:
-            with suppress(OSError):  # which would fail the next trial; the sweep's end removes it, too
+            with suppress(OSError):  # an error would fail the next trial; the sweep's end removes it, too
                 storage.remove(self._folder, STATE)
 
     def save(self, folder: Location) -> None:
-        """What this trial, or another one, would go on from, its best epoch included."""
+        """Save what this trial, or a copy of it, would resume from, its best epoch included."""
         self._trainer.state().save(folder)
         if self._trainer.best_epoch:
             Checkpoint.load(self._folder).save(folder / _BEST)
 
     def restore(self, folder: Location) -> None:
-        """Go on from what `save` wrote, also for another trial: then as its copy, with its best epoch."""
+        """Resume from what `save` wrote, also for another trial: then as its copy, with its best epoch."""
         state = TrainingState.load(folder)
         assert state is not None
         self._trainer.restore(state)

@@ -1,7 +1,7 @@
-"""The trials of a sweep: what is written of each, so that nothing is lost, and their ranking.
+"""The trials of a sweep: the files that are written of each, so that nothing is lost, and their ranking.
 
 A trial has a folder, trials/<number>: trial.json, its best epoch as a checkpoint, metrics.csv with a row for
-each epoch, event files for TensorBoard and, until it has ended, the state that it would go on from.
+each epoch, event files for TensorBoard and, until it has ended, the state that it would resume from.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ class Trial(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: int
-    """From 1, in the order in which they were drawn."""
+    """Number of the trial in the order of drawing, from 1."""
     hyperparameters: Hyperparameters
     status: Status = "running"
     epoch: int = 0
-    """The last one."""
+    """Number of its last epoch; 0 before the first."""
     metrics: dict[str, float] = {}
-    """Of the last epoch."""
+    """Metrics of its last epoch."""
     best_epoch: int = 0
-    """The one whose weights are kept; 0 if none was finished."""
+    """Number of the epoch whose weights are kept; 0 if no epoch was finished."""
     best_metrics: dict[str, float] = {}
     seconds: float = 0.0
-    """That its epochs took."""
+    """Seconds that its epochs took together."""
     started: float = 0.0
-    """In seconds since 1970; as is `ended`."""
+    """Start of its last run, in seconds since 1970, as is `ended`."""
     ended: float = 0.0
     worker: str = ""
-    """The process that ran it, or the last one: `<node>:<process id>`."""
+    """The process that ran it last: `<node>:<process id>`."""
     failures: int = 0
-    """How often it was tried again."""
+    """How often it was retried."""
     error: str = ""
 
     @property
@@ -66,11 +66,11 @@ class Trial(BaseModel):
 
     @property
     def network(self) -> tuple[object, ...]:
-        """The same for trials that led to the same one: its best epoch and what was measured then."""
+        """A key that is equal for trials with the same network: the best epoch and its metrics."""
         return self.best_epoch, *self.best_metrics.items()
 
     def rank(self, objective: Objective) -> tuple[bool, float, float, int]:
-        """Lesser is better: those with weights by their best epoch, then the others."""
+        """Return a sort key, lesser is better: usable trials by their best epoch, then the others."""
         if not self.is_usable:
             return True, math.inf, math.inf, self.number
         value, tie = objective.score(self.best_metrics)
@@ -84,16 +84,16 @@ class Trials:
         self._folder = output / FOLDER
 
     def folder(self, number: int) -> Location:
-        """The folder of a trial."""
+        """Return the folder of a trial."""
         return self._folder / str(number)
 
     def write(self, trial: Trial) -> None:
-        """Note what is known of a trial."""
+        """Write what is known of a trial into its trial.json."""
         content = trial.model_dump_json(indent=2).encode() + b"\n"
         storage.write_bytes(self.folder(trial.number) / _DOCUMENT, content)
 
     def has_ended(self, number: int) -> bool:
-        """Whether a trial is noted to have; not where that can't be read."""
+        """Return whether trial.json says that a trial has ended; False if it can't be read."""
         try:
             content = storage.read_bytes(self.folder(number) / _DOCUMENT)
             return Trial.model_validate_json(content).has_ended
@@ -101,15 +101,15 @@ class Trials:
             return False
 
     def remove_states(self, numbers: Iterable[int]) -> None:
-        """What these trials would go on from."""
+        """Remove the states that these trials would resume from."""
         storage.remove_from(map(self.folder, numbers), STATE)
 
     def remove(self, number: int) -> None:
-        """All that there is of a trial."""
+        """Remove a trial's folder with all that it holds."""
         storage.remove(self._folder, str(number))
 
     def read(self) -> list[Trial]:
-        """All trials that were drawn, by number. Raises CheckpointError for a damaged document."""
+        """Read all trials that were drawn, by number. Raises CheckpointError for a damaged document."""
         numbers = sorted(int(name) for name in storage.names(self._folder) if name.isdecimal())
         paths = [self.folder(number) / _DOCUMENT for number in numbers]
         trials = []
@@ -123,12 +123,12 @@ class Trials:
 
 
 def ranked(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
-    """The best first."""
+    """Return the trials sorted, the best first."""
     return sorted(trials, key=lambda trial: trial.rank(objective))
 
 
 def write_leaderboard(output: Location, trials: Sequence[Trial]) -> None:
-    """Write leaderboard.csv: a row for each trial, in this order."""
+    """Write leaderboard.csv: a row for each trial, in the given order."""
     storage.write_table(output / LEADERBOARD, [_row(trial) for trial in trials])
 
 
@@ -150,10 +150,10 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 
 def read_leaderboard(folder: Location) -> list[tuple[Hyperparameters, dict[str, float]]]:
-    """Hyperparameters and best epoch's metrics of an earlier sweep's usable trials.
+    """Read the hyperparameters and the best epoch's metrics of an earlier sweep's usable trials.
 
-    What a version before a hyperparameter left has its default. Raises DataError when there is no
-    leaderboard, or a damaged one, and HyperparameterError for values that no hyperparameter can have.
+    A hyperparameter that an older version's leaderboard lacks gets its default. Raises DataError when there
+    is no leaderboard, or a damaged one, and HyperparameterError for values that no hyperparameter can have.
     """
     path = folder / LEADERBOARD
     names, *rows = [*storage.read_rows(path)] or [[]]

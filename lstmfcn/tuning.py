@@ -290,7 +290,7 @@ def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reason(failures: str) -> str:
-    """Return why a trial failed last, from the tracebacks of all its failures as Tune wrote them."""
+    """Return the reason for a trial's last failure, from Tune's tracebacks of all its failures."""
     _, _, last = failures.rpartition("Failure # ")
     if any(sign in last for sign in _SIGNS_OF_FULL_MEMORY):
         return "out of memory; give each trial more, by fewer at once or a smaller batch_size"

@@ -15,19 +15,19 @@ def _version(name: str) -> str:
 
 
 def installed(*packages: str) -> dict[str, str]:
-    """The versions of lstmfcn and of these packages, by name."""
+    """Return the versions of lstmfcn and of these packages, by name."""
     return {"lstmfcn": lstmfcn.__version__, **{name: _version(name) for name in packages}}
 
 
 def versions() -> dict[str, str]:
-    """Of what driver and nodes must have in common beside Ray and Python, which Ray compares. A build of
-    PyTorch for CPUs and one for CUDA are of one version.
+    """Return the versions that driver and nodes must have in common, besides those of Ray and Python, which
+    Ray compares. PyTorch's builds for CPUs and for CUDA count as one version.
     """
     return {**installed(), "PyTorch": _version("torch").partition("+")[0]}
 
 
 def difference(of_driver: dict[str, str]) -> str:
-    """Why this machine can't compute for a driver with such versions, in a sentence; empty if it can."""
+    """Return a sentence on why this node can't work for a driver with these versions; empty if it can."""
     for name, here in versions().items():
         if here != of_driver[name]:
             return (

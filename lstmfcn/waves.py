@@ -8,10 +8,10 @@ from lstmfcn.dataset import ClassLabels, Dataset
 
 
 def make_waves(num_series: int, seed: int = 0, *, length: int = 100, noise: float = 10.0) -> Dataset:
-    """Series around 10, in three classes of one size (or nearly so), in random order: ten periods of a cosine
-    (class 0), twenty of a sine (1), or both together (2), all of amplitude 10.
+    """Return series around 10, in three classes of one size (or nearly so), in random order: ten periods of a
+    cosine (class 0), twenty of a sine (1), or both together (2), all of amplitude 10.
 
-    `noise` is the standard deviation of what is added to every value.
+    `noise` is the standard deviation of the noise that is added to every value.
     """
     random = np.random.default_rng(seed)
     times = np.linspace(0, 1, length)

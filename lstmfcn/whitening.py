@@ -1,4 +1,4 @@
-"""First kernels that see in what neighbouring values differ.
+"""Initial first kernels that see how neighbouring values differ.
 
 Neighbouring values of a smooth series are alike, so all random kernels answer with nearly the same feature,
 the local mean. Kernels that are multiplied by the inverse root of the windows' second moments answer in all
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 _LEAST_SHARE = 1e-4
-"""Of the largest moment, added to all: directions in which windows hardly differ aren't magnified at will."""
+"""Share of the largest eigenvalue that is added to all, which bounds how much a direction is magnified."""
 _MOST_CASES = 2048
 _VALUES_AT_ONCE = 1 << 22
 
 
 @torch.no_grad()
 def whiten(layer: nn.Sequential, series: Tensor) -> None:
-    """Every second kernel of a layer of padding and convolution, by the windows of series (cases, channels *
-    length). Each channel for itself; one of zeros only leaves its kernels as they are.
+    """Whiten, in place, every second kernel of (padding, convolution) with the second moments of the windows
+    of series, (cases, channels * length). Each channel is treated by itself; one of zeros only leaves its
+    kernels as they are.
 
     The others stay random: where small differences are noise, the local mean is what tells classes apart.
     """
@@ -36,10 +37,10 @@ def whiten(layer: nn.Sequential, series: Tensor) -> None:
 
 
 def _second_moments(series: Tensor, padding: nn.Module, taps: int) -> Tensor:
-    """The second moments of all windows of `taps` steps: (taps, taps), in float64."""
+    """Return the second moments of all windows of `taps` steps: (taps, taps), in float64."""
     moments = torch.zeros(taps, taps, dtype=torch.float64)
     values_each = series.shape[1] * taps
-    step = 1 + values_each // _VALUES_AT_ONCE  # of very long series some windows do
+    step = 1 + values_each // _VALUES_AT_ONCE  # for very long series some of the windows suffice
     for part in torch.split(series, max(1, _VALUES_AT_ONCE // values_each)):
         windows = padding(part.cpu().double()).unfold(1, taps, step).flatten(0, 1)
         moments += windows.t() @ windows * (len(part) / len(series) / len(windows))
@@ -47,8 +48,8 @@ def _second_moments(series: Tensor, padding: nn.Module, taps: int) -> Tensor:
 
 
 def _inverse_root(moments: Tensor) -> Tensor:
-    """Of a symmetric matrix; the identity for zeros, or for values that aren't finite, which the loss of the
-    first epoch will tell.
+    """Return the inverse root of a symmetric matrix; the identity for zeros, or for values that aren't
+    finite, which the loss of the first epoch will reveal.
     """
     if not moments.any() or not moments.isfinite().all():
         return torch.eye(len(moments), dtype=moments.dtype)

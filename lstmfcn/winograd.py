@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 OUTPUTS = 4
-"""m. Of 4 outputs float32 has the error that it has without transforms (2e-7 of the largest feature, with the
-paper's kernels); 6 outputs were a tenth faster, and five times less exact."""
+"""m, the number of outputs. With 4, float32 has the error that it has without transforms (2e-7 of the largest
+feature, with the paper's kernels); 6 were a tenth faster, and five times less exact."""
 
 BIAS_POINT = 1
-"""Where a bias is added to the products: at the point 1, which goes into each output once."""
+"""Index of the product to which a bias is added: that at the point 1, which goes into each output once."""
 
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 _FEWEST_CHANNELS = 32
@@ -50,14 +50,16 @@ def pays(channels: int, filters: int, taps: int) -> bool:
 
 
 def series_at_once(bytes_each: int) -> int:
-    """How many series of so many bytes go through together, for their features to stay in the CPU's cache."""
+    """Return how many series of `bytes_each` can go through together while their features stay in the CPU's
+    cache.
+    """
     return max(1, min(_MOST_SERIES, _CACHED_BYTES // bytes_each))
 
 
 @cache
 def transforms(taps: int) -> Transforms:
-    """By Toom and Cook: polynomials are multiplied by multiplying their values at m + k - 1 points, the last
-    one infinity; the filter is the transpose of that.
+    """Return the transforms by Toom and Cook: polynomials are multiplied by multiplying their values at
+    m + k - 1 points, the last one infinity; the filter is the transpose of that.
     """
     size = OUTPUTS + taps - 1
     values = _values(size, size)
@@ -71,7 +73,7 @@ def transforms(taps: int) -> Transforms:
 
 
 def _values(points: int, coefficients: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(points, coefficients): what a polynomial's coefficients contribute to its values."""
+    """Return what a polynomial's coefficients contribute to its values: (points, coefficients)."""
     values = np.zeros((points, coefficients))
     values[:-1] = np.vander(_POINTS[: points - 1], coefficients, increasing=True)
     values[-1, -1] = 1.0  # at infinity only the leading coefficient counts

@@ -31,7 +31,7 @@ from serve_app.settings import Settings
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 HeaderSeconds = Annotated[Count, Parameter(env_var=ingress.HEADER_SECONDS)]
-# HAProxy itself ends at 4096 with everything.
+# Ray limits HAProxy to 4096 connections, of all kinds together.
 Connections = Annotated[
     int, Parameter(validator=validators.Number(gte=1, lte=4000), env_var=ingress.CONNECTIONS)
 ]
@@ -57,12 +57,13 @@ def serve_checkpoint(
     ```
 
     Args:
-        settings: Of the endpoint.
+        settings: Settings of the endpoint.
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
-        header_seconds: For a request's headers to arrive, and (5 at least) for a client to go on reading its
-            answer or to leave after a refusal, on Linux.
-        max_connections: Open connections, at most 4000, beyond which requests are refused at once, on Linux.
+        header_seconds: Seconds that a request's headers may take to arrive, and that a client may pause (5 at
+            least) in reading its answer or stay after a refusal, on Linux.
+        max_connections: Most open connections, at most 4000; requests on others are refused at once, on
+            Linux.
         max_large_at_once: Most requests with bodies of more than 16 KB that a replica has at a time, on
             Linux; others wait for their turn.
     """

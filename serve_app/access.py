@@ -16,8 +16,8 @@ _SHORTEST = 16
 
 
 class ApiKeys:
-    """Keys of which a request must carry one, as `Authorization: Bearer <key>` or as `X-Api-Key: <key>`; with
-    no keys everybody may ask.
+    """The keys of an endpoint. A request must carry one of them, as `Authorization: Bearer <key>` or as
+    `X-Api-Key: <key>`; without any keys everybody may ask.
     """
 
     def __init__(self, keys: list[str]) -> None:
@@ -32,9 +32,10 @@ class ApiKeys:
 
     @classmethod
     def read(cls, path: str | None) -> ApiKeys:
-        """From a file with a key a line and comments after `#`, or from the environment, separated by commas.
+        """Read keys from a file, one a line with comments after `#`, or without a path from the environment,
+        where commas separate them.
 
-        Raises DataError.
+        Raises DataError when a file or variable is given that has no key, or one that can't be used.
         """
         if path is None:
             if VARIABLE not in os.environ:
@@ -53,7 +54,7 @@ class ApiKeys:
         return len(self._digests)
 
     def allow(self, headers: Headers) -> bool:
-        """Whether a request may be answered; it takes the same time whichever key is right."""
+        """Return whether a request may be answered; this takes the same time whichever key is right."""
         if not self._digests:
             return True
         scheme, _, token = headers.get("authorization", "").partition(" ")

@@ -40,20 +40,21 @@ logger = logging.getLogger("ray.serve")
 
 _BYTES_ON_LOOP = 1 << 20
 _CELLS_ON_LOOP = 10_000
-"""Of plain numbers, and of predictions, that take some milliseconds: a thread would cost small ones more."""
+"""Most bytes of plain numbers, and most probabilities, that the event loop itself handles, which takes some
+milliseconds: for small ones a thread would cost more."""
 
 _GZIP = b"\x1f\x8b"
 
 _AFTER_CONTINUE_SECONDS = 0.02
-"""Between Serve's `100 Continue` and the answer: HAProxy 2.8 cuts the body off an answer whose head it reads
-together with that."""
+"""Pause between Serve's `100 Continue` and the answer: HAProxy 2.8 cuts the body off an answer whose head it
+reads together with the `100 Continue`."""
 
 
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
 
     def __init__(self, settings: Settings, keys: ApiKeys, length: int, channels: int = 1) -> None:
-        """`length` and `channels` of the series that every checkpoint is to take."""
+        """`length` and `channels` are those of the series that every checkpoint must take."""
         cluster.set_up_worker()
         self._observer = Observer()
         self._settings, self._keys = settings, keys
@@ -70,14 +71,14 @@ class Endpoint:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve another checkpoint from the next request on.
 
-        One that can't be served is refused: the former goes on, or in a new replica the one that the endpoint
-        was deployed with. Raises CheckpointError when that can't be loaded either.
+        A checkpoint that can't be served is refused: the former one goes on or, in a new replica, the one
+        that the endpoint was deployed with. Raises CheckpointError when that can't be loaded either.
         """
         try:
             serving = Serving.model_validate(user_config)
             await self._change(serving.checkpoint)
             self._refused = ""
-        except Exception as error:  # whatever it is, it must not end what serves
+        except Exception as error:  # whatever it is, the endpoint must go on
             if self._model is None:
                 await self._change(self._settings.checkpoint)
             self._refused = str(error)
@@ -90,7 +91,7 @@ class Endpoint:
         self._backlog.expect(self._model.seconds_per_byte)
 
     def __del__(self) -> None:
-        """Serve calls it when the replica stops."""
+        """Report the last requests; Serve calls this when the replica stops."""
         self._observer.tell()
 
     def _load(self, path: str) -> Model:
@@ -113,7 +114,7 @@ class Endpoint:
         """Answer one request."""
         started = time.perf_counter()
         request_id = request.headers.get("x-request-id", "")
-        # request.url takes as long as parsing a row.
+        # Not from request.url, which takes as long as parsing a row.
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         status, reason, rows = 500, "fault", 0
         if "expect" in request.headers:
@@ -132,7 +133,7 @@ class Endpoint:
         return response
 
     async def _answer(self, request: Request, path: str, request_id: str) -> tuple[Response, int, str]:
-        """The answer, the rows that were predicted for it, and why it was refused, if it was."""
+        """Return the answer, the number of rows predicted for it, and why it was refused, if it was."""
         route = None
         try:
             route = contract.route(path)
@@ -146,7 +147,7 @@ class Endpoint:
                 return self._describe(route), 0, ""
             lines, rows = await self._invoke(request)
             return contract.predictions(lines, route, request.headers, request_id), rows, ""
-        except RequestError as error:  # not kept: its traceback keeps the body
+        except RequestError as error:  # not kept, since its traceback keeps the body
             reason = error.reason or HTTPStatus(error.status).phrase
             return contract.refusal(error, route, request.headers, request_id), 0, reason
         except Exception:
@@ -167,11 +168,11 @@ class Endpoint:
         return JSONResponse(described)
 
     async def _invoke(self, request: Request) -> tuple[bytes, int]:
-        """Lines of predictions, and how many."""
+        """Return lines of predictions, and how many there are."""
         columns = contract.asked_columns(request.scope["query_string"], request.headers) or self._columns
-        model = self._model  # the same to the end, whatever is loaded meanwhile
+        model = self._model  # used to the end, whatever checkpoint is loaded meanwhile
         assert model is not None
-        # Refused, if it must be, before it sends its body.
+        # A request that can't be answered now is refused before it sends its body.
         self._answering.refuse_if_full()
         self._backlog.refuse_if_too_long(contract.declared_bytes(request.headers))
         with self._arriving.place():
@@ -201,7 +202,7 @@ class Endpoint:
         return lines, len(series)
 
     async def _parse(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
-        """The series, and whether they stand below a header."""
+        """Return the series in a body, and whether they stand below a header."""
         if len(body) <= _BYTES_ON_LOOP:
             series = parse_plain(body, length=self._num_values, channels=self._channels)
             if series is not None:
@@ -213,7 +214,7 @@ class Endpoint:
         if body.startswith(_GZIP):
             raise RequestError(415, "the body is zipped with gzip; this endpoint takes plain text/csv")
         with_header = has_header(body)
-        # Before they are parsed, since a treatment may make short ones as long as the network's.
+        # Counted before they are parsed, since a treatment may make short rows as long as the network's.
         self._refuse_more_rows(num_lines(body) - with_header)
         try:
             series = parse_series(body, source="body", length=self._num_values, treatment=treatment)
@@ -228,15 +229,15 @@ class Endpoint:
 
 
 def build_app(settings: Settings) -> serve.Application:
-    """The application for `serve deploy` and `serve run`. Raises CheckpointError and DataError."""
+    """Return the application for `serve deploy` and `serve run`. Raises CheckpointError and DataError."""
     return application(
         settings, ApiKeys.read(settings.api_keys), load_checkpoint(location(settings.checkpoint))
     )
 
 
 def application(settings: Settings, keys: ApiKeys, checkpoint: AnyCheckpoint) -> serve.Application:
-    """The application for a checkpoint and keys that are read already, for a replica's node may have neither
-    the keys' file nor their environment.
+    """Return the application for a checkpoint and for keys that have been read already, since a replica's
+    node may have neither the keys' file nor their environment.
     """
     path = str(location(settings.checkpoint).resolve())
     serving = Serving(checkpoint=path, digest=checkpoint.digest())
@@ -244,8 +245,8 @@ def application(settings: Settings, keys: ApiKeys, checkpoint: AnyCheckpoint) ->
     deployment = serve.deployment(
         name="endpoint",
         user_config=serving.model_dump(),
-        # Twice max_requests are answered or send their bodies; others are refused by the endpoint itself, in
-        # words, and /ping is answered. Serve's own queue is for what comes faster than that.
+        # max_requests may send their bodies and as many be answered. The endpoint itself refuses further
+        # ones, in words, and still answers /ping. Serve's own queue is for what comes faster than that.
         max_ongoing_requests=4 * settings.max_requests,
         max_queued_requests=4 * settings.max_requests,
         backpressure_config=BackpressureConfig(retry_after_s=contract.OVERLOADED_RETRY_SECONDS),

@@ -9,49 +9,53 @@ from contextlib import contextmanager
 from serve_app import contract
 
 REQUESTS_AT_ONCE = 4
-"""Of any size, the last of which may always wait for the others."""
+"""Requests of the same size, however large, that may be there at once: the last may wait for the others."""
 _OVERTAKEN_FOR = 4
-"""Times what a request takes itself: so long after it others that are shorter still go before it."""
+"""Shorter requests may overtake a request for this many times its own duration after it came."""
 _SECONDS_THAT_TELL = 0.05
-"""Less says more about a request's other costs, or that several were answered at once."""
+"""Shortest time to learn from: a shorter one tells more of a request's other costs, or that several were
+answered at once."""
 _WEIGHT = 0.2
-"""Of the latest requests in what requests take."""
+"""Weight of the latest measurement in the running average of the seconds per byte."""
 
 
 def due(since: float, seconds: float) -> float:
-    """When a request should be answered that came at a time and takes so many seconds: who is due first goes
-    first.
+    """Return when a request is due that came at the time `since` and takes `seconds`: the one that is due
+    first goes first.
     """
     return since + _OVERTAKEN_FOR * seconds
 
 
 class Backlog:
-    """Requests by the bytes of their bodies; a short one goes before a long one that came a bit earlier."""
+    """The requests that a replica has yet to answer, measured by the bytes of their bodies; a short one goes
+    before a long one that came a little earlier.
+    """
 
     def __init__(self, most_seconds: float) -> None:
-        """`most_seconds` that a request may have to wait."""
+        """`most_seconds` is the longest that a request may have to wait."""
         self._most_seconds = most_seconds
         self._seconds_per_byte = 0.0
         self._turns: list[tuple[float, int]] = []
-        """When each request should be answered at the latest, and its bytes."""
+        """When each request is due, and the bytes of its body."""
         self._since, self._num_done = 0.0, 0
-        """Since when there has always been something to answer, and the bytes answered since then."""
+        """When the current measurement began, since when there was always a request to answer, and the bytes
+        answered since then."""
         self._is_spoiled = False
-        """Whether something else took a part of that time."""
+        """Whether something else took a part of that time, so that it tells nothing."""
 
     def expect(self, seconds_per_byte: float) -> None:
-        """Assume that requests take so long, until they show what they take."""
+        """Assume that requests take this long, until they show what they take."""
         self._seconds_per_byte = seconds_per_byte
         self._is_spoiled = True
 
     def bytes_before(self, num_bytes: int) -> int:
-        """Bytes that a body of so many has to wait for."""
+        """Return the bytes that a body of `num_bytes` would have to wait for."""
         latest, _ = self._turn(num_bytes)
         return sum(other for other_due, other in self._turns if other_due <= latest)
 
     def refuse_if_too_long(self, num_bytes: int) -> None:
-        """Raise RequestError if a body of so many would wait too long, unless those before it are few beside
-        its own, and if those that it would go before wait too long already.
+        """Raise RequestError if a body of `num_bytes` would wait too long, unless no more than three of its
+        size are before it; also if those that it would overtake wait too long already.
         """
         before = self.bytes_before(num_bytes)
         if before > (REQUESTS_AT_ONCE - 1) * num_bytes:
@@ -61,14 +65,17 @@ class Backlog:
         self._refuse_beyond(whole - REQUESTS_AT_ONCE * max([num_bytes, *sizes]), whole)
 
     def _refuse_beyond(self, num_bytes: int, waiting: int) -> None:
-        """Raise RequestError if so many of the bytes that are waiting take too long."""
+        """Raise RequestError if `num_bytes`, of all bytes that are `waiting`, take too long."""
         if num_bytes * self._seconds_per_byte > self._most_seconds:
             sentence = f"requests that take {waiting * self._seconds_per_byte:.1f} s are waiting; try again"
             raise contract.overloaded(sentence, "too long a wait")
 
     @contextmanager
     def place(self, num_bytes: int) -> Iterator[None]:
-        """For a request from its body to its answer. Raises RequestError as `refuse_if_too_long`."""
+        """Hold a place for a request while the block runs, from its body to its answer.
+
+        Raises RequestError as `refuse_if_too_long` does.
+        """
         self.refuse_if_too_long(num_bytes)
         if not self._turns:
             self._measure_anew()
@@ -76,7 +83,7 @@ class Backlog:
         self._turns.append(turn)
         try:
             yield
-        except BaseException:  # which may have cost much, or next to nothing
+        except BaseException:  # the request may have cost much, or next to nothing
             self._is_spoiled = True
             raise
         finally:
@@ -91,7 +98,7 @@ class Backlog:
         self._is_spoiled = False
 
     def _learn(self, num_bytes: int) -> None:
-        """Note that so many more bytes are answered."""
+        """Count `num_bytes` as answered, and learn from the time that has passed if it is long enough."""
         self._num_done += num_bytes
         seconds, expected = time.perf_counter() - self._since, self._num_done * self._seconds_per_byte
         if self._is_spoiled:

@@ -33,7 +33,7 @@ class _Pending:
         return len(self.series) - self.num_taken
 
     def take(self, most: int) -> Matrix:
-        """Its next rows."""
+        """Take the request's next rows, at most `most`."""
         rows = self.series[self.num_taken : self.num_taken + most]
         self.num_taken += len(rows)
         return rows
@@ -42,9 +42,9 @@ class _Pending:
 class Batcher:
     """Predicts the series of concurrent requests in passes of bounded size.
 
-    Those that come at once, or during a pass, share the next ones: first those that are due first, as in the
-    backlog, so that a large one doesn't keep the small ones waiting; but an eighth of every pass is for the
-    one that came first, so that the small ones don't keep it waiting either.
+    Requests that come at once, or during a pass, share the next passes. Those that are due first go first, as
+    in the backlog, so that a large request doesn't keep small ones waiting; but an eighth of every pass is
+    for the request that came first, so that small ones don't keep it waiting either.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Batcher:
         seconds_per_row: float,
         on_pass: Callable[[int, float], None] = lambda rows, waited: None,
     ) -> None:
-        """`rows_at_once` of a pass; `rows_on_loop` of one that is predicted on the event loop, where a thread
-        would cost more; `seconds_per_row` that one takes. `on_pass` is told of every pass: its rows, and how
-        many seconds one of them has waited at most.
+        """`rows_at_once` is the most rows of a pass; one of at most `rows_on_loop` is predicted on the event
+        loop, since a thread would cost more. A row takes `seconds_per_row`. `on_pass` is told of every pass:
+        its rows, and the longest that one of them has waited, in seconds.
         """
         self._predict = predict
         self._rows_at_once, self._rows_on_loop = rows_at_once, rows_on_loop
@@ -70,7 +70,7 @@ class Batcher:
         self._working: asyncio.Task[None] | None = None
 
     async def probabilities(self, series: Matrix) -> Probabilities:
-        """The probability of each class: (cases, classes)."""
+        """Return the probability of each class: (cases, classes)."""
         pending = _Pending(series, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         if self._working is None:
@@ -92,13 +92,14 @@ class Batcher:
                     _distribute(predicted, shares)
                 except Exception as error:
                     _fail(shares, error)
-                loop.call_soon(self._on_pass, len(series), waited)  # after those that wait for it
+                loop.call_soon(self._on_pass, len(series), waited)  # after those that wait for the result
         finally:
             self._working = None
 
     def _next_pass(self) -> list[tuple[_Pending, Matrix]]:
-        """The requests in the next pass, and the rows that each takes to it."""
-        self._waiting = [pending for pending in self._waiting if not pending.done.done()]  # else it has gone
+        """Return the requests in the next pass, each with the rows of it that take part."""
+        # Requests that have failed or been cancelled are left out.
+        self._waiting = [pending for pending in self._waiting if not pending.done.done()]
         shares = []
         room = self._rows_at_once
         if self._waiting:

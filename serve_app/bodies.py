@@ -13,13 +13,14 @@ from serve_app.contract import RequestError
 from serve_app.settings import Settings
 
 _SECONDS_AT_ANY_RATE = 2.0
-"""After which a body must have come at the least rate: a lost packet may cost one."""
+"""Seconds that a body may take beyond those at the least rate: a lost packet may cost one."""
 _SECONDS_OF_SILENCE = 4.0
-"""Between two parts of a body: fewer than haproxy._LEAST_SILENCE, which ends in no sentence."""
+"""Longest pause between two parts of a body: shorter than haproxy._LEAST_SILENCE, after which a client would
+get no sentence."""
 
 
 def num_lines(body: bytes) -> int:
-    """The last may lack its end."""
+    """Return the number of lines in a body; the last one may lack its line end."""
     return body.count(b"\n") + (not body.endswith(b"\n"))
 
 
@@ -32,7 +33,7 @@ class Bodies:
         self._held = 0
 
     async def read(self, request: Request) -> bytes:
-        """A body, which is held until it is released. Raises RequestError."""
+        """Read a request's body, which is held until it is released. Raises RequestError."""
         chunks: list[bytes] = []
         size = 0
         now = asyncio.get_running_loop().time
@@ -46,7 +47,7 @@ class Bodies:
                     self._refuse_too_many(size)
                     heard = now()
                     limit.reschedule(min(started + self._seconds_for(size), heard + _SECONDS_OF_SILENCE))
-        except BaseException as error:  # a client that has gone cancels it
+        except BaseException as error:  # a client that leaves cancels its request
             self.release(size)
             if isinstance(error, TimeoutError):
                 raise self._late(size, silence=now() - heard) from None
@@ -57,7 +58,10 @@ class Bodies:
 
     @contextmanager
     def lengthened(self, size: int, to: int) -> Iterator[None]:
-        """Hold more for a body whose series become longer than they came. Raises RequestError."""
+        """While the block runs, count a body of `size` bytes as `to` bytes, since its series become longer.
+
+        Raises RequestError.
+        """
         if to > self._most_held:
             raise RequestError(
                 413,
@@ -72,7 +76,7 @@ class Bodies:
             self._held -= to - size
 
     def release(self, num_bytes: int) -> None:
-        """Note that a body of so many bytes is no longer held."""
+        """Note that `num_bytes` of a body are no longer held."""
         self._held -= num_bytes
 
     def _refuse_too_many(self, size: int) -> None:
@@ -86,7 +90,7 @@ class Bodies:
             raise contract.overloaded(sentence, "too many bytes")
 
     def _seconds_for(self, size: int) -> float:
-        """From a body's beginning, by which more of it than so many bytes must be here."""
+        """Return the seconds, from a body's beginning, within which more than `size` bytes must arrive."""
         return min(self._seconds, _SECONDS_AT_ANY_RATE + size / self._least_rate)
 
     def _late(self, size: int, silence: float) -> RequestError:
@@ -100,5 +104,5 @@ class Bodies:
                 f"only {size} bytes of the body arrived within {seconds:.1f} s,"
                 f" fewer than {self._least_rate} a second"
             )
-        # The replica's connection is closed, for the body that is left may be as slow.
+        # The replica's connection is closed, since the rest of the body may come as slowly.
         return RequestError(408, sentence, {"Connection": "close"})

@@ -1,7 +1,7 @@
 """What the endpoint understands and answers over HTTP, apart from predictions.
 
 `/invocations` and its neighbours are what SageMaker asks of a container; `/endpoints/<name>/invocations`,
-below any prefix, is what boto3 calls. Errors are a sentence as plain text on the one and, on the other,
+below any prefix, is what boto3 calls. An error is a sentence in plain text on the former; on the latter it is
 what botocore turns into its typed exceptions.
 """
 
@@ -32,9 +32,9 @@ _ACTIONS: dict[str, Action] = {
 }
 _PLATFORM_PATH = re.compile(r"(?:/[^/]+)*/endpoints/[^/]+/invocations")
 _MEDIA_RANGES = ("text/csv", "text/*", "*/*")
-"""Of which the first that is named counts."""
+"""Media ranges of `Accept` that include CSV; the first of them that a request names decides."""
 _WIDE_CHARSET = re.compile(r"utf[-_]?(16|32)|ucs[-_]?[24]")
-"""In which a digit isn't the byte that it is in UTF-8 and most others."""
+"""Charsets in which a digit isn't the single byte that it is in UTF-8 and most others."""
 _CURLS_OWN_TYPE = "application/x-www-form-urlencoded"
 _MOST_PAYLOAD_MB = 100
 OVERLOADED_RETRY_SECONDS = 1
@@ -46,11 +46,11 @@ class Route:
 
     action: Action
     is_platform: bool = False
-    """Whether boto3 calls it."""
+    """Whether the path is the one that boto3 calls."""
 
     @property
     def method(self) -> str:
-        """The HTTP method that it takes."""
+        """The HTTP method that the path takes."""
         return "POST" if self.action == "invoke" else "GET"
 
 
@@ -62,11 +62,11 @@ class RequestError(Exception):
     sentence: str
     headers: dict[str, str] = field(default_factory=dict)
     reason: str = ""
-    """In a word or two, where the status doesn't say it."""
+    """Why, in a few words, where the status doesn't say it."""
 
 
 def route(path: str) -> Route:
-    """Raises RequestError for a path that isn't served."""
+    """Return what a path asks for. Raises RequestError for a path that isn't served."""
     if action := _ACTIONS.get(path):
         return Route(action)
     if _PLATFORM_PATH.fullmatch(path):
@@ -94,7 +94,7 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
 
 
 def declared_bytes(headers: Headers) -> int:
-    """Bytes of the body, as far as its request says so, else 0."""
+    """Return the bytes of the body if the request's Content-Length tells them, else 0."""
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
 
@@ -123,17 +123,17 @@ def _accepts_csv(accepted: str) -> bool:
 
 
 def too_large(most_bytes: int) -> RequestError:
-    """The refusal of a body of more bytes."""
+    """Return the refusal of a body of more than `most_bytes`."""
     return RequestError(413, f"the body has more than {most_bytes} bytes; use jobs.transform")
 
 
 def overloaded(sentence: str, reason: str) -> RequestError:
-    """The refusal of a request that there is no room for at the moment."""
+    """Return the refusal of a request for which there is no room at the moment."""
     return RequestError(503, sentence, {"Retry-After": str(OVERLOADED_RETRY_SECONDS)}, reason)
 
 
 def asked_columns(query: bytes, headers: Headers) -> tuple[PredictionColumn, ...] | None:
-    """The columns that a request asks for, by `?columns=` or by a custom attribute `columns=`; or None.
+    """Return the columns that a request asks for, by `?columns=` or a custom attribute `columns=`, or None.
 
     Raises RequestError.
     """
@@ -153,7 +153,9 @@ def asked_columns(query: bytes, headers: Headers) -> tuple[PredictionColumn, ...
 
 
 def execution_parameters(most_bytes: int, at_once: int) -> dict[str, int]:
-    """For a batch job of the platform, which sends 100 MB at most, in all requests together."""
+    """Return the settings of a batch job of the platform, which sends 100 MB at most, in all its concurrent
+    requests together.
+    """
     megabytes = min(max(most_bytes >> 20, 1), _MOST_PAYLOAD_MB)
     return {
         "MaxConcurrentTransforms": min(at_once, _MOST_PAYLOAD_MB // megabytes),
@@ -162,12 +164,12 @@ def execution_parameters(most_bytes: int, at_once: int) -> dict[str, int]:
 
 
 def predictions(lines: bytes, route: Route, headers: Headers, request_id: str) -> Response:
-    """The answer with predictions."""
+    """Return the answer with predictions."""
     return Response(lines, headers=_echoed(route, headers, request_id), media_type="text/csv")
 
 
 def refusal(error: RequestError, route: Route | None, headers: Headers, request_id: str) -> Response:
-    """The answer with an error's sentence, in the form that the caller understands."""
+    """Return the answer with an error's sentence, in the form that the caller understands."""
     if route is None or not route.is_platform:
         return PlainTextResponse(error.sentence + "\n", error.status, error.headers)
     status, kind, body = _platform_error(error)
@@ -179,7 +181,7 @@ def refusal(error: RequestError, route: Route | None, headers: Headers, request_
 
 def _platform_error(error: RequestError) -> tuple[int, str, Mapping[str, object]]:
     match error.status:
-        case 400:  # what a container refuses, the platform reports so
+        case 400:  # how the platform reports a container's refusal
             body = {
                 "Message": f'Received client error (400) from primary with message "{error.sentence}".',
                 "OriginalStatusCode": 400,

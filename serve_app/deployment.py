@@ -1,4 +1,4 @@
-"""The endpoint on a cluster: what `serve deploy` does with config.yaml, for a checkpoint."""
+"""Deploying the endpoint to a cluster: what `serve deploy` does with config.yaml, for a given checkpoint."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import TrainingError
 
 _DASHBOARD = "RAY_DASHBOARD_ADDRESS"
-"""The variable by which `serve deploy` is told where the cluster's dashboard is."""
+"""Environment variable that tells `serve deploy` where the cluster's dashboard is."""
 _SECONDS_BETWEEN_LOOKS = 0.5
 _MOST_SECONDS = 900.0
-"""Until it serves: a cluster that grows from nothing first starts and installs a node."""
+"""Longest wait until it serves: a cluster that grows from nothing must first start and install a node."""
 
 
 def configuration(
     path: str, checkpoint: AnyCheckpoint, deployed: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """config.yaml with this checkpoint, by a path that every node sees; all else of arguments and environment
-    as an application has it that is deployed already.
+    """Return config.yaml with this checkpoint, by a path that every node sees; other arguments and the
+    environment are those of `deployed`, the configuration of an application that is there already.
     """
     config: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "config.yaml").read_text())
     [application] = config["applications"]
     application["args"] = {**deployed.get("args", {}), **application["args"], "checkpoint": path}
-    # A replica never takes series of another length: by this Serve knows that it needs new ones.
+    # A replica never takes series of another length: by this variable Serve knows that it needs new replicas.
     series = {"LSTMFCN_SERIES": f"{checkpoint.channels} x {checkpoint.length}"}
     environment = deployed.get("runtime_env", {})
     application["runtime_env"] = {**environment, "env_vars": {**environment.get("env_vars", {}), **series}}
@@ -43,8 +43,8 @@ def configuration(
 
 
 def deploy(path: str, checkpoint: AnyCheckpoint) -> str:
-    """Let the cluster serve a checkpoint, in place of what it serves and with the same arguments and
-    environment, such as API keys, and wait until it does: a sentence.
+    """Make the cluster serve a checkpoint in place of what it serves, with the same arguments and
+    environment, such as API keys; wait until it does, and return a sentence that says where.
 
     Raises TrainingError when it can't, or doesn't within fifteen minutes.
     """
@@ -66,10 +66,10 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         found = _application(client)
         if found.get("last_deployed_time_s") == before.get("last_deployed_time_s"):
-            continue  # it still tells of what was there before
+            continue  # Serve still tells of what was there before
         match found["status"]:
             case "RUNNING":
-                # Those of the first deployment, if there was one: Serve changes them only by a restart.
+                # Host and port are those of the first deployment: Serve changes them only by a restart.
                 http = HTTPOptions.model_validate(client.get_serve_details()["http_options"])
                 return f"the cluster serves {path}, on {http.host} port {http.port} of its nodes"
             case "DEPLOY_FAILED" | "UNHEALTHY":
@@ -81,6 +81,6 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
 
 
 def _application(client: ServeSubmissionClient) -> dict[str, Any]:
-    """What Serve tells of the endpoint; nothing, if it isn't there."""
+    """Return what Serve tells of the endpoint; nothing if it isn't there."""
     found: dict[str, Any] = client.get_serve_details()["applications"].get("lstmfcn", {})
     return found

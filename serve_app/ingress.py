@@ -1,7 +1,8 @@
 """How requests reach the replicas on one machine: by HAProxy, straight to the replica's own server.
 
-Ray Serve reads all of it from the environment when it is imported, as do the processes of a Ray that is
-started here. A cluster has it in the environment of `ray start`, by `eval "$(python -m serve_app.ingress)"`.
+Ray Serve reads these settings from the environment when it is imported, as do the processes of a Ray that is
+started here. A cluster gets them in the environment of `ray start`, by
+`eval "$(python -m serve_app.ingress)"`.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ CONNECTIONS = "LSTMFCN_CONNECTIONS"
 WAIT_SECONDS = "LSTMFCN_WAIT_SECONDS"
 LARGE_AT_ONCE = "LSTMFCN_LARGE_AT_ONCE"
 LIMITS = {HEADER_SECONDS: 10, CONNECTIONS: 2000, WAIT_SECONDS: 1, LARGE_AT_ONCE: 16}
-"""What serve_app/haproxy.py limits where the environment says nothing else."""
+"""Limits that serve_app/haproxy.py sets where the environment says nothing else."""
 
 _IS_ON = "RAY_SERVE_ENABLE_HA_PROXY"
 _METRICS_PORT = "RAY_SERVE_HAPROXY_METRICS_PORT"
 _STATS_PORT = "RAY_SERVE_HAPROXY_STATS_PORT"
 _PROXY_PORTS = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "8500", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": "9500"}
-"""Of Serve's own proxy, to which HAProxy turns while no replica answers: on another endpoint's port that one
-would answer.
+"""Ports of Serve's own proxy, to which HAProxy turns while no replica answers: on another endpoint's port,
+that endpoint would answer.
 """
 _FOLDER = "/tmp/lstmfcn"  # noqa: S108 (its owner is looked at)
-"""Short, since HAProxy takes 97 characters for a socket's name, to which Ray adds a node's."""
+"""Path of HAProxy's folder, to which the user's number is added; short, since HAProxy takes 97 characters for
+a socket's path, to which Ray adds the node's id."""
 _FILES = {
     "CONFIG_FILE_LOC": "haproxy.cfg",
     "SOCKET_PATH": "admin.sock",
@@ -45,7 +47,7 @@ _FILES = {
     "SERVER_STATE_FILE": "server-state",
     "METRICS_SOCKET_PATH": "metrics.sock",
 }
-"""HAProxy's, by the variables that name them."""
+"""HAProxy's files, by the ends of the variables that name them."""
 _FOUND_BY_HAPROXY = ("127.0.0.1", "0.0.0.0")  # noqa: S104
 _REPLICA_PORTS = "RAY_SERVE_DIRECT_INGRESS_"
 _FIRST_REPLICA_PORT = 30_000
@@ -55,13 +57,13 @@ _HAPROXY = {
     _IS_ON: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
-    # A request to a replica that has died goes to another: predictions may be asked for twice.
+    # A request to a replica that has died goes to another: it does no harm to ask for predictions twice.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "1",
-    # A line to another process for each request, by which Ray counts them; without it the replicas do,
-    # of those that reach one.
+    # If on, a line goes to another process for each request, by which Ray counts them; without it the
+    # replicas count those that reach them.
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    # An answer's head waits for the body, which follows at once, and is not a packet of its own.
+    # An answer's head waits for its body, which follows at once, and so isn't a packet of its own.
     "RAY_SERVE_HAPROXY_TCP_NODELAY": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # the access log is written once a second anyway
     _METRICS_PORT: "9101",
@@ -70,7 +72,7 @@ _HAPROXY = {
 
 
 def variables() -> dict[str, str]:
-    """Names and values, for HAProxy where Ray brings it, on Linux."""
+    """Return the environment variables for HAProxy on Linux, where Ray brings it; none elsewhere."""
     if sys.platform != "linux":
         return {}
     places = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
@@ -81,8 +83,8 @@ def variables() -> dict[str, str]:
 
 
 def choose() -> None:
-    """Set the variables that the environment doesn't set already; where one of its ports is
-    taken, as by another endpoint on this machine, to the next that is free.
+    """Set the variables that the environment doesn't set already. A port that is taken, as by another
+    endpoint on this machine, is replaced by the next free one.
     """
     if not (chosen := variables()):
         return
@@ -102,7 +104,9 @@ def choose() -> None:
 
 
 def _own_folder() -> Path:
-    """For HAProxy's files. The folder that Ray would take belongs to who served first on this machine."""
+    """Return a folder of this user's for HAProxy's files: the one that Ray would take belongs to the user who
+    served first on this machine. Raises ResourceError if its name is taken.
+    """
     folder = Path(f"{_FOLDER}-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -113,11 +117,12 @@ def _own_folder() -> Path:
 
 
 def _first_replica_port() -> int:
-    """Of as many free ports as there may be replicas. On a port that a replica of another endpoint has, that
-    one would answer this endpoint's first requests: Ray tells HAProxy of a port before it is bound.
+    """Return the first of as many free ports as there may be replicas. On a port of another endpoint's
+    replica, that one would answer this endpoint's first requests: Ray tells HAProxy of a port before it is
+    bound. Raises ResourceError if there are none.
     """
     blocks = range(_FIRST_REPLICA_PORT, _FIRST_REPLICA_PORT + 10 * _MOST_REPLICAS, _MOST_REPLICAS)
-    # Endpoints that are started together don't begin with the same one.
+    # Endpoints that are started together don't begin with the same block.
     turn = os.getpid() % len(blocks)
     for first in [*blocks[turn:], *blocks[:turn]]:
         if all(map(_is_free, range(first, first + _MOST_REPLICAS))):
@@ -129,12 +134,12 @@ def _first_replica_port() -> int:
 
 
 def free_port(first: int) -> int:
-    """The next port, from the first on, that is free on all addresses of this machine."""
+    """Return the next port, from `first` on, that is free on all addresses of this machine."""
     return next(port for port in count(first) if _is_free(port))
 
 
 def _is_free(port: int) -> bool:
-    # HAProxy would not say: it shares the port of another HAProxy, which then gets half of the requests.
+    # HAProxy itself wouldn't fail: it shares another HAProxy's port, which then gets half of the requests.
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -145,9 +150,9 @@ def _is_free(port: int) -> bool:
 
 
 def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
-    """Raise ResourceError for an address that can't be listened on; or by HAProxy, which looks for the
-    replicas of its machine, who listen there too, on 127.0.0.1. What a guest's Ray does, its own environment
-    has decided.
+    """Raise ResourceError for an address that can't be listened on, or can't with HAProxy: it looks for its
+    machine's replicas, which listen on the same address, on 127.0.0.1. Whether the Ray of a guest uses
+    HAProxy, its own environment has decided.
     """
     others = {os.environ.get(name): name for name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)}
     if not is_guest and _is_by_haproxy() and str(port) in others:
@@ -174,7 +179,7 @@ def _is_by_haproxy() -> bool:
 
 
 def open_ports() -> str:
-    """What listens beside the endpoint, if anything does."""
+    """Return a sentence on what listens beside the endpoint; empty if nothing does."""
     if not _is_by_haproxy():
         return ""
     metrics, stats = os.environ[_METRICS_PORT], os.environ[_STATS_PORT]

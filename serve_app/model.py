@@ -36,7 +36,7 @@ class Model:
         seconds = _seconds(predictor, batch) / batch
         is_quick = _seconds(predictor, 1) <= _ON_LOOP_SECONDS
         self.seconds_per_byte = seconds / (_BYTES_PER_VALUE * predictor.num_values)
-        """Of a body, about."""
+        """Seconds that a byte of a body takes, roughly."""
         self.batcher = Batcher(
             predictor.probabilities,
             rows_at_once=max(batch, int(_PASS_SECONDS / seconds)),
@@ -46,15 +46,15 @@ class Model:
         )
 
     def counted_bytes(self, body: bytes) -> int:
-        """Of a body, by which its request waits its turn: if series of any length are made as long as the
-        network's, at least what they would have then, for they take as long.
+        """Return the bytes of a body by which its request waits its turn: if series of any length are made as
+        long as the network's, at least the bytes that they would have then, for they take as long.
         """
         if not self.predictor.treatment.takes_any_length:
             return len(body)
         return max(len(body), num_lines(body) * self.predictor.num_values * _BYTES_PER_VALUE)
 
     def described(self) -> dict[str, Any]:
-        """What it is, for people; hyperparameters are a list for an ensemble."""
+        """Return what the model is, for people to read; an ensemble's hyperparameters are a list."""
         one = self._checkpoint
         hyperparameters = [network.hyperparameters.model_dump() for network in networks(one)]
         return {
@@ -70,7 +70,7 @@ class Model:
 
 
 def _seconds(predictor: Predictor, num_rows: int) -> float:
-    """Seconds that so many rows take, once the network is warm."""
+    """Return the seconds that `num_rows` take once the network is warm."""
     series = np.zeros((num_rows, predictor.num_values), np.float32)
     least = math.inf  # a busy machine makes it seem longer
     for _ in range(5):

@@ -21,8 +21,8 @@ _log = logging.getLogger("ray.serve")
 class Observer:
     """Counts requests, rows and passes, and writes the access log.
 
-    Counts and lines of requests are told together, once a second: one at a time takes Serve longer than a
-    prediction.
+    Counts and lines of requests are reported together, once a second: one at a time they take Serve longer
+    than a prediction.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,14 @@ class Observer:
         self._requests = Counter("lstmfcn_requests", "Requests answered.", tag_keys=("status",))
         self._refused = Counter("lstmfcn_refused", "Requests refused, by reason.", tag_keys=("reason",))
         self._rows = Counter("lstmfcn_rows", "Rows predicted.")
-        self._seconds = Histogram("lstmfcn_request_seconds", "From request to answer.", boundaries=_SECONDS)
+        self._seconds = Histogram(
+            "lstmfcn_request_seconds", "Time from request to answer, in seconds.", boundaries=_SECONDS
+        )
         self._pass_rows = Histogram(
             "lstmfcn_pass_rows", "Rows that were predicted together.", boundaries=_ROWS
         )
         self._waited = Histogram(
-            "lstmfcn_queue_seconds", "That a row of a pass has waited for it, at most.", boundaries=_SECONDS
+            "lstmfcn_queue_seconds", "Longest wait of a row before its pass, in seconds.", boundaries=_SECONDS
         )
 
     def request(
@@ -65,7 +67,7 @@ class Observer:
             asyncio.get_running_loop().call_later(_SECONDS_BETWEEN_TELLING, self.tell)
 
     def tell(self) -> None:
-        """Tell of the requests since the last time."""
+        """Report the requests since the last report."""
         lines, self._lines = self._lines, []
         by_status, self._by_status = self._by_status, Counts()
         by_reason, self._by_reason = self._by_reason, Counts()
@@ -80,6 +82,6 @@ class Observer:
             _log.info("requests\n%s", "\n".join(lines))
 
     def a_pass(self, rows: int, waited: float) -> None:
-        """The rows of some requests go through the network together."""
+        """Note that `rows` go through the network together, one of which has waited `waited` seconds."""
         self._pass_rows.observe(rows)
         self._waited.observe(waited)

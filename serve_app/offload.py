@@ -10,13 +10,14 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 
-# More would take turns at the interpreter with the event loop, which then answers nobody else.
+# More threads would take the interpreter from the event loop, which would then answer nobody else.
 _threads = ThreadPoolExecutor(2, thread_name_prefix="request")
 
 
 async def offload(function: Callable[[], _Result]) -> _Result:
-    """The function's result. When the request is cancelled, a function that waits for a thread is not called,
-    and one that runs is waited for: only then is what the request holds, and its place, free for others.
+    """Call a function on another thread and return its result. When the request is cancelled, a function that
+    still waits for a thread is not called, and one that runs is waited for: only then are the request's place
+    and what it holds free for others.
     """
     work = _threads.submit(function)
     try:
@@ -25,6 +26,6 @@ async def offload(function: Callable[[], _Result]) -> _Result:
         work.cancel()
         while not work.done():
             with suppress(asyncio.CancelledError):
-                # Gathered, an error is nobody's, and isn't logged: it may quote the body.
+                # Gathered, an error counts as retrieved, and isn't logged: it may quote the body.
                 await asyncio.gather(asyncio.wrap_future(work), return_exceptions=True)
         raise

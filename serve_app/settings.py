@@ -1,4 +1,4 @@
-"""What can be set of an endpoint."""
+"""The settings of an endpoint."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ class Settings(BaseModel):
         1,
         ge=0.0001,
         allow_inf_nan=False,
-        description="CPUs of each replica; whole ones are also its network's threads",
+        description="CPUs of each replica; its network has as many threads as whole ones, at least one",
     )
     replicas: int = Field(1, ge=1, description="Replicas, each a process")
-    max_replicas: int | None = Field(None, ge=1, description="Under load replicas are added up to so many")
+    max_replicas: int | None = Field(
+        None, ge=1, description="Most replicas; under load they are added up to this number"
+    )
     max_body_bytes: int = Field(
         6 * 1024 * 1024, ge=1, description="Largest request body; the default is SageMaker's"
     )
@@ -55,25 +57,28 @@ class Settings(BaseModel):
     max_held_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1,
-        description="Bytes of all bodies that a replica holds; more requests are refused. Where series become"
-        " as long as the network's, a value counts as 10 bytes",
+        description="Most bytes of bodies that a replica holds at once; requests beyond are refused. Where"
+        " series are made as long as the network's, a value counts as 10 bytes",
     )
     max_requests: int = Field(
         256,
         ge=1,
-        description="Most requests that a replica answers at once; as many more may be sending their bodies",
+        description="Most requests that a replica answers at once; the same number may be uploading besides",
     )
     body_seconds: float = Field(
-        20, gt=0, allow_inf_nan=False, description="Seconds for a request's whole body to arrive"
+        20, gt=0, allow_inf_nan=False, description="Seconds within which a request's whole body must arrive"
     )
     min_body_rate: int = Field(
         16 * 1024,
         ge=1,
-        description="A body must arrive within two seconds and one for so many bytes, and without four"
-        " seconds of silence",
+        description="Slowest upload accepted, in bytes a second, after the first two seconds; four seconds"
+        " without data also end it",
     )
     timeout_seconds: float = Field(
-        60, gt=0, allow_inf_nan=False, description="Seconds for a request's predictions; as SageMaker's"
+        60,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds within which a request must be predicted; the default is SageMaker's",
     )
     api_keys: str | None = Field(
         None,
@@ -104,4 +109,4 @@ class Serving(BaseModel):
 
     checkpoint: str
     digest: str = ""
-    """Of the checkpoint, so that new content in the same folder is a change."""
+    """Digest of the checkpoint, so that new content in the same folder counts as a change."""

@@ -12,19 +12,19 @@ class Stage:
     """Limits how many requests do one thing at a time."""
 
     def __init__(self, doing: str, most: int) -> None:
-        """At most so many at once."""
+        """`doing` says in a refusal what the requests do; at most `most` do it at once."""
         self._doing, self._most = doing, most
         self._num_inside = 0
 
     def refuse_if_full(self) -> None:
-        """Raises RequestError."""
+        """Raise RequestError if no further request may do it now."""
         if self._num_inside >= self._most:
             sentence = f"{self._num_inside} requests are {self._doing}; try again"
             raise contract.overloaded(sentence, "too many requests")
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """For a request while it is in the stage. Raises RequestError at once if that is full."""
+        """Hold a request's place while the block runs. Raises RequestError at once if the stage is full."""
         self.refuse_if_full()
         self._num_inside += 1
         try:
