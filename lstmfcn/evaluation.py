@@ -118,6 +118,7 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         targets, predicted, labels=positions, zero_division=0
     )
+    macro = metrics.precision_recall_fscore_support(targets, predicted, average="macro", zero_division=0)
     by_class = {
         dataset.classes.names[position]: {
             "precision": float(precision[position]),
@@ -141,9 +142,9 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         "precision": predictor.precision,
         "log_loss": float(metrics.log_loss(chosen, exact, labels=list(range(exact.shape[1])))),
         "expected_calibration_error": expected_calibration_error(exact, chosen),
-        "macro_precision": float(precision.mean()),
-        "macro_recall": float(recall.mean()),
-        "macro_f1": float(f1.mean()),
+        "macro_precision": float(macro[0]),
+        "macro_recall": float(macro[1]),
+        "macro_f1": float(macro[2]),
         "classes": by_class,
         "confusion": confusion.tolist(),
     }

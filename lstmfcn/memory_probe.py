@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from lstmfcn import capacity, cluster
 from lstmfcn.errors import ResourceError, TrainingError
@@ -37,7 +38,13 @@ def gpus_per_trial(
     measured = task.remote(data, largest, precision)
     if not ray.wait([measured], timeout=_SECONDS_OF_PATIENCE)[0]:
         _log.warning(capacity.waiting("--gpus-per-trial auto", num_cpus, 1))
-    taken, total = ray.get(measured)
+    try:
+        taken, total = ray.get(measured)
+    except RayError as error:
+        last_line = str(error).strip().splitlines()[-1]
+        raise ResourceError(
+            f"--gpus-per-trial auto: the largest network can't be tried on a GPU: {last_line}"
+        ) from None
     if taken > total:
         raise ResourceError(
             "--gpus-per-trial auto: the largest network of the search space doesn't fit on a GPU;"

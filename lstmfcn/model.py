@@ -34,6 +34,10 @@ class RecurrentBlock(nn.Module):
         sizes = [length] + [hyperparameters.hidden_size] * hyperparameters.num_layers
         layer = AttentionLSTM if hyperparameters.attention else LSTM
         self.layers = nn.ModuleList(layer(size_in, size_out) for size_in, size_out in pairwise(sizes))
+        if channels == 1:
+            for recurrent in self.layers:
+                assert isinstance(recurrent, LSTM)
+                recurrent.fix_unused()
         self.dropout = nn.Dropout(hyperparameters.dropout)
 
     def forward(self, series: Tensor) -> Tensor:
@@ -74,6 +78,14 @@ class LSTM(nn.LSTM):
             states.append(state)
         return torch.stack(states, dim=1)
 
+    def fix_unused(self) -> None:
+        """Exclude from training what has no effect over a single step.
+
+        DataParallel would give these weights gradients of zeros where a single device gives them none: a
+        training could not be resumed on another number of devices, and their weights would decay.
+        """
+        self.recurrent_kernel().requires_grad_(False)
+
     def gate_kernel(self) -> Tensor:
         """Return the input kernel, (4 hidden, size_in): of the input, forget, cell and output gates."""
         input_kernel: Tensor = self.all_weights[0][0]
@@ -96,7 +108,7 @@ class AttentionLSTM(LSTM):
     Before each step its attention weighs all steps by a softmax, and their weighted sum, the context, goes
     into the gates too. Over a single step the weight is 1 and the context is the step itself: then the layer
     is an LSTM with two input kernels that are added, and the alignment's weights, kept for the sake of the
-    published shape, never get a gradient.
+    published shape, are not trained.
     """
 
     def __init__(self, size_in: int, size_out: int) -> None:
@@ -129,6 +141,13 @@ class AttentionLSTM(LSTM):
             )
             states.append(state)
         return torch.stack(states[1:], dim=1)
+
+    def fix_unused(self) -> None:
+        """Exclude from training what has no effect over a single step, the alignment among it."""
+        super().fix_unused()
+        for name, parameter in self.named_parameters():
+            if name.startswith("alignment"):
+                parameter.requires_grad_(False)
 
     def gate_kernel(self) -> Tensor:
         """Return the sum of both input kernels, with which this layer is an LSTM over a single step."""

@@ -46,6 +46,11 @@ def refuse_unsuitable(plan: Plan, space: SearchSpace, points: Sequence[Hyperpara
         )
     if plan.scheduler != "pbt":
         return
+    if plan.search == "bayesian":
+        raise HyperparameterError(
+            "scheduler pbt changes the hyperparameters that --search bayesian proposes and learns from; leave"
+            " one of them out"
+        )
     fixed = [name for name in space.varied if name not in _OF_A_POPULATION]
     if fixed:
         raise HyperparameterError(

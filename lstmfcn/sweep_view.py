@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -50,7 +50,8 @@ class SweepView:
         else:
             self._running.pop(trial.number, None)
             self._best = ranked([*self._best, trial], self._objective)[:_MOST_ROWS]
-            self._progress.advance(_line(trial), work=int(trial.has_ended))
+            with suppress(OSError):  # nobody reads stdout any more, but the sweep goes on
+                self._progress.advance(_line(trial), work=int(trial.has_ended))
 
     def table(self) -> Table:
         """Return a table of running trials, then the best others, with the metrics of their last epoch."""

@@ -6,6 +6,7 @@ It imports no more than it needs: short sweeps take hardly longer than their pro
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ class TrialProcess(tune.Trainable):
         return self._run
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.cleanup()
+        # An error of the trial that is left would fail the next one, which Tune doesn't retry. What can't be
+        # written then are its last seconds.
+        with suppress(OSError):
+            self.cleanup()
         if torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
@@ -65,9 +69,9 @@ class TrialProcess(tune.Trainable):
         return self.running().advance()
 
     def cleanup(self) -> None:
-        if self._run is not None:
-            self._run.leave(for_good=self._trials.has_ended(self._number))
-            self._run = None
+        run, self._run = self._run, None
+        if run is not None:
+            run.leave(for_good=self._trials.has_ended(self._number))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save the trial for schedulers that pause it, or let another one go on as its copy."""

@@ -123,7 +123,7 @@ class TrialRun:
             else:
                 self._write_state()
         if for_good:
-            with suppress(OSError):  # an error would fail the next trial; the sweep's end removes it, too
+            with suppress(OSError):  # the sweep's end removes it, too
                 storage.remove(self._folder, STATE)
 
     def save(self, folder: Location) -> None:

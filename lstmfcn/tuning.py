@@ -50,7 +50,8 @@ _SIGNS_OF_DEATH = (
 """Texts in Ray's errors that mean that a process was lost."""
 _SIGNS_OF_FULL_MEMORY = ("OutOfMemoryError", "NODE_OUT_OF_MEMORY", "running low on memory")
 """Texts in the errors of PyTorch for a GPU's full memory, and of Ray for a node's."""
-_SIGN_OF_A_FULL_DISK = f"[Errno {errno.ENOSPC}]"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a full disk and of a user's full share of one."""
 _SECONDS_OF_PATIENCE = 30.0
 """Seconds to wait for a first trial to begin before a warning is logged."""
 
@@ -82,6 +83,8 @@ def run_trials(
     if watcher.has_to_end():
         watcher.on_experiment_end([])
         storage.remove(output / FOLDER, _TUNES_OWN)  # left by a sweep that was killed
+        if watcher.error is not None:
+            raise watcher.error
         return
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
@@ -243,8 +246,9 @@ class _Watcher(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         with self._ending_on_errors():
             failures = storage.read_bytes(Path(trial.error_file)).decode()
-            if _SIGN_OF_A_FULL_DISK in failures:  # no trial's fault: all can be resumed once there is room
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            for number in _FULL:
+                if f"[Errno {number}]" in failures:  # no trial's fault: all can be resumed once there is room
+                    raise OSError(number, os.strerror(number))
             reason = _reason(failures)
             self._ledger.update(
                 trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1

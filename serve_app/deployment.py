@@ -67,7 +67,7 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
         found = _application(client)
         if found.get("last_deployed_time_s") == before.get("last_deployed_time_s"):
             continue  # Serve still tells of what was there before
-        match found["status"]:
+        match found.get("status"):
             case "RUNNING":
                 # Host and port are those of the first deployment: Serve changes them only by a restart.
                 http = HTTPOptions.model_validate(client.get_serve_details()["http_options"])

@@ -58,6 +58,16 @@ def test_what_is_no_evaluation_is_none_that_is_recorded(content: str, tmp_path: 
     assert recorded(tmp_path, "fp32", checkpoint="a", data="b") is None
 
 
+def test_a_class_that_neither_occurs_nor_is_predicted_lowers_no_mean(trained: Checkpoint) -> None:
+    dataset, predictor = make_dataset(40, seed=2), Predictor(trained)
+    right = (dataset.targets == 0) & (predictor.predicted(dataset.series) == 0)
+
+    summary = evaluate(predictor, dataset.where(right)).summary
+
+    assert [summary[f"macro_{score}"] for score in ("precision", "recall", "f1")] == [1.0, 1.0, 1.0]
+    assert summary["classes"]["up"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
 def test_scores_of_labels_are_those_of_scikit_learn(trained_labels: Checkpoint, tmp_path: Path) -> None:
     dataset = make_labels(60, seed=2)
     predictor = Predictor(trained_labels)

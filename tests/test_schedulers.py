@@ -61,6 +61,16 @@ def test_a_population_takes_points_of_its_network_only() -> None:
     )
 
 
+def test_a_population_is_not_drawn_by_a_search_that_would_learn_from_it() -> None:
+    with pytest.raises(HyperparameterError) as refused:
+        schedulers.refuse_unsuitable(Plan(scheduler="pbt", search="bayesian"), SPACE)
+
+    assert str(refused.value) == (
+        "scheduler pbt changes the hyperparameters that --search bayesian proposes and learns from; leave one"
+        " of them out"
+    )
+
+
 def test_points_may_have_more_epochs_than_the_search_space() -> None:
     point = SPACE.largest().model_copy(update={"epochs": 200})
     judge = schedulers.make(Plan(scheduler="asha"), SPACE, [point])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,15 @@ def test_a_trial_is_left_for_good_when_it_is_noted_to_have_ended(
     process.cleanup()
 
     assert left.for_good == expected
+
+
+def test_what_a_trial_can_not_write_when_it_is_left_does_not_fail_the_next_one(tmp_path: Path) -> None:
+    class OnAFullDisk:
+        def leave(self, *, for_good: bool) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    process: Any = TrialProcess.__new__(TrialProcess)
+    process._trials, process._run, process._number = Trials(tmp_path), OnAFullDisk(), 1
+
+    assert process.reset_config({NUMBER: 2})
+    assert process._run is None

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from lstmfcn import tuning
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
@@ -37,6 +39,23 @@ class FullDisk:
 
     def update(self, trial: Trial) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_trial_that_finds_no_room_ends_the_sweep_and_has_not_failed(number: int, tmp_path: Path) -> None:
+    plan, trials = Plan(), Trials(tmp_path)
+    search = RandomSearch(SearchSpace({}), seed=0)
+    ledger = Ledger(trials, search, plan.objective, num_trials=2)
+    watcher = tuning._Watcher(ledger, plan, trials, asked=(1, 0))
+    ledger.trials[1] = Trial(number=1, hyperparameters=search.propose(1))
+    (tmp_path / "error.txt").write_text(f"Failure # 1\nOSError: {OSError(number, 'no room')}\n")
+    tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=3, error_file=str(tmp_path / "error.txt"))
+
+    watcher.on_trial_error(0, [], tunes)
+
+    assert watcher.error is not None
+    assert watcher.error.errno == number
+    assert ledger.trials[1].error == ""
 
 
 def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path: Path) -> None:

@@ -103,6 +103,23 @@ def test_a_network_that_fits_no_gpu_is_refused(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_gpu_on_which_nothing_can_be_tried_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(memory_probe, "_measure", fails)
+
+    with pytest.raises(ResourceError) as refused:
+        sweep(TRAIN, VALID, space(epochs=2), Plan(gpus_per_trial="auto"), tmp_path)
+
+    assert str(refused.value) == (
+        "--gpus-per-trial auto: the largest network can't be tried on a GPU: AssertionError: Torch not"
+        " compiled with CUDA enabled"
+    )
+
+
 def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(
         ResourceError, match=r"^a trial asks for 1 CPUs and 8 GPUs; the nodes have 2 CPUs and 2 GPUs$"
