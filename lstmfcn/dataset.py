@@ -61,6 +61,11 @@ class ClassLabels:
             raise DataError(f"{where}: label {unknown[0]!r} is none of the classes {self}")
         return np.array([self._positions[self._key(label)] for label in labels], np.int64)
 
+    def spelt(self, label: str) -> str:
+        """The label as its class is spelt; as it is if it is of no class."""
+        position = self._positions.get(self._key(label))
+        return label if position is None else self.names[position]
+
     def unknown(self, labels: Sequence[str]) -> list[str]:
         """The labels of no class, each once, as first spelt."""
         return [label for label in dict.fromkeys(labels) if self._key(label) not in self._positions]
@@ -285,6 +290,8 @@ def read_further(
         )
     classes = like.classes
     if unknown:
+        # Beside a new class of text spellings of one number would be different classes.
+        files = [replace(file, labels=[like.classes.spelt(label) for label in file.labels]) for file in files]
         with_them = [*classes.names, *unknown]
         classes = ClassLabels.of(with_them) if files[0].marks is None else ClassLabels(with_them)
     return _to_train_on(_dataset(files, classes, like.task, like.treatment), path)

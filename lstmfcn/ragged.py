@@ -47,9 +47,9 @@ class Ragged:
         if uneven.any():
             row = int(np.argmax(uneven))
             where = f"{place.source}: row {place.first_row + row}"
-            raise DataError(
-                f"{where} has {self.lengths[row]} values, which {channels} channels can't share evenly"
-            )
+            count = int(self.lengths[row])
+            values = f"{count} value{'s' * (count != 1)}"
+            raise DataError(f"{where} has {values}, which {channels} channels can't share evenly")
         return Ragged(self.values, np.repeat(self.lengths // channels, channels))
 
     def refuse_open_ends(self, place: Place) -> None:

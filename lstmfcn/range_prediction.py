@@ -6,11 +6,11 @@ for a GPU others read, and a range travels to the predictor as one block.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -104,7 +104,8 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
             report.is_counted = one.part < faulty
             report.num_rows = count_rows(file, one, layout) if report.is_counted else 0
             return
-        blocks = read_blocks(file, one, task.length, layout)
+        most_faults = MOST_FAULTS if task.bad_rows == "fail" else math.inf
+        blocks = read_blocks(file, one, task.length, layout, most_faults)
         while True:
             started = time.perf_counter()
             block = next(blocks, None)
@@ -171,8 +172,7 @@ def _commit(
 
 def _count(task: Task, report: Report, block: Block) -> None:
     if task.bad_rows == "fail":
-        for fault in islice(block.faults, max(0, MOST_FAULTS - len(report.faults))):
-            report.faults.append((report.num_rows + fault.row, fault.reason))
+        report.faults += [(report.num_rows + fault.row, fault.reason) for fault in block.faults]
     report.num_rows += block.num_rows
     report.num_bad += len(block.faults)
 

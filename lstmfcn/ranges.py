@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lstmfcn import storage
 from lstmfcn.errors import DataError, MissingDataError
@@ -25,6 +28,8 @@ _READ_AT_ONCE = 16
 """First lines that are read at once, since a request to object storage takes its time."""
 _BLOCK_BYTES = 4 << 20
 """Bytes that are read and predicted at a time, so that memory doesn't grow with the range."""
+_MOST_CELLS = _BLOCK_BYTES // 2
+"""Values that so many bytes have at most; where short series are made longer, fewer lines are a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Block:
     identifiers: list[bytes] | None
     """What the output line of each row, sound or bad, begins with; None if with nothing."""
     faults: list[Fault]
-    """The bad rows, counted within the block."""
+    """The bad rows, counted within the block; rows after the last that is asked for are in neither."""
 
 
 def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile], list[str]]:
@@ -174,40 +179,64 @@ def group_ranges(ranges: list[Range], num_predictors: int, leave_out: Container[
     return groups
 
 
-def read_blocks(file: InputFile, one: Range, length: int, layout: Layout) -> Iterator[Block]:
-    """Yield the rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory.
+def read_blocks(
+    file: InputFile, one: Range, length: int, layout: Layout, most_faults: float = math.inf
+) -> Iterator[Block]:
+    """Yield the rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory. Once
+    there are `most_faults`, further rows are only counted.
 
     Raises DataError for a file that is empty or isn't a whole gzip file.
     """
     begins_file = one.start == 0
+    most_lines = max(1, _MOST_CELLS // length)
     for read in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
-        block = read
+        lines = read
         if begins_file and layout.header is not None:
-            block, begins_file = read.partition(b"\n")[2], False
-        if not block:
-            continue
-        lines, identifiers = layout.format.take_identifiers(block, begins_file=begins_file)
-        series, faults = parse_sound_rows(
-            lines,
-            length=length,
-            begins_file=begins_file,
-            header=layout.header,
-            identifiers=layout.format.identifiers,
-            treatment=layout.treatment,
-        )
-        if faults and lines is not block:
-            originals = block.split(b"\n")
-            faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]
-        yield Block(len(series) + len(faults), series, identifiers, faults)
-        begins_file = False
+            lines, begins_file = read.partition(b"\n")[2], False
+        for few_lines in _pieces(lines, most_lines):
+            if most_faults <= 0:
+                yield Block(_num_lines(few_lines), np.empty((0, length), np.float32), None, [])
+                continue
+            block = _read_block(few_lines, length, layout, most_faults, begins_file=begins_file)
+            most_faults -= len(block.faults)
+            yield block
+            begins_file = False
     if one.start == 0 and begins_file:
         raise DataError(f"{file.name} is empty")
 
 
+def _pieces(lines: bytes, most_lines: int) -> Iterator[bytes]:
+    """Yield the same lines, at most so many at a time."""
+    line_ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
+    start = 0
+    for end in (*(line_ends[most_lines - 1 :: most_lines] + 1).tolist(), len(lines)):
+        if start < end:
+            yield lines[start:end]
+        start = end
+
+
+def _num_lines(lines: bytes) -> int:
+    return lines.count(b"\n") + (not lines.endswith(b"\n"))
+
+
+def _read_block(lines: bytes, length: int, layout: Layout, most_faults: float, *, begins_file: bool) -> Block:
+    without, identifiers = layout.format.take_identifiers(lines, begins_file=begins_file)
+    series, faults = parse_sound_rows(
+        without,
+        length=length,
+        begins_file=begins_file,
+        header=layout.header,
+        identifiers=layout.format.identifiers,
+        treatment=layout.treatment,
+        most_faults=most_faults,
+    )
+    if faults and without is not lines:
+        originals = lines.split(b"\n")
+        faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]
+    return Block(_num_lines(lines), series, identifiers, faults)
+
+
 def count_rows(file: InputFile, one: Range, layout: Layout) -> int:
     """Return the number of rows in a range, without parsing them."""
-    num_lines = sum(
-        block.count(b"\n") + (not block.endswith(b"\n"))
-        for block in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)
-    )
-    return num_lines - (one.start == 0 and layout.header is not None)
+    blocks = storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)
+    return sum(map(_num_lines, blocks)) - (one.start == 0 and layout.header is not None)

@@ -12,6 +12,7 @@ Where a treatment takes missing values or any length, both read ragged rows, whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
@@ -199,9 +200,11 @@ def parse_sound_rows(
     header: Header | None = None,
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = UNTREATED,
+    most_faults: float = math.inf,
 ) -> tuple[Matrix, list[Fault]]:
     """The sound rows as (cases, values), and the faults of the others, in order. Of a file with a header,
-    rows that come after it; `identifiers` have been cut out of the rows already.
+    rows that come after it; `identifiers` have been cut out of the rows already. Rows that come after the
+    last of `most_faults` are left out.
 
     Halves the data until the faulty rows stand alone: fast as long as they are few.
     """
@@ -209,11 +212,17 @@ def parse_sound_rows(
         return np.empty((0, length), np.float32), []
     # A first row of 1 lets the parser look for what can only begin a file.
     origin = Origin("", 1 if begins_file else 2, identifiers)
-    return _sound_rows(data, length, 1, origin, header, treatment)
+    return _sound_rows(data, length, 1, origin, header, treatment, most_faults)
 
 
 def _sound_rows(
-    data: bytes, length: int, row: int, origin: Origin, header: Header | None, treatment: Treatment
+    data: bytes,
+    length: int,
+    row: int,
+    origin: Origin,
+    header: Header | None,
+    treatment: Treatment,
+    most_faults: float,
 ) -> tuple[Matrix, list[Fault]]:
     try:
         if header is not None:
@@ -226,10 +235,13 @@ def _sound_rows(
             reason = str(error).removeprefix(origin.row(0))
             line = data.removesuffix(b"\n").removesuffix(b"\r")
             return np.empty((0, length), np.float32), [Fault(row, reason, line)]
-    before, faults_before = _sound_rows(data[:middle], length, row, origin, header, treatment)
+    before, faults_before = _sound_rows(data[:middle], length, row, origin, header, treatment, most_faults)
+    if len(faults_before) >= most_faults:
+        return before, faults_before
     row += data.count(b"\n", 0, middle)
     within = replace(origin, first_row=2)
-    after, faults_after = _sound_rows(data[middle:], length, row, within, header, treatment)
+    left = most_faults - len(faults_before)
+    after, faults_after = _sound_rows(data[middle:], length, row, within, header, treatment, left)
     return np.concatenate([before, after]), faults_before + faults_after
 
 

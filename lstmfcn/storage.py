@@ -165,7 +165,7 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
 
 
 def are_gzip(paths: Sequence[Location]) -> list[bool]:
-    """Whether each file begins as gzip does. Raises DataError for one that can't be read."""
+    """Whether each file begins as gzip does; not one that can't be read, of which its reader says so."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(_is_gzip, paths))
 
@@ -174,8 +174,8 @@ def _is_gzip(path: Location) -> bool:
     try:
         with path.open("rb", buffering=len(_GZIP_MAGIC)) as file:
             return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {reason(error)}") from None
+    except OSError:
+        return False
 
 
 def files(path: Location) -> list[StoredFile]:

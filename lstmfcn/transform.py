@@ -54,6 +54,8 @@ _MOST_RESTARTS = 20
 """Most restarts of one predictor's process before the transform gives up."""
 _MOST_FAILURES = 3
 """Failures of Ray Data in a row, without a range done in between, at which the transform gives up."""
+_MOST_CELLS_APART = 1 << 24
+"""Most values of a range that travel from its reader to a predictor: as many as fit into its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,11 +309,16 @@ class _Reader:
             try:
                 # A gzip file is too long to travel as one block.
                 is_stream = one.start == 0 and storage.are_gzip([task.files[one.file].path])[0]
-                if not is_stream:
-                    blocks = list(read_range(task, report.number, report))
+                num_cells = 0
+                for block in () if is_stream else read_range(task, report.number, report):
+                    blocks.append(block)
+                    num_cells += block.series.size
+                    if num_cells > _MOST_CELLS_APART:  # short series that are made as long as the network's
+                        is_stream = True
+                        break
             except (DataError, OSError):
                 is_stream = True  # its predictor reads it again, and says what is wrong
-            block = one_block(blocks, task.length)
+            block = one_block([] if is_stream else blocks, task.length)
             rest = {
                 "report": asdict(report),
                 "is_stream": is_stream,

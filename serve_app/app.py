@@ -63,6 +63,8 @@ class Endpoint:
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
+        self._configured: dict[str, Any] = {}
+        self._configuring = asyncio.Lock()
         self._bodies = Bodies(settings)
         self._backlog = Backlog(settings.max_wait_seconds)
         self._arriving = Stage("sending their bodies", settings.max_requests)
@@ -74,17 +76,21 @@ class Endpoint:
         A checkpoint that can't be served is refused: the former one goes on or, in a new replica, the one
         that the endpoint was deployed with. Raises CheckpointError when that can't be loaded either.
         """
-        try:
-            serving = Serving.model_validate(user_config)
-            await self._change(serving.checkpoint)
-            self._refused = ""
-        except Exception as error:  # whatever it is, the endpoint must go on
-            if self._model is None:
-                await self._change(self._settings.checkpoint)
-            self._refused = str(error)
-            logger.error(
-                "a new checkpoint is refused: %s", error, exc_info=not isinstance(error, LSTMFCNError)
-            )
+        async with self._configuring:
+            if user_config == self._configured:  # Serve also calls when a replica's rank has changed
+                return
+            self._configured = user_config
+            try:
+                serving = Serving.model_validate(user_config)
+                await self._change(serving.checkpoint)
+                self._refused = ""
+            except Exception as error:  # whatever it is, the endpoint must go on
+                if self._model is None:
+                    await self._change(self._settings.checkpoint)
+                self._refused = str(error)
+                logger.error(
+                    "a new checkpoint is refused: %s", error, exc_info=not isinstance(error, LSTMFCNError)
+                )
 
     async def _change(self, checkpoint: str) -> None:
         self._model = await asyncio.to_thread(self._load, checkpoint)

@@ -81,10 +81,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             while shares := self._next_pass():
-                parts = [rows for _, rows in shares]
-                series = parts[0] if len(parts) == 1 else np.concatenate(parts)
+                num_rows = sum(len(rows) for _, rows in shares)
                 waited = time.perf_counter() - min(pending.since for pending, _ in shares)
                 try:
+                    parts = [rows for _, rows in shares]
+                    series = parts[0] if len(parts) == 1 else np.concatenate(parts)
                     if len(series) <= self._rows_on_loop:
                         predicted = self._predict(series)
                     else:
@@ -92,7 +93,7 @@ class Batcher:
                     _distribute(predicted, shares)
                 except Exception as error:
                     _fail(shares, error)
-                loop.call_soon(self._on_pass, len(series), waited)  # after those that wait for the result
+                loop.call_soon(self._on_pass, num_rows, waited)  # after those that wait for the result
         finally:
             self._working = None
 

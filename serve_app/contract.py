@@ -93,10 +93,14 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
         raise too_large(most_bytes)
 
 
+_MOST_DIGITS = 20
+
+
 def declared_bytes(headers: Headers) -> int:
     """Return the bytes of the body if the request's Content-Length tells them, else 0."""
     length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
+    # Python reads no number of thousands of digits, which zeros may be.
+    return int(length.lstrip("0")[:_MOST_DIGITS] or "0") if length.isdecimal() else 0
 
 
 def _check_content_type(content_type: str) -> None:

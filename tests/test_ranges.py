@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -129,6 +130,48 @@ def test_a_fault_at_the_beginning_of_a_range_is_a_fault_of_its_first_row(tmp_pat
     assert first.faults == []
     assert [(fault.row, fault.reason) for fault in second.faults] == [
         (1, " is blank; every line must hold a series")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num_cells", "rows_by_block"), [(1, [1] * 5), (25, [1] * 5), (26, [2, 2, 1]), (10_000, [5])]
+)
+def test_few_lines_are_a_block_where_they_become_long(
+    num_cells: int, rows_by_block: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_MOST_CELLS", num_cells)
+    path = tmp_path / "series.csv"
+    path.write_bytes(b"1,2\n3,4,5\n\n6,7\n8,9")
+    files, _ = find_inputs(path, None)
+    layout = replace(PLAIN, treatment=Treatment(length="resample"))
+
+    blocks = list(read_blocks(files[0], Range(0, 0, 0, files[0].size), 13, layout))
+
+    assert [block.num_rows for block in blocks] == rows_by_block
+    assert np.concatenate([block.series for block in blocks])[:, [0, 6, 12]].tolist() == [
+        [1, 1.5, 2],
+        [3, 4, 5],
+        [6, 6.5, 7],
+        [8, 8.5, 9],
+    ]
+    assert [len(block.faults) for block in blocks if block.faults] == [1]
+
+
+def test_rows_after_the_last_fault_that_is_asked_for_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_BLOCK_BYTES", 8)
+    path = tmp_path / "series.csv"
+    path.write_bytes(b"1,2\nx,y\n1,2\nx,y\nx,y\n1,2\n1,2\n1,2")
+    files, _ = find_inputs(path, None)
+
+    blocks = list(read_blocks(files[0], Range(0, 0, 0, files[0].size), 2, PLAIN, most_faults=2))
+
+    assert [(block.num_rows, [fault.row for fault in block.faults]) for block in blocks] == [
+        (2, [2]),
+        (2, [2]),
+        (2, []),
+        (2, []),
     ]
 
 

@@ -170,6 +170,17 @@ def test_numbers_are_the_same_class_however_they_are_spelt(trained: Checkpoint, 
     assert dataset.targets.tolist() == [0, 1, 2]
 
 
+def test_they_stay_the_same_class_beside_a_new_one_of_text(trained: Checkpoint, tmp_path: Path) -> None:
+    start = Start(replace(trained, classes=ClassLabels(["1", "10"])))
+    row = "," + ",".join(["1"] * LENGTH) + "\n"
+    (tmp_path / "train.csv").write_text(f"1.0{row}walking{row}10.0{row}")
+
+    dataset = read_further(tmp_path, start.checkpoint, new_classes=True)
+
+    assert dataset.classes.names == ("1", "10", "walking")
+    assert dataset.targets.tolist() == [0, 2, 1]
+
+
 def with_columns(path: Path, header: str, *labels: str) -> Path:
     """A file with a header, and a series for each of the labels."""
     names = ",".join(f"x_{step}" for step in range(1, LENGTH + 1))

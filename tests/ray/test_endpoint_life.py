@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lstmfcn.series import Matrix
 from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
 from serve_app.access import VARIABLE
 from serve_app.app import build_app
+from serve_app.model import Model
 from serve_app.settings import Settings
 from tests.ray.replica import (
     KEY,
@@ -130,6 +132,45 @@ def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: P
 
     assert before != after
     assert digest == Checkpoint.load(tmp_path).digest()
+
+
+def test_the_last_checkpoint_that_was_deployed_serves_however_long_others_load(
+    checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    best_of(make_dataset(20, seed=9)).save(tmp_path)
+
+    async def deployed_last() -> str:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            load, first_may_go_on = endpoint._load, threading.Event()
+
+            def load_slowly(path: str) -> Model:
+                if path == str(checkpoint_folder):
+                    first_may_go_on.wait(5)
+                return load(path)
+
+            endpoint._load = load_slowly  # type: ignore[method-assign]
+            first = asyncio.create_task(
+                endpoint.reconfigure({"checkpoint": str(checkpoint_folder), "digest": "another"})
+            )
+            second = asyncio.create_task(endpoint.reconfigure({"checkpoint": str(tmp_path)}))
+            await asyncio.sleep(0.1)
+            first_may_go_on.set()
+            await asyncio.gather(first, second)
+            return str((await client.get("/model")).json()["checkpoint"])
+
+    assert asyncio.run(deployed_last()) == Checkpoint.load(tmp_path).digest()
+
+
+def test_what_is_configured_already_is_not_loaded_again(checkpoint_folder: Path) -> None:
+    async def served() -> list[Model | None]:
+        async with replica(checkpoint_folder) as (endpoint, _):
+            before = endpoint._model
+            await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+            return [before, endpoint._model]
+
+    before, after = asyncio.run(served())
+
+    assert before is after is not None
 
 
 @pytest.mark.parametrize("length", ["pad", "resample"])
