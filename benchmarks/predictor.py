@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.naive import Naive
 from benchmarks.timing import interleaved, shares
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.devices import CPU, Precision, supported_precision, use_threads
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN

@@ -24,8 +24,9 @@ import numpy as np
 import ray
 from ray import tune
 
+from lstmfcn.classes import ClassLabels
 from lstmfcn.cluster import connection
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.dataset import Dataset
 from lstmfcn.devices import use_threads
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan

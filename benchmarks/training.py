@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks import naive
 from benchmarks.timing import interleaved, shares
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset
 from lstmfcn.devices import CPU, supported_precision, use_threads
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import fit

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from lstmfcn import storage
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.errors import CheckpointError, DataError, MissingCheckpointError, MissingDataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN

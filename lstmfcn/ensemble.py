@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import CHECKPOINT, FORMAT_VERSION, Checkpoint, read_whole, refuse_other_version
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.errors import CheckpointError
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName

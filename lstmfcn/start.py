@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import CheckpointError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset
 
 
 def make_waves(num_series: int, seed: int = 0, *, length: int = 100, noise: float = 10.0) -> Dataset:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import fit
 from lstmfcn.treatment import Treatment

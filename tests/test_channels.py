@@ -17,7 +17,8 @@ from jobs.explain import explain
 from jobs.train import train
 from jobs.tune import tune
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, Dataset, digest
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset, digest
 from lstmfcn.treatment import Treatment
 from tests.commands import SMALL, refused, status_of
 from tests.samples import LENGTH, make_channels, write_csv, write_named_csv

@@ -9,7 +9,7 @@ import torch
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.errors import CheckpointError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.scaling import Scaling

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset
 from lstmfcn.ensemble import Ensemble
 from lstmfcn.errors import DataError
 from lstmfcn.explanation import explain

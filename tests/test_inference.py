@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.model import LSTMFCN

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import Identifiers

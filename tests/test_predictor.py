@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters

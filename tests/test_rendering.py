@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstmfcn.dataset import ClassLabels
+from lstmfcn.classes import ClassLabels
 from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.rendering import Renderer
 from lstmfcn.tasks import TaskName

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lstmfcn import rows as engines
 from lstmfcn import series
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import Identifiers, Origin
@@ -116,13 +117,13 @@ def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            labels, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=UNTREATED)
+            labels, matrix = series._parse(data, Origin("f"), None, labelled=labelled, treatment=UNTREATED)
         except DataError as error:
             return str(error)
-        return labels, rows.tobytes()
+        return labels, matrix.tobytes()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "_parse_fast", lambda *_: None)
+        patch.setattr(engines, "parse_fast", lambda *_: None)
         slow = parsed()
 
     assert parsed() == slow
@@ -133,19 +134,19 @@ def test_the_fast_engine_reads_as_the_slow_one_or_not_at_all(
 def test_plain_numbers_take_the_fast_engine(
     line_end: bytes, labelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series, "_parse_slowly", None)
+    monkeypatch.setattr(engines, "_parse_slowly", None)
     data = (b"1.5,-2e-3,0" + line_end) * 3
 
-    _, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=UNTREATED)
+    _, matrix = series._parse(data, Origin("f"), None, labelled=labelled, treatment=UNTREATED)
 
-    assert len(rows) == 3
+    assert len(matrix) == 3
 
 
 @given(MATRICES, st.integers(1, 60))
 def test_the_size_of_pieces_changes_nothing(matrix: Matrix, piece_bytes: int) -> None:
     data = pd.DataFrame(matrix).to_csv(header=False, index=False).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "_PIECE_BYTES", piece_bytes)
+        patch.setattr(engines, "_PIECE_BYTES", piece_bytes)
 
         assert same_bits(parse_series(data, source="f"), matrix)
 

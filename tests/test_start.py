@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import ClassLabels, read_further, read_training
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import read_further, read_training
 from lstmfcn.ensemble import Ensemble
 from lstmfcn.errors import CheckpointError, DataError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters

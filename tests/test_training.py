@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
 from lstmfcn import training
-from lstmfcn.dataset import ClassLabels, Dataset
+from lstmfcn.classes import ClassLabels
+from lstmfcn.dataset import Dataset
 from lstmfcn.devices import cuda_devices
 from lstmfcn.errors import TrainingError
 from lstmfcn.hyperparameters import Hyperparameters

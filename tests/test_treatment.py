@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from lstmfcn import json_rows, ragged, series
+from lstmfcn import rows as engines
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import Identifiers, Origin
@@ -270,13 +271,13 @@ def test_the_engines_read_alike(
 
     def parsed() -> tuple[list[str], bytes] | str:
         try:
-            labels, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=treated)
+            labels, matrix = series._parse(data, Origin("f"), None, labelled=labelled, treatment=treated)
         except DataError as error:
             return str(error)
-        return labels, rows.tobytes()
+        return labels, matrix.tobytes()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "_parse_ragged_fast", lambda *_: None)
+        patch.setattr(engines, "_parse_ragged_fast", lambda *_: None)
         slow = parsed()
 
     assert parsed() == slow
@@ -287,12 +288,12 @@ def test_the_engines_read_alike(
 def test_plain_numbers_and_usual_gaps_take_the_fast_engine(
     line_end: bytes, labelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series, "_parse_ragged_slowly", None)
+    monkeypatch.setattr(engines, "_parse_ragged_slowly", None)
     data = line_end.join([b"1,,,3", b"2,NaN,NaN,NaN,5", b"3,?,null,4,NA", b"4,nan,1", b""])
 
-    _, rows = series._parse(data, Origin("f"), None, labelled=labelled, treatment=BOTH)
+    _, matrix = series._parse(data, Origin("f"), None, labelled=labelled, treatment=BOTH)
 
-    assert len(rows) == 4
+    assert len(matrix) == 4
 
 
 @given(
