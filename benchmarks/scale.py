@@ -25,7 +25,7 @@ from lstmfcn.cluster import connection
 from lstmfcn.journal import Journal, Part
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
-from lstmfcn.ranges import Range, group_ranges
+from lstmfcn.ranges import ByteRange, group_ranges
 from lstmfcn.record import Record
 from lstmfcn.report import write_report
 from lstmfcn.results import Results
@@ -123,8 +123,8 @@ def main(*, num_ranges: int = 5_000, num_trials: int = 500, num_tasks: int = 300
     print(json.dumps(reckoned))
 
 
-def _ranges(number: int) -> list[Range]:
-    return [Range(0, part, part * RANGE_BYTES, (part + 1) * RANGE_BYTES) for part in range(number)]
+def _ranges(number: int) -> list[ByteRange]:
+    return [ByteRange(0, part, part * RANGE_BYTES, (part + 1) * RANGE_BYTES) for part in range(number)]
 
 
 def _pickled(number: int) -> Cost:

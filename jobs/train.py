@@ -9,7 +9,13 @@ from cyclopts import Group, Parameter
 from jobs.channels import read_channels
 from jobs.place import run_in_place
 from lstmfcn import history, output_folder
-from lstmfcn.command import Count, HyperparameterFlags, LocationFlag, NotNegativeCount, refuse_both
+from lstmfcn.command import (
+    Count,
+    HyperparameterFlags,
+    LocationFlag,
+    NotNegativeCount,
+    refuse_resume_and_overwrite,
+)
 from lstmfcn.devices import use_threads, visible_devices
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
@@ -74,7 +80,7 @@ def train(
     """
     if num_cpus is not None:
         use_threads(num_cpus)
-    refuse_both(resume=resume, overwrite=overwrite)
+    refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if patience is not None and RECIPES[plan.recipe].objective(validation is not None) is None:
         raise DataError(f"--patience needs validation data with --recipe {plan.recipe}; add --validation")
     if not resume:
@@ -95,13 +101,13 @@ def train(
     print(f"training: {train_set}", flush=True)
     try:
         with Progress("training", trainer.hyperparameters.epochs, "epochs") as progress:
-            progress.skip(trainer.number)
+            progress.skip(trainer.epoch)
             for epoch in training_run.epochs():
                 progress.advance(history.epoch_line(epoch))
     finally:
         best = training_run.finish(calibrate_on=valid_set if plan.calibrate else None)
         if best is not None:
-            print(f"best epoch: {best.epoch} of {trainer.number}, checkpoint in {output}")
+            print(f"best epoch: {best.epoch} of {trainer.epoch}, checkpoint in {output}")
             print(history.closing_lines(best.metrics), flush=True)
 
 

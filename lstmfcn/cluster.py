@@ -23,8 +23,6 @@ from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, sup
 from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.storage import reason
 
-_log = logging.getLogger(__name__)
-
 _SECONDS_TO_ANSWER = 10.0
 """Seconds that Ray gets to answer: it may be in the middle of a restart."""
 _RAY_CLIENT = "ray://"

@@ -67,7 +67,7 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     sys.exit(status)
 
 
-def refuse_both(*, resume: bool, overwrite: bool) -> None:
+def refuse_resume_and_overwrite(*, resume: bool, overwrite: bool) -> None:
     """Raise OutputError when a job is to go on and to start over."""
     if resume and overwrite:
         raise OutputError("--resume goes on and --overwrite starts over; give one of them")

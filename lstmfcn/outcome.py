@@ -13,7 +13,7 @@ from typing import Any, Self
 from lstmfcn.devices import Precision
 from lstmfcn.journal import Part
 from lstmfcn.layout import Layout
-from lstmfcn.range_prediction import MOST_FAULTS, Report, Task
+from lstmfcn.range_prediction import MOST_FAULTS, RangeReport, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,16 @@ class Outcomes:
 
     def __init__(
         self,
-        task: Task,
+        work: Work,
         max_bad_rows: int | None,
         done: Iterable[Part] = (),
         concluded: Mapping[int, FileResult] | None = None,
     ) -> None:
         self.concluded = dict(concluded or {})
-        self._task, self._max_bad_rows = task, max_bad_rows
+        self._work, self._max_bad_rows = work, max_bad_rows
         self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
-        self._reports: dict[int, dict[int, Report]] = defaultdict(dict)
-        self._num_ranges = Counter(one.file for one in task.ranges)
+        self._reports: dict[int, dict[int, RangeReport]] = defaultdict(dict)
+        self._num_ranges = Counter(one.file for one in work.ranges)
         self._num_left = self._num_ranges.copy()
         self._num_faulty = sum(not result.is_sound for result in self.concluded.values())
         for part in done:
@@ -92,7 +92,7 @@ class Outcomes:
         """Return the indices of the ranges whose outcome is known."""
         return {
             number
-            for number, one in enumerate(self._task.ranges)
+            for number, one in enumerate(self._work.ranges)
             if one.file in self.concluded
             or one.part in self._parts[one.file]
             or one.part in self._reports.get(one.file, ())
@@ -100,25 +100,25 @@ class Outcomes:
 
     def done_bytes(self) -> int:
         """Return how many bytes the ranges in `done_ranges` have."""
-        ranges = self._task.ranges
+        ranges = self._work.ranges
         return sum(ranges[number].end - ranges[number].start for number in self.done_ranges())
 
     def __str__(self) -> str:
         """Return how far the files are, in words."""
-        text = f"{len(self.concluded):,} of {len(self._task.files):,} files done"
+        text = f"{len(self.concluded):,} of {len(self._work.files):,} files done"
         if self._num_faulty:
             text += f", {self._num_faulty:,} without an output"
         if not self._reports:
             return text
         under_way = next(iter(self._reports))
         share = 1 - self._num_left[under_way] / self._num_ranges[under_way]
-        return f"{text}, {self._task.files[under_way].name} {share:.0%}"
+        return f"{text}, {self._work.files[under_way].name} {share:.0%}"
 
-    def add(self, report: Report) -> None:
+    def add(self, report: RangeReport) -> None:
         """Take in what became of a range; conclude its file if that was the last one."""
-        one = self._task.ranges[report.number]
+        one = self._work.ranges[report.number]
         self._reports[one.file][one.part] = report
-        if not report.spoils_its_file(self._task.bad_rows) and not report.is_left_out:
+        if not report.spoils_its_file(self._work.bad_rows) and not report.is_left_out:
             self._parts[one.file][one.part] = Part(one.file, one.part, report.num_rows, report.num_bad)
         self._num_left[one.file] -= 1
         if self._num_left[one.file] == 0:
@@ -128,10 +128,10 @@ class Outcomes:
         """Join the parts of a sound file to its output, or say what is wrong with another."""
         if number in self.concluded:
             return
-        file = self._task.files[number]
+        file = self._work.files[number]
         reports, parts = self._reports.pop(number, {}), self._parts.pop(number, {})
         rows_before = _running_totals(reports, parts)
-        layout = self._task.layouts[number]
+        layout = self._work.layouts[number]
         if isinstance(layout, Layout) and layout.header is not None:  # which is row 1
             rows_before = {part: 1 + rows for part, rows in rows_before.items()}
         told = [
@@ -148,11 +148,11 @@ class Outcomes:
             faults = [f"{file.name} has {num_bad:,} bad rows, more than --max-bad-rows {most:,}"]
         num_rows = sum(part.num_rows for part in parts.values()) if is_sound else 0
         result = FileResult(file.name, file.relative, num_rows, num_bad, faults, is_sound)
-        if self._task.journal is not None:
+        if self._work.journal is not None:
             ordered = [parts[part] for part in sorted(parts)]
             if is_sound:
-                self._task.journal.join(ordered, rows_before, file.relative)
-            self._task.journal.note_concluded(number, asdict(result))
+                self._work.journal.join(ordered, rows_before, file.relative)
+            self._work.journal.note_concluded(number, asdict(result))
         self.concluded[number] = result
         self._num_faulty += not is_sound
 
@@ -169,7 +169,7 @@ def in_lines(faults: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _running_totals(reports: dict[int, Report], parts: dict[int, Part]) -> dict[int, int]:
+def _running_totals(reports: dict[int, RangeReport], parts: dict[int, Part]) -> dict[int, int]:
     """Return, for every part of a file, the number of rows before it."""
     totals = {}
     total = 0
@@ -190,7 +190,7 @@ class Rates:
     read_seconds: float = 0.0
     predict_seconds: float = 0.0
 
-    def add(self, report: Report) -> None:
+    def add(self, report: RangeReport) -> None:
         """Take in what became of a range."""
         self.first_started = min(self.first_started, report.started)
         self.last_ended = max(self.last_ended, report.ended)

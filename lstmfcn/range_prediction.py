@@ -22,7 +22,7 @@ from lstmfcn.identifiers import csv_cell
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor
-from lstmfcn.ranges import Block, InputFile, Range, count_rows, read_blocks
+from lstmfcn.ranges import Block, ByteRange, InputFile, count_rows, read_blocks
 
 BadRows: TypeAlias = Literal["fail", "mark"]
 
@@ -32,11 +32,11 @@ MOST_FAULTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Work:
     """What all processes of a transform know."""
 
     files: list[InputFile]
-    ranges: list[Range]
+    ranges: list[ByteRange]
     length: int
     """Values in each row."""
     layouts: list[Layout | str]
@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclass(slots=True)
-class Report:
+class RangeReport:
     """What became of a range."""
 
     number: int
@@ -86,26 +86,26 @@ class Report:
         return any(bad_rows == "fail" or row == 0 for row, _ in self.faults)
 
 
-def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
+def read_range(work: Work, number: int, report: RangeReport) -> Iterator[Block]:
     """Yield the range's blocks; none at all once another range of its file is known to have a bad row. Then
     its rows are counted if it comes before that one, since the bad row's number depends on them.
 
     Adds to the report what reading took and what is wrong with the file as a whole.
     """
-    one = task.ranges[number]
-    file = task.files[one.file]
+    one = work.ranges[number]
+    file = work.files[one.file]
     faulty = None
-    if task.journal is not None and task.bad_rows == "fail" and one.end - one.start < file.size:
-        faulty = task.journal.first_fault(one.file)
+    if work.journal is not None and work.bad_rows == "fail" and one.end - one.start < file.size:
+        faulty = work.journal.first_fault(one.file)
     try:
-        layout = task.layout(number)
+        layout = work.layout(number)
         if faulty is not None and one.part != faulty:
             report.is_left_out = True
             report.is_counted = one.part < faulty
             report.num_rows = count_rows(file, one, layout) if report.is_counted else 0
             return
-        most_faults = MOST_FAULTS if task.bad_rows == "fail" else math.inf
-        blocks = read_blocks(file, one, task.length, layout, most_faults)
+        most_faults = MOST_FAULTS if work.bad_rows == "fail" else math.inf
+        blocks = read_blocks(file, one, work.length, layout, most_faults)
         while True:
             started = time.perf_counter()
             block = next(blocks, None)
@@ -123,44 +123,46 @@ def read_range(task: Task, number: int, report: Report) -> Iterator[Block]:
         report.error = f"{file.name} can't be read: {storage.reason(error)}"
 
 
-def predict_range(task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor | None) -> None:
+def predict_range(
+    work: Work, report: RangeReport, blocks: Iterable[Block], predictor: Predictor | None
+) -> None:
     """Predict the blocks of a range and commit their lines, unless a bad row forbids it.
 
     Completes the report.
     """
     try:
-        if task.journal is None or predictor is None:
+        if work.journal is None or predictor is None:
             for block in blocks:
-                _count(task, report, block)
+                _count(work, report, block)
         else:
-            _commit(task, report, blocks, predictor, task.journal)
+            _commit(work, report, blocks, predictor, work.journal)
     except OSError as error:
-        assert task.journal is not None
-        report.error = f"--output {task.journal.output} can't be written: {storage.reason(error)}"
+        assert work.journal is not None
+        report.error = f"--output {work.journal.output} can't be written: {storage.reason(error)}"
     report.ended = time.time()
 
 
 def _commit(
-    task: Task, report: Report, blocks: Iterable[Block], predictor: Predictor, journal: Journal
+    work: Work, report: RangeReport, blocks: Iterable[Block], predictor: Predictor, journal: Journal
 ) -> None:
-    one = task.ranges[report.number]
-    layout = task.layouts[one.file]
+    one = work.ranges[report.number]
+    layout = work.layouts[one.file]
     with journal.pending() as lines, journal.pending() as rejects:
         if one.part == 0 and isinstance(layout, Layout):
             lines.write(layout.output_header)
         for block in blocks:
             rows_before = report.num_rows
-            _count(task, report, block)
-            if report.faults and task.bad_rows == "fail":
+            _count(work, report, block)
+            if report.faults and work.bad_rows == "fail":
                 continue  # the rest of the range is only counted
             started = time.perf_counter()
-            lines.write(_output_lines(task.layout(report.number), block, predictor))
+            lines.write(_output_lines(work.layout(report.number), block, predictor))
             report.predict_seconds += time.perf_counter() - started
             report.num_predicted += len(block.series)
             rejects.write(_reject_lines(block, rows_before))
         if report.error:
             return
-        if report.spoils_its_file(task.bad_rows):
+        if report.spoils_its_file(work.bad_rows):
             if any(row for row, _ in report.faults):  # faults of the file may be this node's, and be mended
                 journal.note_fault(one.file, one.part)
         elif not report.is_left_out:
@@ -170,8 +172,8 @@ def _commit(
             lines.commit(journal.folder / part.name)
 
 
-def _count(task: Task, report: Report, block: Block) -> None:
-    if task.bad_rows == "fail":
+def _count(work: Work, report: RangeReport, block: Block) -> None:
+    if work.bad_rows == "fail":
         report.faults += [(report.num_rows + fault.row, fault.reason) for fault in block.faults]
     report.num_rows += block.num_rows
     report.num_bad += len(block.faults)

@@ -47,7 +47,7 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ByteRange:
     """The lines of a file whose first byte lies in [start, end)."""
 
     file: int
@@ -107,7 +107,7 @@ def choose_range_bytes(files: list[InputFile], num_predictors: int) -> int:
     return min(_LARGEST_RANGE, max(_SMALLEST_RANGE, total // (16 * num_predictors)))
 
 
-def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
+def plan_ranges(files: list[InputFile], range_bytes: int) -> list[ByteRange]:
     """Cut every file into ranges, except gzip, which can only be read from its beginning."""
     ranges = []
     # A file of one range isn't opened here: its reader sees whether it is zipped.
@@ -118,7 +118,7 @@ def plan_ranges(files: list[InputFile], range_bytes: int) -> list[Range]:
         step = max(file.size, 1) if is_whole else range_bytes
         starts = range(0, max(file.size, 1), step)
         ranges += [
-            Range(index, part, start, min(start + step, file.size)) for part, start in enumerate(starts)
+            ByteRange(index, part, start, min(start + step, file.size)) for part, start in enumerate(starts)
         ]
     return ranges
 
@@ -161,7 +161,9 @@ def read_layouts(
         return list(pool.map(layout, files))
 
 
-def group_ranges(ranges: list[Range], num_predictors: int, leave_out: Container[int] = ()) -> list[list[int]]:
+def group_ranges(
+    ranges: list[ByteRange], num_predictors: int, leave_out: Container[int] = ()
+) -> list[list[int]]:
     """Return the indices of the ranges of each task, in order: small neighbours share a task and, where there
     are very many ranges, larger ones do too.
     """
@@ -180,7 +182,7 @@ def group_ranges(ranges: list[Range], num_predictors: int, leave_out: Container[
 
 
 def read_blocks(
-    file: InputFile, one: Range, length: int, layout: Layout, most_faults: float = math.inf
+    file: InputFile, one: ByteRange, length: int, layout: Layout, most_faults: float = math.inf
 ) -> Iterator[Block]:
     """Yield the rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory. Once
     there are `most_faults`, further rows are only counted.
@@ -236,7 +238,7 @@ def _read_block(lines: bytes, length: int, layout: Layout, most_faults: float, *
     return Block(_num_lines(lines), series, identifiers, faults)
 
 
-def count_rows(file: InputFile, one: Range, layout: Layout) -> int:
+def count_rows(file: InputFile, one: ByteRange, layout: Layout) -> int:
     """Return the number of rows in a range, without parsing them."""
     blocks = storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)
     return sum(map(_num_lines, blocks)) - (one.start == 0 and layout.header is not None)

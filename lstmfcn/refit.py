@@ -66,7 +66,7 @@ def refit(
         if ledger.num_left:
             together = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
             data = replace(together, num_for_recipe=len(training))
-            in_turn = schedulers.make(plan, SearchSpace({}))
+            in_turn = schedulers.build(plan, SearchSpace({}))
             run_trials(data, plan, in_turn, ledger, output / REFIT)
         for trial in ledger.trials.values():
             if trial.error:

@@ -29,7 +29,7 @@ def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
     for trial in best_first:
         if len(different) == plan.ensemble or not trial.is_usable:
             break
-        different.setdefault(trial.network, trial)
+        different.setdefault(trial.fingerprint, trial)
     return list(different.values())
 
 
@@ -72,7 +72,7 @@ class Results:
         self._took = self._written - began
 
     def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
-        wanted = [(trial.number, trial.network) for trial in best]
+        wanted = [(trial.number, trial.fingerprint) for trial in best]
         if not wanted or (wanted == self._kept and calibrate_on is None):
             return
         folders = [Trials(self._output).folder(trial.number) for trial in best]

@@ -71,7 +71,7 @@ def refuse_unsuitable(plan: Plan, space: SearchSpace, points: Sequence[Hyperpara
                 )
 
 
-def make(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()) -> TrialScheduler:
+def build(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()) -> TrialScheduler:
     """Return the plan's scheduler for trials of the space and these points."""
     if plan.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]

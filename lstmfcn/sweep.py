@@ -118,7 +118,7 @@ def sweep(
     with writing(output):
         try:
             if ledger.num_left:
-                scheduler = schedulers.make(plan, space, points)
+                scheduler = schedulers.build(plan, space, points)
                 run_trials(data, plan, scheduler, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)

@@ -161,7 +161,7 @@ class Trainer:
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
 
     @property
-    def number(self) -> int:
+    def epoch(self) -> int:
         """Number of the last epoch; 0 before the first."""
         return len(self.history)
 
@@ -173,9 +173,9 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """Whether all epochs are done, or `patience` epochs since the best."""
-        if self._patience is not None and self.number - self.best_epoch >= self._patience:
+        if self._patience is not None and self.epoch - self.best_epoch >= self._patience:
             return True
-        return self.number >= self.hyperparameters.epochs
+        return self.epoch >= self.hyperparameters.epochs
 
     def is_better(self, metrics: Mapping[str, float], others: Mapping[str, float]) -> bool:
         """Return whether an epoch is to be kept in place of an earlier one."""
@@ -190,26 +190,26 @@ class Trainer:
         if self._valid_set is not None:
             with torch.backends.cudnn.flags(**how, allow_tf32=False):  # as predictions are computed
                 metrics |= _validate(self._model, self._valid_set, self._device, self._task)
-        _refuse_divergence(metrics, self.number + 1, self.hyperparameters)
+        _refuse_divergence(metrics, self.epoch + 1, self.hyperparameters)
         seconds = time.perf_counter() - started
         is_best = not self.best_epoch or self.is_better(metrics, self.best_metrics)
         self.history.append({**metrics, "seconds": seconds})
         checkpoint = None
         if is_best:
-            self.best_epoch = self.number
+            self.best_epoch = self.epoch
             train = self.data.train
             checkpoint = Checkpoint(
                 self.hyperparameters,
                 train.classes,
                 train.length,
                 self.data.scale,
-                self.number,
+                self.epoch,
                 metrics,
                 _on_cpu(self._model.state_dict()),
                 task=train.task,
                 treatment=train.treatment,
             )
-        return Epoch(self.number, metrics, checkpoint)
+        return Epoch(self.epoch, metrics, checkpoint)
 
     def _train_epoch(self) -> dict[str, float]:
         series, targets = self._train_set

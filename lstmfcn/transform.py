@@ -31,8 +31,8 @@ from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import (
     BadRows,
-    Report,
-    Task,
+    RangeReport,
+    Work,
     one_block,
     predict_range,
     read_range,
@@ -128,14 +128,14 @@ def transform(
         ranges = plan_ranges(files, range_bytes)
         if journal is not None and not resume:
             journal.begin({**plan, **versions(), "range_bytes": range_bytes})
-    task = Task(files, ranges, checkpoint.num_values, layouts, options.bad_rows, journal)
-    outcomes = Outcomes(task, options.max_bad_rows, done, concluded)
+    work = Work(files, ranges, checkpoint.num_values, layouts, options.bad_rows, journal)
+    outcomes = Outcomes(work, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, num_predictors, leave_out=outcomes.done_ranges())
     num_predictors = min(num_predictors, max(1, len(groups)))
     if resume:
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
     rates = Rates()
-    for report in _run_to_the_end(checkpoint, task, outcomes, groups, precision, num_predictors, options):
+    for report in _run_to_the_end(checkpoint, work, outcomes, groups, precision, num_predictors, options):
         one = ranges[report.number]
         if report.missing and journal is not None and _is_there(files[one.file]):
             raise _stopped(journal, report.missing)  # else the file would lose the ranges that are done
@@ -220,13 +220,13 @@ def _plan(
 
 def _run_to_the_end(
     checkpoint: AnyCheckpoint,
-    task: Task,
+    work: Work,
     outcomes: Outcomes,
     groups: list[list[int]],
     precision: Precision,
     num_predictors: int,
     options: Options,
-) -> Iterator[Report]:
+) -> Iterator[RangeReport]:
     """Yield the report on every range of the groups as it gets done; begin Ray Data again where it gives up.
 
     It does so when a process of its own can't be started again: the one that knows where predictors are
@@ -238,35 +238,35 @@ def _run_to_the_end(
     while groups:
         try:
             again = num_failures > 0
-            for report in _run(checkpoint, task, groups, precision, num_predictors, options, again=again):
+            for report in _run(checkpoint, work, groups, precision, num_predictors, options, again=again):
                 num_failures = 0
                 yield report
             return
         except (RayActorError, ActorUnschedulableError) as error:
             lines = str(error).splitlines()
             if isinstance(error, RayActorError) and error.actor_init_failed:
-                raise _stopped(task.journal, f"a predictor can't start: {lines[-1]}") from None
+                raise _stopped(work.journal, f"a predictor can't start: {lines[-1]}") from None
             num_failures += 1
             if num_failures == _MOST_FAILURES:
-                raise _stopped(task.journal, f"Ray Data ends: {lines[0]}") from None
-        groups = group_ranges(task.ranges, num_predictors, leave_out=outcomes.done_ranges())
+                raise _stopped(work.journal, f"Ray Data ends: {lines[0]}") from None
+        groups = group_ranges(work.ranges, num_predictors, leave_out=outcomes.done_ranges())
 
 
 def _run(
     checkpoint: AnyCheckpoint,
-    task: Task,
+    work: Work,
     groups: list[list[int]],
     precision: Precision,
     num_predictors: int,
     options: Options,
     *,
     again: bool,
-) -> Iterator[Report]:
+) -> Iterator[RangeReport]:
     """Yield the report on every range of the groups as it gets done."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # no limit: a gzip file, or a wait for CPUs, may be long
-    shared: _Shared = ray.put((checkpoint, task, versions()))
+    shared: _Shared = ray.put((checkpoint, work, versions()))
     pool = ActorPoolStrategy(size=min(num_predictors, len(groups)))
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
@@ -287,10 +287,10 @@ def _run(
         for row in reports.iter_rows():
             for report in json.loads(row["reports"]):
                 report["faults"] = [tuple(fault) for fault in report["faults"]]
-                yield Report(**report)
+                yield RangeReport(**report)
 
 
-_Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Task, dict[str, str]]]"
+_Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Work, dict[str, str]]]"
 """Reference to what every process is sent once; the versions are the driver's."""
 
 
@@ -301,16 +301,16 @@ class _Reader:
         self._shared = shared
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        _, task, _ = ray.get(self._shared)
+        _, work, _ = ray.get(self._shared)
         for number in row["ranges"]:
-            report = Report(int(number), time.time())
-            one = task.ranges[report.number]
+            report = RangeReport(int(number), time.time())
+            one = work.ranges[report.number]
             blocks: list[Block] = []
             try:
                 # A gzip file is too long to travel as one block.
-                is_stream = one.start == 0 and storage.are_gzip([task.files[one.file].path])[0]
+                is_stream = one.start == 0 and storage.are_gzip([work.files[one.file].path])[0]
                 num_cells = 0
-                for block in () if is_stream else read_range(task, report.number, report):
+                for block in () if is_stream else read_range(work, report.number, report):
                     blocks.append(block)
                     num_cells += block.series.size
                     if num_cells > _MOST_CELLS_APART:  # short series that are made as long as the network's
@@ -318,7 +318,7 @@ class _Reader:
                         break
             except (DataError, OSError):
                 is_stream = True  # its predictor reads it again, and says what is wrong
-            block = one_block([] if is_stream else blocks, task.length)
+            block = one_block([] if is_stream else blocks, work.length)
             rest = {
                 "report": asdict(report),
                 "is_stream": is_stream,
@@ -336,7 +336,7 @@ class _RangePredictor:
 
     def __init__(self, shared: _Shared, precision: Precision, again: bool) -> None:
         cluster.set_up_worker()
-        checkpoint, self._task, of_driver = ray.get(shared)
+        checkpoint, self._work, of_driver = ray.get(shared)
         num_restarts = restarts.num_restarts()
         self._refusal = difference(of_driver)
         if num_restarts > _MOST_RESTARTS:  # Ray itself would start it again for ever
@@ -346,30 +346,30 @@ class _RangePredictor:
             )
         self._predictor = None
         self._committed: dict[tuple[int, int], Part] = {}
-        if self._task.journal is None or self._refusal:
+        if self._work.journal is None or self._refusal:
             return
         self._predictor = Predictor(checkpoint, cluster.allotted_devices()[0], precision)
         if again or num_restarts:
             # Committed by the process that this one replaces, which may have died before it reported them.
-            self._committed = {(part.file, part.part): part for part in self._task.journal.parts()}
+            self._committed = {(part.file, part.part): part for part in self._work.journal.parts()}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         if self._refusal:
-            reports = [Report(0, time.time(), error=self._refusal)]
+            reports = [RangeReport(0, time.time(), error=self._refusal)]
         elif "rest" in batch:
             reports = [self._predict_read(batch["series"][0], json.loads(batch["rest"][0]))]
         else:
             reports = [self._read_and_predict(int(number)) for number in batch["ranges"][0]]
         return {"reports": [json.dumps([asdict(report) for report in reports])]}
 
-    def _read_and_predict(self, number: int) -> Report:
-        report = Report(number, time.time())
+    def _read_and_predict(self, number: int) -> RangeReport:
+        report = RangeReport(number, time.time())
         if not self._complete_if_committed(report):
-            predict_range(self._task, report, read_range(self._task, number, report), self._predictor)
+            predict_range(self._work, report, read_range(self._work, number, report), self._predictor)
         return report
 
-    def _predict_read(self, series: Matrix, rest: dict[str, Any]) -> Report:
-        report = Report(**rest["report"])
+    def _predict_read(self, series: Matrix, rest: dict[str, Any]) -> RangeReport:
+        report = RangeReport(**rest["report"])
         report.faults = [(row, reason) for row, reason in report.faults]
         if rest["is_stream"]:
             return self._read_and_predict(report.number)
@@ -380,12 +380,12 @@ class _RangePredictor:
         if identifiers is not None:
             identifiers = [identifier.encode("latin-1") for identifier in identifiers]
         block = Block(rest["num_rows"], np.ascontiguousarray(series, np.float32), identifiers, faults)
-        predict_range(self._task, report, [block] if block.num_rows else [], self._predictor)
+        predict_range(self._work, report, [block] if block.num_rows else [], self._predictor)
         return report
 
-    def _complete_if_committed(self, report: Report) -> bool:
+    def _complete_if_committed(self, report: RangeReport) -> bool:
         """Complete the report if its range is committed already; return whether it is."""
-        one = self._task.ranges[report.number]
+        one = self._work.ranges[report.number]
         part = self._committed.get((one.file, one.part))
         if part is None:
             return False

@@ -41,7 +41,7 @@ class TrialProcess(tune.Trainable):
         self._data, self._trials, self._settings = data, trials, settings
         self._run: TrialRun | None = None
 
-    def running(self) -> TrialRun:
+    def current(self) -> TrialRun:
         """Return the trial that this process is set to; build it if that has not been done."""
         if self._run is None:
             config: dict[str, Any] = self.config
@@ -66,7 +66,7 @@ class TrialProcess(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        return self.running().advance()
+        return self.current().advance()
 
     def cleanup(self) -> None:
         run, self._run = self._run, None
@@ -75,8 +75,8 @@ class TrialProcess(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save the trial for schedulers that pause it, or let another one go on as its copy."""
-        self.running().save(Path(checkpoint_dir))
+        self.current().save(Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:  # type: ignore[override]
         """Resume from what save_checkpoint saved."""
-        self.running().restore(Path(checkpoint_dir))
+        self.current().restore(Path(checkpoint_dir))

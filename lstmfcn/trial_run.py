@@ -89,7 +89,7 @@ class TrialRun:
         every = self._settings.judged_every
         while not self.is_done:
             self._step()
-            if time.monotonic() >= until or (every and self._trainer.number % every == 0):
+            if time.monotonic() >= until or (every and self._trainer.epoch % every == 0):
                 break
         self._keep_best()
         now = time.monotonic()
@@ -163,7 +163,7 @@ class TrialRun:
         trainer = self._trainer
         return {
             **(trainer.history[-1] if trainer.history else {}),
-            "epoch": trainer.number,
+            "epoch": trainer.epoch,
             "best_epoch": trainer.best_epoch,
             "best_metrics": trainer.best_metrics,
             "seconds": sum(row["seconds"] for row in trainer.history),

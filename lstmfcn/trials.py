@@ -65,7 +65,7 @@ class Trial(BaseModel):
         return self.status != "failed" and self.best_epoch > 0
 
     @property
-    def network(self) -> tuple[object, ...]:
+    def fingerprint(self) -> tuple[object, ...]:
         """A key that is equal for trials with the same network: the best epoch and its metrics."""
         return self.best_epoch, *self.best_metrics.items()
 

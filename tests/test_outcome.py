@@ -12,21 +12,21 @@ from lstmfcn.layout import Layout
 from lstmfcn.outcome import FileResult, Outcomes, in_lines
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
-from lstmfcn.range_prediction import BadRows, Report, Task, predict_range, read_range
-from lstmfcn.ranges import InputFile, Range, find_inputs
+from lstmfcn.range_prediction import BadRows, RangeReport, Work, predict_range, read_range
+from lstmfcn.ranges import ByteRange, InputFile, find_inputs
 from tests.samples import LENGTH, make_dataset
 
 FILES = [InputFile(Path(name), name, name, 20, 0) for name in ("a.csv", "b.csv")]
-RANGES = [Range(file, part, 10 * part, 10 * part + 10) for file in (0, 1) for part in (0, 1)]
+RANGES = [ByteRange(file, part, 10 * part, 10 * part + 10) for file in (0, 1) for part in (0, 1)]
 PLAIN = Layout(PredictionFormat(), ("label",))
 
 
-def task(bad_rows: BadRows = "fail") -> Task:
-    return Task(FILES, RANGES, 3, [PLAIN, PLAIN], bad_rows, journal=None)
+def task(bad_rows: BadRows = "fail") -> Work:
+    return Work(FILES, RANGES, 3, [PLAIN, PLAIN], bad_rows, journal=None)
 
 
-def report(number: int, *faults: tuple[int, str], num_bad: int = 0) -> Report:
-    return Report(number, 0.0, num_rows=5, num_bad=num_bad, faults=list(faults))
+def report(number: int, *faults: tuple[int, str], num_bad: int = 0) -> RangeReport:
+    return RangeReport(number, 0.0, num_rows=5, num_bad=num_bad, faults=list(faults))
 
 
 def test_a_file_is_concluded_when_its_last_range_is_done_in_whatever_order() -> None:
@@ -56,9 +56,9 @@ def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:
 
 
 def test_faults_after_rows_that_were_not_counted_are_not_told() -> None:
-    ranges = [Range(0, part, 10 * part, 10 * part + 10) for part in range(4)]
-    outcomes = Outcomes(Task(FILES, ranges, 3, [PLAIN, PLAIN], "fail", journal=None), None)
-    left_out = Report(2, 0.0, is_left_out=True, is_counted=False)
+    ranges = [ByteRange(0, part, 10 * part, 10 * part + 10) for part in range(4)]
+    outcomes = Outcomes(Work(FILES, ranges, 3, [PLAIN, PLAIN], "fail", journal=None), None)
+    left_out = RangeReport(2, 0.0, is_left_out=True, is_counted=False)
 
     for one in (report(3, (1, " is blank")), report(1, (2, " is blank")), left_out, report(0)):
         outcomes.add(one)
@@ -115,7 +115,7 @@ def test_what_an_earlier_run_has_done_counts() -> None:
         ),
     ],
 )
-def test_the_state_of_the_files_in_a_few_words(done: list[Report], text: str) -> None:
+def test_the_state_of_the_files_in_a_few_words(done: list[RangeReport], text: str) -> None:
     outcomes = Outcomes(task(), None)
     for one in done:
         outcomes.add(one)
@@ -126,7 +126,7 @@ def test_the_state_of_the_files_in_a_few_words(done: list[Report], text: str) ->
 def test_only_the_faults_of_rows_keep_others_from_a_file(trained: Checkpoint, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.begin({"input": []})
-    work = Task(FILES, RANGES, 3, [PLAIN, PLAIN], "fail", journal)
+    work = Work(FILES, RANGES, 3, [PLAIN, PLAIN], "fail", journal)
 
     predict_range(work, report(0, (0, "a.csv does not exist on this node")), [], Predictor(trained))
     assert journal.first_fault(0) is None
@@ -151,8 +151,8 @@ def test_a_joined_line_that_is_no_csv_becomes_one_cell(trained: Checkpoint, tmp_
     layout = Layout(PredictionFormat(join_input=True), ("label",))
     journal = Journal(tmp_path / "output")
     journal.begin({"input": []})
-    work = Task([file], [Range(0, 0, 0, file.size)], LENGTH, [layout], "mark", journal)
-    read = Report(0, 0.0)
+    work = Work([file], [ByteRange(0, 0, 0, file.size)], LENGTH, [layout], "mark", journal)
+    read = RangeReport(0, 0.0)
 
     predict_range(work, read, read_range(work, 0, read), Predictor(trained))
 

@@ -16,7 +16,7 @@ from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.ranges import (
-    Range,
+    ByteRange,
     count_rows,
     find_inputs,
     group_ranges,
@@ -91,7 +91,7 @@ def test_gzip_is_one_range(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"1,2\n" * 10))
     files, _ = find_inputs(path, None)
 
-    assert plan_ranges(files, 2) == [Range(0, 0, 0, path.stat().st_size)]
+    assert plan_ranges(files, 2) == [ByteRange(0, 0, 0, path.stat().st_size)]
 
 
 def test_small_neighbours_share_a_task_and_what_is_done_is_left_out(
@@ -99,7 +99,7 @@ def test_small_neighbours_share_a_task_and_what_is_done_is_left_out(
 ) -> None:
     monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 10)
     sizes = [4, 4, 4, 20, 1, 1]
-    planned = [Range(number, 0, 0, size) for number, size in enumerate(sizes)]
+    planned = [ByteRange(number, 0, 0, size) for number, size in enumerate(sizes)]
 
     assert group_ranges(planned, 1) == [[0, 1], [2], [3], [4, 5]]
     assert group_ranges(planned, 1, leave_out={1, 3}) == [[0, 2, 4, 5]]
@@ -107,14 +107,14 @@ def test_small_neighbours_share_a_task_and_what_is_done_is_left_out(
 
 def test_very_many_ranges_share_tasks_by_the_dozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 10)
-    planned = [Range(0, number, 100 * number, 100 * number + 100) for number in range(24_000)]
+    planned = [ByteRange(0, number, 100 * number, 100 * number + 100) for number in range(24_000)]
 
     assert [len(group) for group in group_ranges(planned, 16)] == [12] * 2000
 
 
 def test_very_many_predictors_have_two_tasks_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "_SMALLEST_RANGE", 10)
-    planned = [Range(0, number, 100 * number, 100 * number + 100) for number in range(24_000)]
+    planned = [ByteRange(0, number, 100 * number, 100 * number + 100) for number in range(24_000)]
 
     assert [len(group) for group in group_ranges(planned, 4000)] == [3] * 8000
 
@@ -124,8 +124,8 @@ def test_a_fault_at_the_beginning_of_a_range_is_a_fault_of_its_first_row(tmp_pat
     path.write_bytes(b"1,2\n\n3,4\n")
     files, _ = find_inputs(path, None)
 
-    (first,) = read_blocks(files[0], Range(0, 0, 0, 4), 2, PLAIN)
-    (second,) = read_blocks(files[0], Range(0, 1, 4, 5), 2, PLAIN)
+    (first,) = read_blocks(files[0], ByteRange(0, 0, 0, 4), 2, PLAIN)
+    (second,) = read_blocks(files[0], ByteRange(0, 1, 4, 5), 2, PLAIN)
 
     assert first.faults == []
     assert [(fault.row, fault.reason) for fault in second.faults] == [
@@ -145,7 +145,7 @@ def test_few_lines_are_a_block_where_they_become_long(
     files, _ = find_inputs(path, None)
     layout = replace(PLAIN, treatment=Treatment(length="resample"))
 
-    blocks = list(read_blocks(files[0], Range(0, 0, 0, files[0].size), 13, layout))
+    blocks = list(read_blocks(files[0], ByteRange(0, 0, 0, files[0].size), 13, layout))
 
     assert [block.num_rows for block in blocks] == rows_by_block
     assert np.concatenate([block.series for block in blocks])[:, [0, 6, 12]].tolist() == [
@@ -165,7 +165,7 @@ def test_rows_after_the_last_fault_that_is_asked_for_are_counted(
     path.write_bytes(b"1,2\nx,y\n1,2\nx,y\nx,y\n1,2\n1,2\n1,2")
     files, _ = find_inputs(path, None)
 
-    blocks = list(read_blocks(files[0], Range(0, 0, 0, files[0].size), 2, PLAIN, most_faults=2))
+    blocks = list(read_blocks(files[0], ByteRange(0, 0, 0, files[0].size), 2, PLAIN, most_faults=2))
 
     assert [(block.num_rows, [fault.row for fault in block.faults]) for block in blocks] == [
         (2, [2]),
@@ -200,7 +200,7 @@ def test_a_bad_row_is_kept_as_it_stands_in_the_file(tmp_path: Path) -> None:
     path.write_bytes(b'1,2,"a"\r\n1,x,"b"\r\n')
     files, _ = find_inputs(path, None)
 
-    (block,) = read_blocks(files[0], Range(0, 0, 0, 18), 2, with_identifier(3))
+    (block,) = read_blocks(files[0], ByteRange(0, 0, 0, 18), 2, with_identifier(3))
 
     assert [fault.line for fault in block.faults] == [b'1,x,"b"']
 
@@ -210,7 +210,7 @@ def test_a_byte_order_mark_is_one_only_where_the_file_begins(tmp_path: Path) -> 
     path.write_bytes(b"\xef\xbb\xbfa,1,2\n\xef\xbb\xbfb,1,2\n")
     files, _ = find_inputs(path, None)
 
-    (block,) = read_blocks(files[0], Range(0, 0, 0, path.stat().st_size), 2, with_identifier(1))
+    (block,) = read_blocks(files[0], ByteRange(0, 0, 0, path.stat().st_size), 2, with_identifier(1))
 
     assert block.identifiers == [b"a", b"\xef\xbb\xbfb"]
 

@@ -186,7 +186,7 @@ def test_an_interrupted_job_goes_on_in_the_folder_that_the_platform_keeps(
     step = Trainer.step
 
     def until_interrupted(trainer: Trainer) -> Epoch:
-        if trainer.number == 2:
+        if trainer.epoch == 2:
             raise KeyboardInterrupt
         return step(trainer)
 

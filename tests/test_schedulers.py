@@ -18,7 +18,7 @@ SPACE = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 20, "
 
 
 def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
-    judge = schedulers.make(Plan(scheduler="asha"), SPACE)
+    judge = schedulers.build(Plan(scheduler="asha"), SPACE)
     controller: Any = None
     trials: list[Any] = [SimpleNamespace(trial_id=str(number)) for number in range(3)]
     for trial in trials:
@@ -33,7 +33,7 @@ def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
 
 
 def test_by_the_median_rule_trials_go_on_until_three_others_have_come_as_far() -> None:
-    judge = schedulers.make(Plan(scheduler="median"), SPACE)
+    judge = schedulers.build(Plan(scheduler="median"), SPACE)
     trials = [Trial("waits to run", stub=True) for _ in range(4)]
     controller: Any = SimpleNamespace(get_live_trials=lambda: trials)
 
@@ -73,7 +73,7 @@ def test_a_population_is_not_drawn_by_a_search_that_would_learn_from_it() -> Non
 
 def test_points_may_have_more_epochs_than_the_search_space() -> None:
     point = SPACE.largest().model_copy(update={"epochs": 200})
-    judge = schedulers.make(Plan(scheduler="asha"), SPACE, [point])
+    judge = schedulers.build(Plan(scheduler="asha"), SPACE, [point])
     controller: Any = None
     trial: Any = SimpleNamespace(trial_id="1")
     judge.on_trial_add(controller, trial)
@@ -149,7 +149,7 @@ def test_hyperband_lets_every_sweep_end(num_slots: int, most_epochs: int, share_
     space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": most_epochs})
     for seed in range(20):
         random = Random(seed)
-        judge = schedulers.make(Plan(scheduler="hyperband"), space)
+        judge = schedulers.build(Plan(scheduler="hyperband"), space)
         every = schedulers.judged_every(judge)
         assert every is not None
         is_short = [random.random() < share_of_short for _ in range(40)]  # as one that fails
@@ -164,7 +164,7 @@ def test_hyperband_lets_every_sweep_end(num_slots: int, most_epochs: int, share_
 @pytest.mark.parametrize("before", [[40], [30, 30, 20], [95, 50, 20], [10] * 6 + [30] * 3])
 def test_hyperband_lets_a_sweep_end_that_goes_on(num_slots: int, before: list[int]) -> None:
     space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 100})
-    slots = Slots(schedulers.make(Plan(scheduler="hyperband"), space), num_slots, Random(0))
+    slots = Slots(schedulers.build(Plan(scheduler="hyperband"), space), num_slots, Random(0))
 
     slots.run([100] * len(before), 10, before)
 
@@ -174,7 +174,7 @@ def test_hyperband_lets_a_sweep_end_that_goes_on(num_slots: int, before: list[in
 @pytest.mark.parametrize("num_slots", [1, 2, 8])
 def test_hyperband_stops_the_lower_two_thirds_again_and_again(num_slots: int) -> None:
     space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 100})
-    judge = schedulers.make(Plan(scheduler="hyperband"), space)
+    judge = schedulers.build(Plan(scheduler="hyperband"), space)
 
     epochs = Slots(judge, num_slots, Random(0)).run([100] * 9, every=10)
 

@@ -106,7 +106,7 @@ def break_off_in(epoch: int, monkeypatch: pytest.MonkeyPatch, error: BaseExcepti
 
     def breaking(trainer: Trainer) -> dict[str, float]:
         metrics = train(trainer)
-        if trainer.number + 1 == epoch:
+        if trainer.epoch + 1 == epoch:
             raise error
         return metrics
 

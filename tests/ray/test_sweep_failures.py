@@ -27,10 +27,10 @@ pytestmark = pytest.mark.usefixtures("cluster")
 class Failing(TrialProcess):
     """Trials that fail, each by its learning rate in its own ways."""
 
-    def running(self) -> TrialRun:
+    def current(self) -> TrialRun:
         if self.config["lr"] == 0.003 and not self._has_failed():
             raise RuntimeError("it could not be built")
-        return super().running()
+        return super().current()
 
     def step(self) -> dict[str, Any]:
         rate = self.config["lr"]
@@ -100,7 +100,7 @@ class Dying(TrialProcess):
         mark = Path(str(self._trials.folder(self.config["number"]))) / "died"
         report = super().step()
         if report["epoch"] >= 4 and not mark.exists():
-            self.running().leave()
+            self.current().leave()
             mark.touch()
             os._exit(1)
         return report

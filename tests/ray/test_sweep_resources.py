@@ -34,7 +34,7 @@ class OnStandIns(TrialProcess):
         super().setup(config, data, trials, settings)
 
     def step(self) -> dict[str, Any]:
-        network = self.running()._trainer._network
+        network = self.current()._trainer._network
         note = {
             "gpus": ray.get_runtime_context().get_accelerator_ids()["GPU"],
             "visible": os.environ["CUDA_VISIBLE_DEVICES"],
