@@ -20,10 +20,10 @@ COMMANDS = {
     "serve": ("serve_app.__main__", "serve_checkpoint"),
     "pipeline": ("jobs.pipeline", "pipeline"),
 }
-"""Module and function of each, imported when it is called: some take seconds."""
+"""Module and function of each command, imported when it is called, since some imports take seconds."""
 
 ALONE = {"train", "evaluate", "explain"}
-"""Those that compute without Ray's libraries."""
+"""Commands that compute without Ray's libraries."""
 
 HELP = """\
 Classify time series at scale with LSTM-FCN networks, on Ray.
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _function(name: str) -> Callable[..., None]:
     module, attribute = COMMANDS[name]
     function: Callable[..., None] = getattr(importlib.import_module(module), attribute)
-    # The example in its help is to be what was typed.
+    # The example in the help is to name the command as it was typed.
     as_module = f"python -m {module.removesuffix('.__main__')}"
     function.__doc__ = (function.__doc__ or "").replace(as_module, f"lstmfcn {name}")
     return function

@@ -19,10 +19,10 @@ def read_channels(
     *,
     new_classes: bool,
 ) -> tuple[Dataset, Dataset | None]:
-    """Read the channels as the plan says or, where training starts from a checkpoint, as that has them; with
+    """Read the channels as the plan says or, where training starts from a checkpoint, as that does. With
     `new_classes` they may hold classes that the checkpoint doesn't know.
 
-    Raises DataError and, for a plan that is unlike the checkpoint, HyperparameterError.
+    Raises DataError and, for a plan that contradicts the checkpoint, HyperparameterError.
     """
     identifiers = Identifiers.parse(id_columns)
     if start is not None:

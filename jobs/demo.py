@@ -24,7 +24,7 @@ from lstmfcn.errors import TrainingError
 from serve_app.ingress import free_port
 
 PUBLISHED_ACCURACY = 1.0
-"""LSTM-FCN on GunPoint (Karim et al., table 1, doi 10.1109/ACCESS.2017.2779939)."""
+"""Accuracy of LSTM-FCN on GunPoint (Karim et al., table 1, doi 10.1109/ACCESS.2017.2779939)."""
 
 SEARCH_SPACE = """\
 # Fewer filters than the paper's 128/256/128: enough for this data set, and minutes on a laptop.
@@ -37,7 +37,7 @@ lr: {log_uniform: [0.001, 0.01]}
 """
 
 _directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""To this machine, whatever proxy the environment names."""
+"""Opens URLs on this machine directly, whatever proxy the environment names."""
 
 
 def demo(*, output: Path, overwrite: bool = False) -> None:
@@ -113,13 +113,13 @@ def _endpoint(checkpoint: Path) -> Iterator[str]:
     port = free_port(8080)
     url = f"http://127.0.0.1:{port}"
     command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
-    # In a session of its own it's told to end once: by this job, and not by a terminal's Ctrl-C before.
+    # In a session of its own only this job tells it to end: a terminal's Ctrl-C doesn't reach it before.
     with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 (our own endpoint)
         try:
             _wait_until_ready(url, process)
             yield url
         finally:
-            process.terminate()  # SIGINT is ignored by what a script started with &
+            process.terminate()  # a script's background jobs ignore SIGINT
             process.wait()
 
 

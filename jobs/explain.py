@@ -74,7 +74,7 @@ def explain(
 
 
 def _row_numbers(text: str) -> list[int]:
-    """Row numbers in order, each once."""
+    """Return the row numbers in order, each once. Raises DataError."""
     try:
         numbers = sorted({int(part) for part in text.split(",")})
     except ValueError:

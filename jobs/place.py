@@ -11,17 +11,17 @@ from lstmfcn.command import cluster_is_given, run
 
 
 def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """Call the job with what the command line says, here or on a node that has the CPUs (one, if it isn't
-    said) and GPUs that it asks for; then exit with its status.
+    """Call the job with what the command line says, here or on a node that has the CPUs (by default one) and
+    GPUs that it asks for; then exit with its status.
 
-    A submitted job's driver is on the head, which is to run no work.
+    The node matters since a submitted job's driver is on the head, which is to run no work.
     """
     flags = sys.argv[1:] if argv is None else argv
     run(placed(job, flags), name, flags)
 
 
 def placed(job: Callable[..., None], flags: Sequence[str]) -> Callable[..., None]:
-    """The job or, when a cluster is given, the same on a node, by these flags."""
+    """Return the job or, when a cluster is given, a function that runs it on a node with these flags."""
     if not cluster_is_given():
         return job
 

@@ -25,7 +25,7 @@ Port = Annotated[
 ]
 
 _OF_THE_PLATFORM = ("_", "sagemaker_")
-"""What the names of hyperparameters begin with that a tuner or the SDK adds."""
+"""Beginnings of the names of hyperparameters that a tuner or the SDK adds."""
 
 
 def sagemaker(
@@ -79,13 +79,13 @@ def _serve(checkpoint: Path, host: str, port: int) -> None:
 
 
 def _tell(root: Path, sentence: str) -> None:
-    """What the platform shows as the reason of the failure."""
+    """Write the sentence that the platform shows as the reason of the failure."""
     storage.write_bytes(root / "output" / "failure", sentence.encode())
 
 
 def _train(root: Path) -> tuple[int, str]:
-    """Exit status and sentence."""
-    storage.remove(root / "output", "failure")  # of an earlier try
+    """Train as the platform's files say; return the exit status and, if not 0, a sentence."""
+    storage.remove(root / "output", "failure")  # left by an earlier try
     model, kept, channels = root / "model", root / "checkpoints", root / "input" / "data"
     output = kept if kept.is_dir() else model
     try:
@@ -109,7 +109,7 @@ def _train(root: Path) -> tuple[int, str]:
 
 
 def _checkpoint(channel: Path, stack: ExitStack) -> Path | None:
-    """The folder of the checkpoint to start from, in the channel or in an archive there."""
+    """Return the folder of the checkpoint to start from: the channel, or what an archive there holds."""
     if not channel.is_dir():
         return None
     archive = channel / "model.tar.gz"
@@ -117,8 +117,8 @@ def _checkpoint(channel: Path, stack: ExitStack) -> Path | None:
 
 
 def _flags(path: Path, *, starts: bool) -> list[str]:
-    """Of jobs.train, from hyperparameters.json: text by names. As in the reference product, a training that
-    starts from a checkpoint takes no notice of the others than lr, batch-size and epochs.
+    """Return flags of jobs.train from hyperparameters.json, which maps names to text. As in the reference
+    product, a training that starts from a checkpoint ignores hyperparameters but lr, batch-size and epochs.
     """
     content = storage.read_bytes(path)
     try:

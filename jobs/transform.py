@@ -22,7 +22,7 @@ from lstmfcn.transform import Advance, Options
 from lstmfcn.transform import transform as transform_files
 
 _MOST_SKIPPED = 10
-"""Files that are named."""
+"""Most skipped files that are named."""
 
 
 def transform(

@@ -78,8 +78,8 @@ def tune(
             checkpoint in refit/, which may no longer be of the best, and keeps its trials.
         search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
-        points: YAML file with a list of hyperparameters to try first; of the default search space, without
-            --checkpoint, by default the default network.
+        points: YAML file with a list of hyperparameters to try first. By default, for the default search
+            space without --checkpoint, the default network.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.
         plan: How the sweep goes.
         resume: Go on with the sweep in the output folder, after a crash, an interruption or for more trials.
@@ -146,8 +146,8 @@ def tune(
 
 
 def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:
-    """The search space in the file and the plan; without a file the default space, by the fast recipe if no
-    other is asked for. With a start, its network.
+    """Return the search space in the file and the plan; without a file, the default space and a plan with the
+    fast recipe if none is asked for. With a start, the space has its network.
     """
     if search_space is not None:
         space = SearchSpace.read(search_space)
@@ -160,14 +160,14 @@ def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) 
 
 
 def to_try_first(points: Location | None, space: SearchSpace, *, of_default: bool) -> list[Hyperparameters]:
-    """The points in the file; without a file, the default network if the search space is the default one."""
+    """Return the points in the file or, without one, the default network for the default search space."""
     if points is not None:
         return read_points(points, space)
     return [Hyperparameters()] if of_default else []
 
 
 def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) -> bool:
-    """Else it holds none yet, or one that was still to be replaced."""
+    """Return whether the output has a sweep of these data; else it has none, or one yet to be replaced."""
     try:
         return Record.read(output).data == digest(training, validation)
     except OutputError:
@@ -175,7 +175,7 @@ def _holds_sweep_of(output: Location, training: Dataset, validation: Dataset) ->
 
 
 def _conclude(output: Location, validation: Dataset) -> None:
-    """Show the sweep, as far as there is something to show."""
+    """Score the best checkpoint and write the report, as far as the sweep has results."""
     results = storage.names(output)
     if BEST in results:
         checkpoint = load_checkpoint(output / BEST)

@@ -9,7 +9,7 @@ import re
 from lstmfcn.errors import DataError, shown
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""UTF-8's, which a file may begin with."""
+"""UTF-8's byte order mark, which a file may begin with."""
 
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 """The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
@@ -20,12 +20,12 @@ _MISSING_LABEL = re.compile(r"\s*+(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNOR
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell holds a finite decimal number, as the data format writes them."""
+    """Return whether a cell holds a finite decimal number, as the data format writes them."""
     return _NUMBER.fullmatch(text) is not None
 
 
 def split_line(line: bytes, where: str) -> list[str]:
-    """The cells of a line without its LF. Raises DataError, with where it is, for what is no line of CSV."""
+    """Return the cells of a line without its LF. Raises DataError, with `where` it is, if it isn't CSV."""
     if not line.strip():
         raise DataError(f"{where} is blank; every line must hold a series")
     try:
@@ -45,24 +45,24 @@ def split_line(line: bytes, where: str) -> list[str]:
 
 
 def is_missing(cell: str) -> bool:
-    """Whether it says that there is no value."""
+    """Return whether a cell says that there is no value."""
     return _MISSING.fullmatch(cell) is not None
 
 
 def is_missing_label(cell: str) -> bool:
-    """Whether it is empty or no number where a number may be meant."""
+    """Return whether a label's cell is empty, NaN or infinite."""
     return _MISSING_LABEL.fullmatch(cell) is not None
 
 
 def label_in(cell: str, where: str) -> str:
-    """The label, as it is spelt. Raises DataError when it is missing."""
+    """Return the label in a cell, as it is spelt. Raises DataError when it is missing."""
     if is_missing_label(cell):
         raise DataError(f"{where}: the label is missing, found {shown(cell)}")
     return cell
 
 
 def value_in(cell: str, where: str, *, may_be_missing: bool) -> float:
-    """The number; NaN for a missing one, if it may be missing. Raises DataError for all else."""
+    """Return the number in a cell; NaN if it is missing and may be. Raises DataError for all else."""
     if is_missing(cell):
         if may_be_missing:
             return math.nan

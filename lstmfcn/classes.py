@@ -16,8 +16,8 @@ from lstmfcn.errors import DataError
 class ClassLabels:
     """The classes of a training set in their order, each spelt as the training file first spells it.
 
-    Numeric order when every label is a number, else alphabetical.
-    Between numbers, `1` and `1.0` are one class.
+    If every label is a number, the order is numeric, and `1` and `1.0` are one class.
+    Otherwise it is alphabetical.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ class ClassLabels:
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> Self:
-        """The classes that occur among the labels."""
+        """Return the classes that occur among the labels."""
         distinct = list(dict.fromkeys(labels))
         numbers = [number for label in distinct if (number := _number(label)) is not None]
         if len(numbers) < len(distinct):
@@ -44,8 +44,8 @@ class ClassLabels:
         return ", ".join(self.names[:20]) + (", ..." if len(self) > 20 else "")
 
     def positions(self, labels: Sequence[str], source: str, column: int = 1) -> NDArray[np.int64]:
-        """The position of each label, which the source has in that column, in the class order. Raises
-        DataError for a label of no class.
+        """Return the position of each label's class in the class order. Raises DataError for a label of no
+        class, which says that the labels come from this source and column (from 1).
         """
         if unknown := self.unknown(labels):
             where = f"{source}: row {labels.index(unknown[0]) + 1}, column {column}"
@@ -53,12 +53,12 @@ class ClassLabels:
         return np.array([self._positions[self._key(label)] for label in labels], np.int64)
 
     def spelt(self, label: str) -> str:
-        """The label as its class is spelt; as it is if it is of no class."""
+        """Return the label as its class is spelt, or as it is if it is of no class."""
         position = self._positions.get(self._key(label))
         return label if position is None else self.names[position]
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        """The labels of no class, each once, as first spelt."""
+        """Return the labels of no class, each spelling once, in the order in which they come."""
         return [label for label in dict.fromkeys(labels) if self._key(label) not in self._positions]
 
     def _key(self, label: str) -> Decimal | str:
@@ -67,7 +67,7 @@ class ClassLabels:
 
 
 def _number(label: str) -> Decimal | None:
-    """What it stands for if it is a number; a hash such as 1e99999999999999999999 is none."""
+    """Return the number that a label stands for, or None; a hash such as 1e99999999999999999999 has none."""
     try:
         return Decimal(label) if is_number(label) else None
     except InvalidOperation:

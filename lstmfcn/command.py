@@ -22,12 +22,12 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.storage import Location, location, reason
 
 CLUSTER = "RAY_ADDRESS"
-"""The variable by which a cluster is given, as it is to a job that was submitted to one."""
+"""Environment variable that names a cluster; a job that was submitted to one has it as well."""
 NODE = "LSTMFCN_NODE"
-"""The variable that names a cluster's node to a job that was sent there."""
+"""Environment variable that names a cluster's node to a job that was sent there."""
 
 _SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "out of memory")
-"""In what PyTorch says of a machine's and a GPU's."""
+"""Parts of PyTorch's errors when the memory of a machine or of a GPU is full."""
 _OUT_OF_MEMORY = "there is not enough memory; a smaller batch_size or network, or more memory, would be right"
 
 HyperparameterFlags: TypeAlias = Annotated[
@@ -52,7 +52,7 @@ NotNegativeCount: TypeAlias = Annotated[int, Parameter(validator=validators.Numb
 OneOrNone: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1))]
 """0 or 1."""
 GpuShare: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
-"""Of what computes on one GPU at most."""
+"""GPUs for what computes on one at most: 0, 1 or a share of one."""
 
 
 def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -68,13 +68,13 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
 
 
 def refuse_resume_and_overwrite(*, resume: bool, overwrite: bool) -> None:
-    """Raise OutputError when a job is to go on and to start over."""
+    """Raise OutputError when a job is both to go on and to start over."""
     if resume and overwrite:
         raise OutputError("--resume goes on and --overwrite starts over; give one of them")
 
 
 def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tuple[int, str]:
-    """Call the function with what the command line says: exit status and, unless it is 0, sentence."""
+    """Call the function with what the command line says; return the exit status and, if not 0, a sentence."""
     end_on_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a label may have letters that the terminal hasn't
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -103,10 +103,10 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
 
 
 def _failure(error: Exception) -> tuple[int, str]:
-    """Raises again what is a bug."""
+    """Return exit status and sentence for an error; raise it again if it is a bug."""
     match error:
         case OSError(errno=errno.EIO, filename=None) if signal.getsignal(signal.SIGHUP) is _hang_up_again:
-            return 130, "interrupted"  # by a print to the terminal that was closed
+            return 130, "interrupted"  # a print to the terminal that was closed has failed
         case OSError(filename=str(path)):
             return 2, f"{path}: {reason(error)}"
         case OSError() | TrainingError():
@@ -119,7 +119,7 @@ def _failure(error: Exception) -> tuple[int, str]:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM, which `docker stop` and `ray job stop` send, and SIGHUP, which a terminal sends that is
+    """Let SIGTERM, which `docker stop` and `ray job stop` send, and SIGHUP, which a terminal sends when it is
     closed, end a job as Ctrl-C does. Where SIGHUP is ignored, by `nohup`, it stays so.
 
     Ray installs a handler of its own for SIGTERM when it starts, so this is called again after that.
@@ -131,7 +131,7 @@ def end_on_signals() -> None:
 
 @contextmanager
 def outliving_the_terminal() -> Iterator[None]:
-    """Processes that are started in the block don't end when the terminal is closed: the job ends them."""
+    """Keep processes started in the block from ending when the terminal is closed: the job ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
@@ -150,11 +150,11 @@ def _hang_up(_signal: int, frame: FrameType | None) -> None:
 
 
 def _hang_up_again(_signal: int, _frame: FrameType | None) -> None:
-    """Nothing: the shell sends one SIGHUP and the system another."""
+    """Do nothing: the shell sends one SIGHUP and the system another."""
 
 
 def _is_ending(error: BaseException | None) -> bool:
-    """Whether it ends the job already: Ctrl-C, or what a print to the closed terminal raised just before."""
+    """Return whether an error ends the job already: Ctrl-C's, or that of a print to the closed terminal."""
     return isinstance(error, KeyboardInterrupt) or (isinstance(error, OSError) and error.errno == errno.EIO)
 
 
@@ -168,12 +168,12 @@ def _interrupt(_signal: int, frame: FrameType | None) -> None:
 
 
 def cluster_is_given() -> bool:
-    """Whether jobs are to use one; `local` is Ray's word for one of one's own."""
+    """Return whether jobs are to use a cluster; `local` is Ray's word for a Ray of the job's own."""
     return os.environ.get(CLUSTER, "") not in ("", "local")
 
 
 def _on_which_node() -> str:
-    """For who wonders why something isn't there that is on the machine before them."""
+    """Return a phrase on the node where something is missing; empty if that is the user's own machine."""
     node = os.environ.get(NODE, platform.node() if cluster_is_given() else "")
     return f" on node {node}; on a cluster it must lie where all nodes see it" if node else ""
 
@@ -185,13 +185,13 @@ def _usage_sentence(error: CycloptsError) -> str:
 
 
 def _setting_sentence(error: ValidationError) -> str:
-    """What is wrong with the first of a model's fields that is wrong."""
+    """Return a sentence on the first of a model's fields that is wrong."""
     first = error.errors()[0]
     if "error" in (context := first.get("ctx", {})):
         return str(context["error"])
     field = first["loc"][0]
     flag = f"--{field}".replace("_", "-")
-    if first["type"] == "missing":  # what was given is then all the others
+    if first["type"] == "missing":  # its input would be the other fields
         return f"{flag} is needed"
-    allowed = [one["msg"] for one in error.errors() if one["loc"][0] == field]  # of each type that it may be
+    allowed = [one["msg"] for one in error.errors() if one["loc"][0] == field]  # of each possible type
     return f"{flag} is {first['input']!r}: {', or '.join(allowed)}"

@@ -22,7 +22,7 @@ _AS_A_HEADER_SAYS = Treatment(channels=None)
 
 
 class Known(Protocol):
-    """What says how further data are read: a data set, a checkpoint or a predictor."""
+    """What determines how further data are read: a data set, a checkpoint or a predictor."""
 
     @property
     def classes(self) -> ClassLabels:
@@ -58,7 +58,7 @@ class Dataset:
     has_header: bool = False
     """Whether it was read from files with a header."""
     treatment: Treatment = UNTREATED
-    """Of the values in a row, as it was read."""
+    """How the values in a row became a series when they were read."""
 
     def __len__(self) -> int:
         return len(self.series)
@@ -78,7 +78,7 @@ class Dataset:
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of a network that learns it."""
+        """Number of outputs of a network that learns these data."""
         return num_outputs(self.task, len(self.classes))
 
     @property
@@ -87,8 +87,8 @@ class Dataset:
         return int(self.series.shape[1]) // self.channels
 
     def split(self, share: float, seed: int) -> tuple[Dataset, Dataset]:
-        """The rest, and a held-out share of each class: at least one series of every class that has two.
-        If the task is multilabel, of all series.
+        """Return the rest, then the held-out series: a share of each class, but at least one series of every
+        class that has two. If the task is multilabel, it is a share of all series.
 
         Raises DataError when no class has two.
         """
@@ -106,11 +106,11 @@ class Dataset:
         return self.where(~held_out), self.where(held_out)
 
     def where(self, chosen: NDArray[np.bool_ | np.int64]) -> Dataset:
-        """Some of the cases, by a mask or by their positions."""
+        """Return some of the cases, chosen by a mask or by their positions."""
         return replace(self, series=self.series[chosen], targets=self.targets[chosen])
 
     def with_cases_of(self, other: Dataset) -> Dataset:
-        """These cases, then those of another data set of the same classes and length."""
+        """Return these cases followed by those of another data set of the same classes and length."""
         return replace(
             self,
             series=np.concatenate([self.series, other.series]),
@@ -119,13 +119,13 @@ class Dataset:
 
 
 def digest(*datasets: Dataset) -> str:
-    """The same for the same data."""
+    """Return a digest that is the same for the same data."""
     content = hashlib.sha256()
     for dataset in datasets:
         content.update("\n".join(dataset.classes.names).encode())
         content.update(dataset.series.tobytes())
         content.update(dataset.targets.tobytes())
-        if dataset.channels > 1:  # what one channel has always led to stays the same
+        if dataset.channels > 1:  # the digest of one channel is to stay what it was
             content.update(str(dataset.channels).encode())
     return content.hexdigest()
 
@@ -136,11 +136,11 @@ def read_training(
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = _AS_A_HEADER_SAYS,
 ) -> Dataset:
-    """The training channel. The task, if it isn't given, is binary for a single label column of a header, and
-    multiclass for all else; the channels of a series, if the treatment has none, are those of a header, and
-    one without. Where lengths may differ, the longest series has the network's. Identifiers are left out.
+    """Read the training channel, without identifiers. A task of None is binary for a single label column of a
+    header, else multiclass. If the treatment's channels are None, they are those that a header names, or one
+    without a header. Where lengths may differ, the longest series determines the network's.
 
-    Raises DataError, also when it holds a single class or not what the task takes.
+    Raises DataError, also when the channel holds a single class or what the task doesn't take.
     """
     files = _read_channel(path, None, identifiers, treatment)
     first = files[0]
@@ -164,7 +164,7 @@ def _refuse_no_multiple(num_values: int, channels: int, path: Location) -> None:
 
 
 def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
-    """Raises DataError when it holds a single class."""
+    """Return the data set as it is. Raises DataError when it holds a single class."""
     if dataset.task != "multilabel" and len(occurring := np.unique(dataset.targets)) < 2:
         only = dataset.classes.names[occurring[0]]
         raise DataError(f"{path} holds only the class {only!r}; training needs at least two classes")
@@ -172,8 +172,8 @@ def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
 
 
 def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
-    """A channel of labelled data that are like those that are known, such as the validation channel beside a
-    training set. Identifiers are left out. Raises DataError.
+    """Read a channel of labelled data, without identifiers, by the classes, length, task and treatment of
+    `like`, as a validation channel by those of the training set. Raises DataError.
     """
     files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
     return _dataset(files, like.classes, like.task, like.treatment)
@@ -182,7 +182,7 @@ def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDE
 def _classes_of_names(
     files: list[LabelledSeries], path: Location, task: TaskName | None
 ) -> tuple[ClassLabels, TaskName]:
-    """Classes and targets of labels in the first column."""
+    """Return the classes and the task of files without a header. Raises DataError for an unsuitable task."""
     if task == "multilabel":
         raise DataError(
             f"{path} has no header; --task multilabel needs columns y_1, y_2, ... that a header names"
@@ -194,7 +194,7 @@ def _classes_of_names(
 
 
 def _refuse_missing_among_numbers(files: list[LabelledSeries]) -> None:
-    """Raise DataError for a label such as NA, which may be a class where others are text."""
+    """Raise DataError for a label such as NA if the others are numbers; among text it may be a class."""
     distinct = {label for file in files for label in file.labels}
     missing = {label for label in distinct if is_missing(label)}
     if not missing or missing == distinct or not all(map(is_number, distinct - missing)):
@@ -208,8 +208,8 @@ def _refuse_missing_among_numbers(files: list[LabelledSeries]) -> None:
 def read_further(
     path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
 ) -> Dataset:
-    """The training channel for a network that has been trained before, to whose classes those are added that
-    it doesn't know, or not. Identifiers are left out.
+    """Read the training channel, without identifiers, for a network that has been trained before. Classes
+    that it doesn't know are added to its own with `new_classes`, else they are refused.
 
     Raises DataError, also when classes are to be added to the two of a binary task.
     """
@@ -228,7 +228,7 @@ def read_further(
         )
     classes = like.classes
     if unknown:
-        # Beside a new class of text spellings of one number would be different classes.
+        # Beside a new class of text, two spellings of one number would be different classes.
         files = [replace(file, labels=[like.classes.spelt(label) for label in file.labels]) for file in files]
         with_them = [*classes.names, *unknown]
         classes = ClassLabels.of(with_them) if files[0].marks is None else ClassLabels(with_them)
@@ -236,8 +236,8 @@ def read_further(
 
 
 def _unknown(files: list[LabelledSeries], like: Known, path: Location) -> list[str]:
-    """The classes that are new to a network, each once; none that a binary one doesn't know are new to it,
-    nor columns that aren't more than its own: reading the targets refuses both.
+    """Return the classes that are new to a network; none for a binary one, nor for label columns that don't
+    go on after its own: what doesn't fit there is refused when targets are read. Raises DataError.
     """
     if like.task == "binary":
         return []
@@ -258,7 +258,7 @@ def _unknown(files: list[LabelledSeries], like: Known, path: Location) -> list[s
 def _classes_of_columns(
     num_columns: int, path: Location, task: TaskName | None
 ) -> tuple[ClassLabels, TaskName]:
-    """Classes and targets of label columns."""
+    """Return the classes and the task of files with a header. Raises DataError for an unsuitable task."""
     is_single = num_columns == 1
     task = task or ("binary" if is_single else "multiclass")
     if task == "binary" and not is_single:

@@ -1,7 +1,7 @@
 """The first line of a file in the format with a header: which of its columns is what.
 
-`x_1, x_2, ...` are the time steps, or of several channels `x1_1, x1_2, ..., x2_1, ...`, and `y_1, y_2, ...`
-the labels, in any order of columns; what else there is can only be an identifier, which the user names.
+`x_1, x_2, ...` are the time steps or, with several channels, `x1_1, x1_2, ..., x2_1, ...`; `y_1, y_2, ...`
+are the labels. Columns may have any order. Any other column can only be an identifier, which the user names.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _WHAT_IS_WHAT = (
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where the columns of a file are, identifiers left out: places from 0."""
+    """Places of a file's columns, counted from 0 without the identifiers."""
 
     series: tuple[int, ...]
-    """Of each time step, channel after channel."""
+    """Place of each time step, channel after channel."""
     labels: tuple[int, ...]
-    """Of each label."""
+    """Place of each label."""
     channels: int = 1
 
     @classmethod
@@ -45,10 +45,11 @@ class Header:
         identifiers: Container[int] = (),
         channels: int | None = None,
     ) -> Self:
-        """From a first line's cells, some of which, by their places, are identifiers.
+        """Read the header from the cells of a first line; those at the places `identifiers`, from 0, are none
+        of its columns.
 
         `length` is the number of values in a row and `channels` that of channels, if they are known; labels
-        must be there, or must not be.
+        must be there if the rows are `labelled`, else they must not.
         Raises DataError for columns that are unknown, twice there or missing.
         """
         steps: dict[str, dict[int, int]] = {}
@@ -89,18 +90,18 @@ class Header:
 
     @property
     def num_columns(self) -> int:
-        """Identifiers left out."""
+        """Number of columns without the identifiers."""
         return len(self.series) + len(self.labels)
 
     def series_of(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(cases, columns) -> (cases, values), in order; the same array if there is nothing to do."""
+        """Return series, (cases, values), from (cases, columns); the same array if there is nothing to do."""
         if self.series == tuple(range(cells.shape[1])):
             return cells
         return cells.take(self.series, axis=1)
 
 
 def _kind_and_number(name: str, where: str) -> tuple[str, int]:
-    """The kind is y, x, or of a channel x with its number."""
+    """Return a column's kind, which is y, x or, with several channels, x1, x2, ...; and its number."""
     if (label := _LABEL.fullmatch(name)) is not None:
         kind, numbers = "y", [int(label[1] or 1)]
     elif (step := _STEP.fullmatch(name)) is not None:
@@ -114,7 +115,7 @@ def _kind_and_number(name: str, where: str) -> tuple[str, int]:
 
 
 def _channels_in_order(steps: Mapping[str, Mapping[int, int]], source: str) -> list[str]:
-    """The kinds of x columns, each of which has all its steps, as many as the others."""
+    """Return the kinds of x columns by channel. Raises DataError if channels are missing or unequal."""
     if steps.keys() == {"x"}:
         return ["x"]
     if "x" in steps:

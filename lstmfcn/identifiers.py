@@ -17,13 +17,13 @@ class Identifiers:
     """The columns that are no part of the series, by position or by name."""
 
     positions: tuple[int, ...] = ()
-    """From 1, in order, each once."""
+    """Positions of the columns, from 1, in order, each once."""
     names: tuple[str, ...] = ()
-    """In the header of a file that has one; then there are no positions."""
+    """Names of the columns in a header; if they are given, there are no positions."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Positions from 1, such as `1,2`, or names in a header, such as `patient,visit`, no numbers.
+        """Read positions from 1, such as `1,2`, or names in a header, such as `patient,visit`, no numbers.
 
         Raises DataError for anything else.
         """
@@ -44,7 +44,7 @@ class Identifiers:
         return cls(names=names)
 
     def located(self, header: list[str] | None, source: str) -> Self:
-        """By position, in a file with a header, of these cells, or without. Raises DataError."""
+        """Return the identifiers by position in a file with this header, or without one. Raises DataError."""
         if header is None:
             if self.names:
                 named = ",".join(self.names)
@@ -58,7 +58,7 @@ class Identifiers:
         return type(self)(tuple(sorted({_position(name, cells, source) for name in self.names})))
 
     def refuse_beyond(self, first_line: bytes, source: str) -> None:
-        """Raise DataError if the first row doesn't reach as far. One that is no CSV the parser refuses."""
+        """Raise DataError for a position beyond the first row; if that isn't CSV, leave it to the parser."""
         try:
             num_columns = len(split_line(first_line.removesuffix(b"\n"), ""))
         except DataError:
@@ -71,7 +71,7 @@ class Identifiers:
                 )
 
     def refuse_behind_values(self, source: str, *, labelled: bool) -> None:
-        """Raise DataError unless all stand before the first value of a row, whatever its length."""
+        """Raise DataError unless all positions come before the values of a row, whatever its length."""
         for position in self.positions:
             if position > len(self.positions) + labelled:
                 raise DataError(
@@ -80,7 +80,7 @@ class Identifiers:
                 )
 
     def cut(self, line: bytes) -> tuple[bytes, bytes]:
-        """A line -> its identifiers and the rest; all of one that is no CSV, for the parser to say so."""
+        """Split a line into its identifiers and the rest; if it isn't CSV, all is rest, for the parser."""
         chosen = [position - 1 for position in self.positions]
         try:
             split = split_line(line, "")
@@ -89,12 +89,12 @@ class Identifiers:
         cells = [csv_cell(cell) for cell in split] if b'"' in line else line.split(b",")
         identifiers = [cells[index] if index < len(cells) else b"" for index in chosen]
         rest = [cell for index, cell in enumerate(cells) if index not in chosen]
-        if lacking := sum(index >= len(cells) for index in chosen):  # the row is one column short for each
+        if lacking := sum(index >= len(cells) for index in chosen):  # else a short row might look complete
             del rest[-lacking:]
         return b",".join(identifiers), b",".join(rest)
 
     def without(self, lines: bytes) -> bytes:
-        """Lines as they are without identifiers."""
+        """Return the lines without their identifiers."""
         if not self.positions or not lines:
             return lines
         kept = lines.removesuffix(b"\n").split(b"\n")
@@ -106,7 +106,7 @@ NO_IDENTIFIERS = Identifiers()
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where rows come from, whose identifiers have been cut out, for sentences on them."""
+    """Where rows come from, for error sentences on them; their identifiers have been cut out already."""
 
     source: str
     """What errors call the file."""
@@ -114,22 +114,22 @@ class Origin:
     identifiers: Identifiers = NO_IDENTIFIERS
 
     def row(self, index: int) -> str:
-        """The beginning of a sentence on one of the rows, counted from 0."""
+        """Return the beginning of a sentence on one of the rows, counted from 0."""
         return f"{self.source}: row {self.first_row + index}"
 
     def column(self, position: int) -> int:
-        """The column in the file of the cell at a position in a row, both from 1."""
+        """Return the column in the file of the cell at a position in a row, both from 1."""
         for identifier in self.identifiers.positions:
             position += identifier <= position
         return position
 
     def num_columns(self, num_cells: int) -> int:
-        """Columns in the file of a row with so many cells."""
+        """Return the number of columns in the file of a row that has `num_cells` cells here."""
         return num_cells + len(self.identifiers.positions)
 
 
 def _position(name: str, names: list[str], source: str) -> int:
-    """The place of a column in a header, from 1."""
+    """Return the position of a column in a header, from 1. Raises DataError unless it is there once."""
     if (count := names.count(name)) != 1:
         found = "no column" if count == 0 else f"{count} columns"
         raise DataError(f"{source}: row 1 is a header with {found} {shown(name)}, which --id-columns names")
@@ -137,7 +137,7 @@ def _position(name: str, names: list[str], source: str) -> int:
 
 
 def csv_cell(cell: str) -> bytes:
-    """A cell quoted where CSV needs it."""
+    """Return a cell as UTF-8, quoted where CSV needs it."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([cell])
     return text.getvalue().encode()

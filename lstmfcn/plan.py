@@ -1,4 +1,4 @@
-"""What can be set of a training and of a sweep."""
+"""The settings of a training and of a sweep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SchedulerName: TypeAlias = Literal["asha", "median", "hyperband", "pbt", "none"]
 
 
 class TrainingPlan(BaseModel):
-    """What jobs.train and jobs.tune can set alike of the data and of each training."""
+    """Settings of the data and of each training, which jobs.train and jobs.tune have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,12 +82,12 @@ class TrainingPlan(BaseModel):
 
     @property
     def treatment(self) -> Treatment:
-        """What becomes of missing values and lengths."""
+        """How the values in a row become a series."""
         return Treatment(channels=self.channels, missing=self.missing, length=self.length)
 
 
 class Plan(TrainingPlan):
-    """The flags of jobs.tune that say how a sweep goes, with sweep()'s defaults."""
+    """Settings of a sweep, with their defaults; each is a flag of jobs.tune."""
 
     num_trials: int | None = Field(
         None, ge=1, description="Networks to train; by default 8, or every combination of a grid"
@@ -138,12 +138,12 @@ class Plan(TrainingPlan):
 
     @property
     def objective(self) -> Objective:
-        """What makes a trial the better one."""
+        """Which of two trials is the better one."""
         return Objective.of(self.metric, self.mode)
 
     @property
     def known_gpus_per_trial(self) -> float:
-        """GPUs for each trial, once what auto stands for is known."""
+        """GPUs for each trial, as a number; what auto stands for must be known already."""
         assert self.gpus_per_trial != "auto"
         return self.gpus_per_trial
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lstmfcn.errors import DataError
 
 _CELLS_AT_ONCE = 1 << 18
-"""Work on them takes some 50 bytes a cell."""
+"""Most cells to work on at once, which takes some 50 bytes a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +20,21 @@ class Ragged:
     """Rows of any lengths."""
 
     values: NDArray[np.float32]
-    """Those of one row after the other, NaN where one is missing."""
+    """Values of one row after the other, NaN where one is missing."""
     lengths: NDArray[np.int64]
-    """(cases,): how many of them each row has, at least one."""
+    """(cases,): number of values of each row, at least one."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @classmethod
     def of(cls, matrix: NDArray[np.float32]) -> Self:
-        """Rows of one length: (cases, timepoints)."""
+        """Return the rows of a matrix, all of one length: (cases, timepoints)."""
         return cls(matrix.ravel(), np.full(len(matrix), matrix.shape[1]))
 
     @classmethod
     def joined(cls, parts: Sequence[Ragged]) -> Ragged:
-        """The rows of all parts."""
+        """Return the rows of all parts, one part after the other."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -42,7 +42,7 @@ class Ragged:
         )
 
     def split(self, channels: int, place: Place) -> Ragged:
-        """Each channel of each row as a row of its own. Raises DataError for a row that can't be split."""
+        """Make each channel of each row a row of its own. Raises DataError for a row that can't be split."""
         uneven = self.lengths % channels != 0
         if uneven.any():
             row = int(np.argmax(uneven))
@@ -64,8 +64,8 @@ class Ragged:
             )
 
     def blocks(self, cells_of_row: int) -> Iterator[tuple[int, Ragged]]:
-        """Yield some rows at a time, few enough for work that takes so many cells a row, and the index of the
-        first of them.
+        """Yield the rows in blocks, small enough for work that takes `cells_of_row` cells a row, each with
+        the index of its first row.
         """
         at_once = max(1, _CELLS_AT_ONCE // cells_of_row)
         ends = self.lengths.cumsum()
@@ -84,17 +84,17 @@ class Place:
     columns: Sequence[int]
     """The column of each value, from 1."""
     channels: int = 1
-    """How many every row is split into."""
+    """Number of channels that every row is split into."""
     num_before: int = 0
-    """How many channels of these rows come before the one at hand."""
+    """Number of channels of these rows that come before the one at hand."""
 
     def after(self, num_channels: int) -> Place:
-        """The place of the rows that follow the next `num_channels` channels."""
+        """Return the place of what follows the next `num_channels` channels."""
         return replace(self, num_before=self.num_before + num_channels)
 
     def sentence(self, at: int, num_values: int, width: int, gap: int | None, length: int | None) -> str:
-        """What is wrong with the channel at position `at`, of `width` cells: it has too few values, more than
-        the network's length, or a gap at a time step.
+        """Return a sentence on what is wrong with the channel at position `at`, of `width` cells: it has too
+        few values, more than the network's length, or a gap at a time step.
         """
         row, channel = divmod(self.num_before + at, self.channels)
         where = f"{self.source}: row {self.first_row + row}"

@@ -16,43 +16,43 @@ RecipeName: TypeAlias = Literal["reference", "paper", "fast"]
 
 
 class Recipe:
-    """The reference algorithm's: a fixed learning rate, and the best epoch is kept."""
+    """The recipe of the reference algorithm: a fixed learning rate, and the best epoch is kept."""
 
     whitens_kernels: ClassVar[bool] = False
     """Whether half of the first kernels begin whitened; else all are random, as in the paper."""
     weight_decay: ClassVar[float] = 0.0
     """Decay that is decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101)."""
     batch_norm_momentum: ClassVar[float] = 0.01
-    """Share of a step's statistics in those that batch normalisation predicts with. Keras's 0.01 takes
-    hundreds of steps to forget the untrained network.
+    """Weight of a step's statistics in the running ones that batch normalisation predicts with. Keras's 0.01
+    takes hundreds of steps to forget the untrained network.
     """
 
     def chosen(self, num_cases: int) -> dict[str, float]:
-        """Hyperparameters that it chooses where the user gives none, for so many training series."""
+        """Return the hyperparameters that it chooses for `num_cases` training series, if not given."""
         return {}
 
     def completed(self, hyperparameters: Hyperparameters, num_cases: int) -> Hyperparameters:
-        """What was given, and what it chooses for the rest."""
+        """Return the given hyperparameters, with what the recipe chooses for the rest."""
         given = hyperparameters.model_fields_set
         rest = {name: value for name, value in self.chosen(num_cases).items() if name not in given}
         return hyperparameters.model_copy(update=rest)
 
     def objective(self, has_validation: bool) -> Objective | None:
-        """How epochs are compared; None means that the latest is kept."""
+        """Return how epochs are compared; None means that the latest is kept."""
         return Objective.usual(has_validation)
 
     def refitted(self, hyperparameters: Hyperparameters, best_epoch: int) -> Hyperparameters:
-        """Hyperparameters to train again with, without validation data: as far as was best with it."""
+        """Return hyperparameters to train again, without validation data, up to the epoch that was best."""
         return hyperparameters.model_copy(update={"epochs": best_epoch})
 
     def moves_kernels_by_muon(self, num_cases: int) -> bool:
-        """Whether, for so many training series, Muon moves the kernels; Adam moves all else."""
+        """Return whether Muon moves the kernels, for `num_cases` training series; Adam moves all else."""
         return False
 
     def learning_rate(
         self, hyperparameters: Hyperparameters, train_losses: Sequence[float], share_of_epoch: float
     ) -> float:
-        """The rate within the epoch that follows those with these training losses."""
+        """Return the learning rate at a share of the epoch that follows those with these training losses."""
         return hyperparameters.lr
 
 
@@ -67,7 +67,7 @@ class _Paper(Recipe):
     def learning_rate(
         self, hyperparameters: Hyperparameters, train_losses: Sequence[float], share_of_epoch: float
     ) -> float:
-        """As Keras's ReduceLROnPlateau with the constants of the paper's code."""
+        """Return the rate that Keras's ReduceLROnPlateau sets, with the constants of the paper's code."""
         factor, patience, delta, lowest = 0.5 ** (1 / 3), 100, 1e-4, 1e-4
         lr, least, waited = hyperparameters.lr, math.inf, 0
         for loss in train_losses:
@@ -81,9 +81,9 @@ class _Paper(Recipe):
 
 
 class _Fast(Recipe):
-    """Fewer epochs the more series there are, in small batches, under one cycle of the learning rate ("Super-
-    Convergence", Smith and Topin, arXiv 1708.07120) with weight decay, by Muon for hundreds of series; the
-    last epoch is kept where there is no validation data.
+    """The recipe of a fast training: fewer epochs the more series there are, in small batches, under one
+    cycle of the learning rate ("Super-Convergence", Smith and Topin, arXiv 1708.07120) with weight decay, by
+    Muon for hundreds of series. The last epoch is kept where there is no validation data.
     """
 
     whitens_kernels = True
@@ -91,7 +91,7 @@ class _Fast(Recipe):
     batch_norm_momentum = 0.1
 
     _EPOCHS_OF_ONE = 3400
-    """Epochs for a single series; for n, by the square root of n fewer."""
+    """Epochs for a single series; for n series they are divided by the square root of n."""
     _FEWEST_FOR_MUON = 100
     _MANY = 1000
     """Series from which on batches are larger."""
@@ -108,7 +108,7 @@ class _Fast(Recipe):
         return Objective.usual(has_validation) if has_validation else None
 
     def refitted(self, hyperparameters: Hyperparameters, best_epoch: int) -> Hyperparameters:
-        """The same, to the end of the cycle."""
+        """Return the same hyperparameters, since the cycle must run to its end."""
         return hyperparameters
 
     def moves_kernels_by_muon(self, num_cases: int) -> bool:
@@ -117,7 +117,7 @@ class _Fast(Recipe):
     def learning_rate(
         self, hyperparameters: Hyperparameters, train_losses: Sequence[float], share_of_epoch: float
     ) -> float:
-        """Up as a cosine, then down to nothing."""
+        """Return a rate that rises along a cosine, then falls along one to zero."""
         done = (len(train_losses) + share_of_epoch) / hyperparameters.epochs
         if done < self._WARM_UP:
             return hyperparameters.lr * (1 - (1 - self._FIRST_SHARE) * _half_cosine(done / self._WARM_UP))
@@ -125,7 +125,7 @@ class _Fast(Recipe):
 
 
 def _half_cosine(done: float) -> float:
-    """Falls from 1 to 0 as `done` rises from 0 to 1."""
+    """Return half of a cosine, which falls from 1 to 0 as `done` rises from 0 to 1."""
     return (1 + math.cos(math.pi * done)) / 2
 
 

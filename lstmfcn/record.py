@@ -1,4 +1,4 @@
-"""sweep.json: what a sweep computed from what."""
+"""sweep.json: what a sweep is computed from, and what came of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAY_CHANGE = {
     "ensemble",
     "calibrate",
 }
-"""Of a plan, when its sweep goes on."""
+"""Settings of a plan that may change when its sweep is resumed."""
 
 
 class Record(BaseModel):
@@ -38,21 +38,21 @@ class Record(BaseModel):
     plan: Plan
     search_space: dict[str, Any]
     points: list[Hyperparameters] = []
-    """Tried first."""
+    """Hyperparameters that are tried first."""
     data: str
     """Digest of the training and the validation set."""
     checkpoint: str = ""
     """Digest of the checkpoint that trials start from; empty for random weights."""
     description: str
-    """Of the training set, in words."""
+    """Description of the training set, in words."""
     versions: dict[str, str]
     seconds: float = 0.0
-    """From the call to the results, of all runs of the sweep together."""
+    """Seconds from the call to the results, of all runs of the sweep together."""
     best_trial: int | None = None
 
     @classmethod
     def read(cls, output: Location) -> Self:
-        """Raises OutputError where there is no sweep."""
+        """Read sweep.json. Raises OutputError where there is no sweep."""
         try:
             return cls.model_validate_json(storage.read_bytes(output / RECORD))
         except (MissingDataError, ValidationError):
@@ -63,12 +63,12 @@ class Record(BaseModel):
         storage.write_bytes(output / RECORD, self.model_dump_json(indent=2).encode() + b"\n")
 
     def refuse_other(self, other: Record) -> None:
-        """Raise OutputError if a sweep that goes on is to be another one."""
+        """Raise OutputError if `other`, which is to resume this sweep, differs in what must not change."""
         before, now = (record.plan.model_dump(exclude=_MAY_CHANGE) for record in (self, other))
         refuse_changed(before, now, _WHOSE)
         if self.data != other.data:
             raise OutputError("--resume: the sweep's training or validation data has changed")
-        # After the data, by which a recipe chooses a part of it.
+        # Compared after the data, by whose number a recipe chooses a part of the space.
         refuse_changed({"search_space": self.search_space}, {"search_space": other.search_space}, _WHOSE)
         if self.points != other.points:
             raise OutputError("--resume: the points that the sweep tries first have changed")
@@ -77,7 +77,7 @@ class Record(BaseModel):
 
 
 def refuse_changed(before: Mapping[str, object], now: Mapping[str, object], whose: str = "") -> None:
-    """Raise OutputError, for what is to go on, where a setting is another now than it was before."""
+    """Raise OutputError if a setting of what is to be resumed has changed; `whose` comes before its name."""
     for name, value in before.items():
         if now[name] != value:
             raise OutputError(f"--resume: {whose}{name} has changed: it was {value}, now it is {now[name]}")

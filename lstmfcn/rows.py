@@ -1,7 +1,7 @@
 """Rows of a CSV file, or of a piece of it, as labels and values; or a sentence on what is wrong.
 
-Two engines hold the same rules. The fast one reads a piece of the file as one JSON list of numbers,
-since JSON's grammar refuses nearly all that must be refused. What it can't read, for being wrong or
+Two engines apply the same rules. The fast one reads a piece of the file as one JSON list of numbers,
+since JSON's grammar refuses nearly all that must be refused. What it can't read, because it is wrong or
 just unusual (`.5`, `+1`, quotes), the slow one reads cell by cell; it alone says what is wrong with a cell.
 """
 
@@ -33,24 +33,24 @@ class Shape:
     origin: Origin
     labelled: bool
     num_values: int
-    """How many a row has beside a label; 0 for any number."""
+    """Number of values in a row, a label not counted; 0 for any number."""
     is_given: bool
-    """Whether that is known from elsewhere, not from the first row."""
+    """Whether `num_values` is known from elsewhere, not from the first row."""
 
     @property
     def num_cells(self) -> int:
-        """Cells of a row, a label's included."""
+        """Number of cells in a row, a label's included."""
         return self.num_values + self.labelled
 
 
 def parse_rows(data: bytes, shape: Shape) -> tuple[list[str], _Matrix]:
-    """Labels, if rows have them, and values: (cases, values)."""
+    """Return labels, if rows have them, and values: (cases, values)."""
     labels, matrices = _read_pieces(data, shape, parse_fast, _parse_slowly)
     return labels, matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 
 
 def parse_ragged_rows(data: bytes, shape: Shape) -> tuple[list[str], Ragged]:
-    """Labels, if rows have them, and values, of which some may be missing."""
+    """Return labels, if rows have them, and values, some of which may be missing."""
     labels, parts = _read_pieces(data, shape, _parse_ragged_fast, _parse_ragged_slowly)
     return labels, Ragged.joined(parts)
 
@@ -64,7 +64,7 @@ def _read_pieces(
     fast: Callable[[bytes, Shape], tuple[list[str], _Rows] | None],
     slow: Callable[[bytes, Shape, int], tuple[list[str], _Rows]],
 ) -> tuple[list[str], list[_Rows]]:
-    """Labels and rows, by the slow engine where the fast one returns None."""
+    """Return labels, and the rows of each piece, read by the slow engine where the fast one returns None."""
     labels: list[str] = []
     parts: list[_Rows] = []
     num_rows = 0
@@ -77,7 +77,7 @@ def _read_pieces(
 
 
 def first_length(data: bytes, origin: Origin, labelled: bool) -> int:
-    """Values in the first row. Raises DataError when they are fewer than two."""
+    """Return the number of values in the first row. Raises DataError when it is less than two."""
     num_cells = len(split_line(data.partition(b"\n")[0], origin.row(0)))
     if num_cells - labelled < 2:
         found = _columns(origin.num_columns(num_cells))
@@ -86,7 +86,7 @@ def first_length(data: bytes, origin: Origin, labelled: bool) -> int:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    """Whole lines, about _PIECE_BYTES at a time, each piece without its last line end."""
+    """Yield whole lines, about _PIECE_BYTES at a time, each piece without its last line end."""
     start = 0
     while start < len(data):
         end = data.rfind(b"\n", start, start + _PIECE_BYTES)
@@ -97,7 +97,7 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 def parse_fast(piece: bytes, shape: Shape) -> tuple[list[str], _Matrix] | None:
-    """Labels, if rows have them, and values; None for a piece that only the slow engine can judge."""
+    """Return labels, if rows have them, and values; None for a piece that only the slow engine can judge."""
     labels, numbers = _cut_labels(piece, shape)
     if numbers is None or (rows := json_rows.read_rows(numbers, shape.num_values)) is None:
         return None
@@ -105,7 +105,7 @@ def parse_fast(piece: bytes, shape: Shape) -> tuple[list[str], _Matrix] | None:
 
 
 def _parse_ragged_fast(piece: bytes, shape: Shape) -> tuple[list[str], Ragged] | None:
-    """parse_fast for rows of any lengths."""
+    """Do what parse_fast does for rows of any lengths."""
     labels, numbers = _cut_labels(piece, shape)
     if numbers is None:
         return None
@@ -119,10 +119,10 @@ def _parse_ragged_fast(piece: bytes, shape: Shape) -> tuple[list[str], Ragged] |
 
 
 def _cut_labels(piece: bytes, shape: Shape) -> tuple[list[str], bytes | None]:
-    """The labels, if rows have them, and what follows them in each line; None for lines that only the slow
-    engine can judge.
+    """Return the labels, if rows have them, and what follows them in each line; in place of that, None for
+    lines that only the slow engine can judge.
     """
-    piece = piece.removesuffix(b"\r")  # of a last line whose LF the cut into pieces has taken
+    piece = piece.removesuffix(b"\r")  # the CR of a last line, whose LF _pieces has cut off
     if b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n"):
         return [], None
     if not shape.labelled:
@@ -140,13 +140,13 @@ def _cut_labels(piece: bytes, shape: Shape) -> tuple[list[str], bytes | None]:
 
 
 def _parse_slowly(piece: bytes, shape: Shape, num_before: int) -> tuple[list[str], _Matrix]:
-    """Read cell by cell, after so many rows. Raises DataError at the first fault."""
+    """Read a piece, which follows `num_before` rows, cell by cell. Raises DataError at the first fault."""
     labels, rows = _rows(piece, shape, num_before, may_be_missing=False)
     return labels, np.array(rows, np.float32)
 
 
 def _parse_ragged_slowly(piece: bytes, shape: Shape, num_before: int) -> tuple[list[str], Ragged]:
-    """_parse_slowly for rows in which values may be missing."""
+    """Do what _parse_slowly does for rows in which values may be missing."""
     labels, rows = _rows(piece, shape, num_before, may_be_missing=True)
     values = np.array([value for row in rows for value in row], np.float32)
     return labels, Ragged(values, np.array([len(row) for row in rows]))
@@ -155,7 +155,7 @@ def _parse_ragged_slowly(piece: bytes, shape: Shape, num_before: int) -> tuple[l
 def _rows(
     piece: bytes, shape: Shape, num_before: int, *, may_be_missing: bool
 ) -> tuple[list[str], list[list[float]]]:
-    """Labels, if rows have them, and values."""
+    """Return labels, if rows have them, and the values of each row. Raises DataError at the first fault."""
     labels = []
     rows = []
     origin, first = shape.origin, int(shape.labelled)
@@ -179,7 +179,7 @@ def _rows(
 
 
 def _expected(num_cells: int, shape: Shape) -> str:
-    """What should stand where a row has so many cells."""
+    """Return the part of a sentence that says how many columns are expected where a row has `num_cells`."""
     expected = shape.origin.num_columns(shape.num_cells)
     if not shape.is_given:
         advice = "; rows of different lengths need --length pad or resample" if shape.labelled else ""

@@ -1,10 +1,11 @@
 """The one parser of time-series CSV: bytes to labels and a float32 matrix, or a sentence on what is wrong.
 
-A row is a time series, a column a time step. In the first format there is no header and labelled rows have
-the class label in their first column; a first line in which no cell is a number is a header, by which columns
-are found. A value is exactly `numpy.float32(float(cell))`. README.md lists what is refused.
+A row is a time series, a column a time step. In the format without a header, labelled rows have the class
+label in their first column. The other begins with a header, a line in which no cell is a number, which says
+what each column is. A value is exactly `numpy.float32(float(cell))`. README.md lists what is refused.
 
-Where a treatment takes missing values or any length, rows are read as ragged, and it makes series of them.
+Where a treatment takes missing values or any length, rows are read as Ragged, and the treatment makes series
+of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lstmfcn.rows import Shape, first_length, parse_fast, parse_ragged_rows, par
 from lstmfcn.treatment import UNTREATED, Treatment
 
 Matrix: TypeAlias = NDArray[np.float32]
-"""Series as (cases, values), those of one channel after those of another."""
+"""Series as (cases, values); in a row, the values of one channel follow those of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +41,36 @@ class LabelledSeries:
     series: Matrix
     """(cases, values)"""
     marks: NDArray[np.bool_] | None = None
-    """With a header, whether each row has each label: (cases, labels)."""
+    """Whether each row has each label, (cases, labels), in a file with a header; else None."""
     channels: int | None = None
-    """How many a header names."""
+    """Number of channels that the header names; None without a header."""
     label_column: int = 1
-    """The column of the labels, from 1; without a header."""
+    """Column of the labels, from 1, in a file without a header."""
 
 
 def header_cells(line: bytes) -> list[str] | None:
-    """The cells of a file's first line if it is a header: of several none is a number, nor all missing."""
+    """Return the cells of a file's first line if it is a header, else None. A header has several cells, of
+    which none is a number and not all are missing.
+    """
     line = line.removeprefix(BYTE_ORDER_MARK).removesuffix(b"\n")
     if is_number(line.partition(b",")[0].decode(errors="replace")):
         return None
     try:
         cells = split_line(line, "")
-    except DataError:  # which the parser raises again
+    except DataError:  # the parser raises it again
         return None
     is_header = len(cells) > 1 and not any(map(is_number, cells)) and not all(map(is_missing, cells))
     return cells if is_header else None
 
 
 def has_header(data: bytes) -> bool:
-    """Whether a file, or a body, begins with a header."""
+    """Return whether a file, or a body, begins with a header."""
     return header_cells(_first_line(data)) is not None
 
 
 def parse_plain(data: bytes, *, length: int, channels: int = 1) -> Matrix | None:
-    """What parse_series returns, within milliseconds for a megabyte of plain numbers; None for all else,
-    which parse_series takes long to read or to refuse.
+    """Return what parse_series would, within milliseconds for a megabyte of plain numbers; None for all other
+    data, which parse_series takes longer to read or to refuse.
     """
     if _first_line(data).count(b",") != length - 1:
         return None
@@ -90,11 +93,11 @@ def parse_series(
     length: int | None = None,
     treatment: Treatment = UNTREATED,
 ) -> Matrix:
-    """Series without labels, as (cases, values).
+    """Return series without labels, as (cases, values).
 
     `source` is what errors call the data. `length` is the number of values that every row must have, or that
-    the treatment gives it; None takes it from the first row, or from the longest where lengths may differ:
-    the others then end with NaN, as padded ones do, in each of several channels.
+    the treatment gives it; None takes it from the first row or, where lengths may differ, from the longest:
+    each channel of the other rows then ends with NaN, as a padded one does.
 
     Raises DataError with row and column, both counted from 1.
     """
@@ -114,8 +117,8 @@ def parse_labelled(
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = UNTREATED,
 ) -> LabelledSeries:
-    """Labels and series of a whole training or validation file, whose identifiers are left out; arguments and
-    errors as in parse_series, but for None a header may name any number of channels.
+    """Return labels and series of a whole training or validation file, without its identifiers. Arguments and
+    errors are as in parse_series; if the treatment's channels are None, a header may name any number of them.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
     first_line = _first_line(data)
@@ -150,7 +153,7 @@ def _take_header(
     labelled: bool,
     identifiers: Identifiers = NO_IDENTIFIERS,
 ) -> tuple[Header | None, bytes]:
-    """The header, if there is one, and what follows it."""
+    """Return the header, or None if there is none, and the rows below it."""
     line = _first_line(data)
     cells = header_cells(line)
     if cells is None:
@@ -171,7 +174,7 @@ class Fault:
     """A row that breaks the data format."""
 
     row: int
-    """From 1, counted from where the data began."""
+    """Number of the row in the data that was parsed, from 1."""
     reason: str
     """What follows `<source>: row <row>` in the sentence about it."""
     line: bytes
@@ -188,11 +191,11 @@ def parse_sound_rows(
     treatment: Treatment = UNTREATED,
     most_faults: float = math.inf,
 ) -> tuple[Matrix, list[Fault]]:
-    """The sound rows as (cases, values), and the faults of the others, in order. Of a file with a header,
-    rows that come after it; `identifiers` have been cut out of the rows already. Rows that come after the
-    last of `most_faults` are left out.
+    """Return the sound rows as (cases, values), and the faults of the others, in order. If the file has a
+    header, `data` are rows below it; `identifiers` have been cut out of the rows already. Rows after the
+    last of `most_faults` faulty ones are left out.
 
-    Halves the data until the faulty rows stand alone: fast as long as they are few.
+    Data with a fault are halved until the faulty rows stand alone: this is fast as long as they are few.
     """
     if not data:
         return np.empty((0, length), np.float32), []
@@ -203,7 +206,7 @@ def parse_sound_rows(
         cells = _parse_named(rows, origin, header, treatment)
         return _series_below(header, cells, origin, length, treatment)
 
-    # A first row of 1 lets the parser look for what can only begin a file.
+    # A first row of 1 lets the parser remove a byte order mark, which only a file's first row may have.
     origin = Origin("", 1 if begins_file else 2, identifiers)
     matrices, faults = _sound_rows(data, 1, origin, parsed, most_faults)
     return np.concatenate(matrices) if matrices else np.empty((0, length), np.float32), faults
@@ -212,7 +215,7 @@ def parse_sound_rows(
 def _sound_rows(
     data: bytes, row: int, origin: Origin, parsed: Callable[[bytes, Origin], Matrix], most_faults: float
 ) -> tuple[list[Matrix], list[Fault]]:
-    """What stands between faulty rows, which are counted from `row` on."""
+    """Return the sound rows between faulty ones, and the faults, whose rows are counted from `row` on."""
     try:
         return [parsed(data, origin)], []
     except DataError as error:
@@ -232,7 +235,7 @@ def _sound_rows(
 def _parse(
     data: bytes, origin: Origin, length: int | None, *, labelled: bool, treatment: Treatment
 ) -> tuple[list[str], Matrix]:
-    """Labels, if rows have them, and series."""
+    """Return labels, if rows have them, and series."""
     if origin.first_row == 1:
         data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
@@ -249,12 +252,12 @@ def _parse(
 
 
 def _place(origin: Origin, cells: Iterable[int]) -> Place:
-    """The place of rows whose values stand in these cells, counted from 0."""
+    """Return the place of rows whose values stand in these cells, counted from 0."""
     return Place(origin.source, origin.first_row, [origin.column(cell + 1) for cell in cells])
 
 
 def _parse_named(data: bytes, origin: Origin, header: Header, treatment: Treatment) -> Matrix:
-    """Rows below a header as they stand: (cases, columns)."""
+    """Return the cells of rows below a header, in the order of its columns: (cases, columns)."""
     shape = Shape(origin, False, header.num_columns, False)
     if treatment.takes_rows_as_they_are:
         return parse_rows(data, shape)[1]
@@ -263,8 +266,8 @@ def _parse_named(data: bytes, origin: Origin, header: Header, treatment: Treatme
 
 
 def _marks(header: Header, cells: Matrix, origin: Origin) -> NDArray[np.bool_]:
-    """Whether each row has each label, in order: (cases, labels). Raises DataError where a label's cell is
-    neither 0 nor 1.
+    """Return whether each row has each label, in the order of labels: (cases, labels). Raises DataError where
+    a label's cell is neither 0 nor 1.
     """
     marks = cells.take(header.labels, axis=1)
     is_mark: NDArray[np.bool_] = marks == 1
@@ -279,7 +282,7 @@ def _marks(header: Header, cells: Matrix, origin: Origin) -> NDArray[np.bool_]:
 def _series_below(
     header: Header, cells: Matrix, origin: Origin, length: int | None, treatment: Treatment
 ) -> Matrix:
-    """The series of rows as they stand below a header."""
+    """Return the series of rows, whose cells are in the order of the header's columns."""
     series = header.series_of(cells)
     if treatment.takes_rows_as_they_are:
         return series

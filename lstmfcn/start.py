@@ -42,7 +42,7 @@ class Start:
         return cls(checkpoint)
 
     def hyperparameters(self, given: Hyperparameters) -> Hyperparameters:
-        """What is given for lr, batch_size and epochs, with the checkpoint's network.
+        """Return the given lr, batch_size and epochs with the checkpoint's network.
 
         Raises HyperparameterError when another network is given.
         """
@@ -52,7 +52,7 @@ class Start:
         return given.model_copy(update=self._network)
 
     def search_space(self, space: SearchSpace) -> SearchSpace:
-        """The space with the checkpoint's network. Raises HyperparameterError when it has another one."""
+        """Return the space with the checkpoint's network. Raises HyperparameterError if it has another."""
         for name, own in self._network.items():
             domain = space.domains.get(name, Choice((own,)))
             if domain != Choice((own,)):
@@ -60,8 +60,8 @@ class Start:
         return space.completed(self._network)
 
     def refuse_other(self, given: Mapping[str, object]) -> None:
-        """Raise HyperparameterError when another scaling, task, number of channels or treatment than the
-        checkpoint's is given, by the names of a TrainingPlan.
+        """Raise HyperparameterError if `given`, by the names of a TrainingPlan, has another scaling, task,
+        number of channels or treatment than the checkpoint.
         """
         known = self.checkpoint
         all_own = {
@@ -82,8 +82,8 @@ class Start:
         return self.checkpoint.hyperparameters.model_dump(exclude=set(CHOSEN))
 
     def weights(self, fresh: Mapping[str, Tensor], classes: ClassLabels) -> dict[str, Tensor]:
-        """The checkpoint's for a network of these classes, among which are its own; `fresh` weights for what
-        else there is, that is the rows of new classes in the linear layer.
+        """Return the checkpoint's weights for a network of these classes, which include its own; in the
+        linear layer, the rows of new classes are those of the `fresh` weights.
         """
         weights = dict(self.checkpoint.weights)
         if len(classes) == len(self.checkpoint.classes):

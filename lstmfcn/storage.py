@@ -27,55 +27,55 @@ from lstmfcn.errors import DataError, LocationError, MissingDataError
 from lstmfcn.object_storage import ObjectPath
 
 Location: TypeAlias = Path | ObjectPath
-"""Of a file or folder."""
+"""Place of a file or folder, on a disk or in object storage."""
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
-csv.field_size_limit(2**31 - 1)  # a rejected line is one cell
+csv.field_size_limit(2**31 - 1)  # a cell of a rejects file is a whole line
 _GZIP_MAGIC = b"\x1f\x8b"
 _REQUESTS_AT_ONCE = 16
-"""Files, since a request to object storage takes its time."""
+"""Most files to work on at once, since a request to object storage takes its time."""
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file and what distinguishes it from another that has its name later."""
+    """A file, and what distinguishes it from another that has the same name later."""
 
     path: Location
     size: int
     modified: int
-    """Nanoseconds since 1970."""
+    """Time of the last change, in nanoseconds since 1970."""
 
 
 def location(text: str) -> Location:
-    """What a path or URI stands for. Raises LocationError for one that can't be used."""
+    """Return what a path or URI stands for. Raises LocationError for one that can't be used."""
     if not text:
         raise LocationError("a path is empty; . would be the current folder")
     return ObjectPath.parse(text) if re.match("[A-Za-z0-9]+://", text) else Path(text)
 
 
 def reason(error: OSError) -> str:
-    """What an operating system or an object store said, in its words."""
+    """Return what an operating system or an object store said, in its words."""
     return error.strerror or str(error)
 
 
 def read_bytes(path: Location) -> bytes:
-    """The content of a file, unzipped if it is gzip. Raises DataError when it is missing or broken gzip."""
+    """Return a file's content, unzipped if it is gzip. Raises DataError if it is missing or broken gzip."""
     with _open(path) as file:
         return file.read()
 
 
 def first_line(path: Location) -> tuple[bytes, bool]:
-    """Of a file, unzipped if it is gzip; and whether more follows. Errors as of read_bytes."""
+    """Return a file's first line, unzipped if it is gzip, and whether more follows. Raises as read_bytes."""
     with _open(path) as file:
         return file.readline(_LONGEST_LINE_BYTES), bool(file.read(1))
 
 
 def line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iterator[bytes]:
-    """The lines whose first byte lies in [start, end), in blocks of whole lines of about `block_bytes`.
+    """Yield the lines whose first byte lies in [start, end), in blocks of whole lines of about `block_bytes`.
 
-    Ranges that touch read every line once, whatever the cuts. A gzip file has no ranges:
+    Adjacent ranges read every line once, wherever the cuts are. A gzip file has no ranges:
     read it from 0 to its size, which stand for the whole of its content.
 
     Raises DataError for a file that can't be read to the end, or not by lines.
@@ -92,7 +92,7 @@ def _line_blocks(path: Location, start: int, end: int, block_bytes: int) -> Iter
             remaining: int | None = None
         else:
             if start > 0:
-                _rest_of_line(file, path)  # which began before the range, or is the line end just before it
+                _rest_of_line(file, path)  # of a line that began earlier, or just a line end
             remaining = end - file.tell()
         while remaining is None or remaining > 0:
             block = file.read(block_bytes if remaining is None else min(block_bytes, remaining))
@@ -115,7 +115,7 @@ def _rest_of_line(file: IO[bytes], path: Location) -> bytes:
 
 
 def _read_ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same blocks, each read while the one before is worked on."""
+    """Yield the same blocks, each read ahead while the one before is worked on."""
     with ThreadPoolExecutor(1) as reader:
         pending = reader.submit(next, blocks, None)
         while (block := pending.result()) is not None:
@@ -125,7 +125,7 @@ def _read_ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """A folder with what a tar.gz archive holds, as long as it is needed. Raises DataError."""
+    """Yield a temporary folder with what a tar.gz archive holds. Raises DataError if it can't be unpacked."""
     with TemporaryDirectory() as folder:
         try:
             with tarfile.open(archive) as tar:
@@ -137,7 +137,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 @contextmanager
 def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
-    """A file's content from the byte before `start`, unzipped if that is where it begins."""
+    """Open a file at the byte before `start` or, for 0, at its beginning, and then unzipped if it is gzip."""
     try:
         with path.open("rb") as raw:
             if start > 0:
@@ -145,7 +145,7 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
                     raise DataError(f"{path} has become shorter while it was read")
                 raw.seek(start - 1)
                 yield raw
-            elif raw.peek(2)[:2] != _GZIP_MAGIC:  # without going back, which a pipe can't
+            elif raw.peek(2)[:2] != _GZIP_MAGIC:  # not by going back, which a pipe can't
                 yield raw
             else:
                 with gzip.GzipFile(fileobj=raw) as unzipped:
@@ -158,14 +158,14 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
         raise DataError(f"{path} is a directory where a file is expected") from None
     except PermissionError:
         raise DataError(f"{path} can't be read: permission denied") from None
-    except OSError as error:  # of a read, which doesn't say of what
+    except OSError as error:  # a failed read, which doesn't name its file
         if error.errno is not None:
             error.filename = str(path)
         raise
 
 
 def are_gzip(paths: Sequence[Location]) -> list[bool]:
-    """Whether each file begins as gzip does; not one that can't be read, of which its reader says so."""
+    """Return whether each file begins as gzip does; False for one that can't be read: its reader says so."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(_is_gzip, paths))
 
@@ -179,8 +179,8 @@ def _is_gzip(path: Location) -> bool:
 
 
 def files(path: Location) -> list[StoredFile]:
-    """The file itself, or every file below a folder, sorted. Raises DataError when there is no such path, for
-    a link to nothing that may have data, and for a CSV object whose key is no path.
+    """Return the file itself, or every file below a folder, sorted. Raises DataError when there is no such
+    path, for a broken link that may be meant for data, and for a CSV object whose key is no path.
     """
     if isinstance(path, ObjectPath):
         objects = path.files()
@@ -201,7 +201,7 @@ def files(path: Location) -> list[StoredFile]:
 
 
 def _is_file(path: Path) -> bool:
-    """Raises DataError for a link to nothing that is named as CSV or as a folder may be."""
+    """Return whether it is a file. Raises DataError for a broken link named as CSV or as a folder may be."""
     is_data = path.name.endswith(CSV_SUFFIXES) or not path.suffix
     if is_data and not path.name.startswith(".") and path.is_symlink() and not path.exists():
         raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
@@ -209,8 +209,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, in those in it and in those elsewhere that it links to, each folder once. Raises
-    DataError for one that can't be read.
+    """Yield the files in a folder, in those below it and in those elsewhere that it links to, each folder
+    once. Raises DataError for a folder that can't be read.
     """
     root, entered = folder.resolve(), set[tuple[int, int]]()
 
@@ -239,7 +239,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def csv_files(path: Location) -> list[Location]:
-    """The file itself, or every *.csv and *.csv.gz below a folder, sorted.
+    """Return the file itself, or every *.csv and *.csv.gz below a folder, sorted.
 
     Raises DataError when there is none.
     """
@@ -252,7 +252,7 @@ def csv_files(path: Location) -> list[Location]:
 
 
 def is_within(path: Location, folder: Location) -> bool:
-    """Whether a path lies below a folder, or is it."""
+    """Return whether a path lies below a folder, or is that folder."""
     match path, folder:
         case ObjectPath(), ObjectPath():
             return path.is_relative_to(folder)
@@ -262,7 +262,7 @@ def is_within(path: Location, folder: Location) -> bool:
 
 
 def relative(path: Location, folder: Location) -> str:
-    """The path below a folder that it was found in, with slashes."""
+    """Return a path relative to the folder that it was found in, with slashes."""
     match path, folder:
         case ObjectPath(), ObjectPath():
             return str(path.relative_to(folder))
@@ -272,14 +272,14 @@ def relative(path: Location, folder: Location) -> str:
 
 
 def names(folder: Location) -> list[str]:
-    """The names in a folder; none if it does not exist."""
+    """Return the names in a folder; none if it does not exist."""
     if isinstance(folder, ObjectPath):
         return sorted(folder.names())
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def names_below(folder: Location) -> list[str]:
-    """Paths, below a folder, of all files in it and in its folders, which may come and go meanwhile."""
+    """Return the relative paths of all files below a folder, which may come and go meanwhile."""
     if isinstance(folder, ObjectPath):
         return [relative(path, folder) for path, _ in folder.files()]
     walked = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
@@ -294,7 +294,7 @@ class PendingFile:
         self.write = file.write
 
     def commit(self, path: Location) -> None:
-        """Let it appear, whole, at `path`, on the disk or in the store that it was begun on."""
+        """Make the whole file appear at `path`, on the disk or in the store that it was begun on."""
         self._file.flush()
         if isinstance(path, ObjectPath):
             path.upload(self._path)
@@ -306,7 +306,7 @@ class PendingFile:
 
 @contextmanager
 def pending_file(folder: Location) -> Iterator[PendingFile]:
-    """A file to write, which vanishes if it isn't committed before the block ends.
+    """Yield a file to write, which vanishes if it isn't committed before the block ends.
 
     Until then it lies in the folder itself or, for object storage, on this machine's disk.
     """
@@ -338,7 +338,7 @@ def write_bytes(path: Location, content: bytes) -> None:
 
 
 def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a CSV with a header, all of whose rows have the columns of the first."""
+    """Write a CSV with a header; all rows must have the columns of the first."""
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     table.writeheader()
@@ -347,7 +347,7 @@ def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def join(paths: Sequence[Location], whole: PendingFile) -> None:
-    """Write the contents of files, in order, to another, with a piece of several in memory."""
+    """Write the contents of files, in order, into one file, with a piece of each of several in memory."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         for start in range(0, len(paths), _REQUESTS_AT_ONCE):
             for first_piece, rest in pool.map(_first_piece, paths[start : start + _REQUESTS_AT_ONCE]):
@@ -363,9 +363,9 @@ def _first_piece(path: Location) -> tuple[bytes, IO[bytes]]:
 
 
 def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterator[bytes]:
-    """The contents of small files, in order, with something for those that are missing.
+    """Yield the contents of small files, in order, with `missing` in place of those that don't exist.
 
-    Raises DataError for one that is missing if there is nothing for it.
+    If `missing` is None, a file that doesn't exist raises DataError.
     """
 
     def read(path: Location) -> bytes:
@@ -381,7 +381,7 @@ def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterato
 
 
 def read_rows(path: Location) -> Iterator[list[str]]:
-    """The rows of a CSV. Raises DataError for one that can't be read."""
+    """Yield the rows of a CSV. Raises DataError for one that can't be read."""
     with (
         _open(path) as file,
         io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="") as text,
@@ -390,7 +390,7 @@ def read_rows(path: Location) -> Iterator[list[str]]:
 
 
 def csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
-    """Rows as the lines of a CSV."""
+    """Return rows as the lines of a CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

@@ -1,6 +1,6 @@
-"""A sweep from data to the best checkpoint, and what it leaves behind to go on from.
+"""A sweep from data to the best checkpoint, with files from which it can be resumed.
 
-In the output folder: best/, leaderboard.csv, sweep.json (what was computed from what) and trials/.
+It writes to the output folder: best/, leaderboard.csv, sweep.json (what was computed from what) and trials/.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lstmfcn.tuning import run_trials
 from lstmfcn.versions import installed
 
 EVALUATION = "evaluation"
-"""Folder with the scores of the best on the validation set."""
+"""Folder with the scores of best/ on the validation set."""
 REPORT = "report.html"
 REFIT = "refit"
 """Folder with the networks of best/, trained on the validation set too."""
@@ -54,10 +54,10 @@ def sweep(
 ) -> list[Trial]:
     """Train networks of the search space in parallel and rank them, best first.
 
-    With a `start` all trials start from its weights, with its network and scaling. `points` are tried first;
-    the search learns from what is `known` of others, by the metrics of their best epochs. With `resume` a
-    sweep in the output folder goes on: what has ended is kept, what was running goes on from its last state.
-    With `overwrite` it is replaced. The `view` is told of every trial.
+    With a `start` all trials start from its weights, with its network and scaling. `points` are tried first.
+    The search learns from `known`, the hyperparameters of other trials and the metrics of their best epochs.
+    With `resume` the sweep in the output folder goes on: trials that have ended are kept, those that were
+    running go on from their last state. With `overwrite` it is replaced. The `view` is told of every trial.
 
     Raises HyperparameterError when the search, the scheduler or the start doesn't suit the space,
     ResourceError when a trial fits no node, OutputError when another sweep would go on or be replaced
@@ -87,7 +87,7 @@ def sweep(
     if resume:
         before = Record.read(output)
         before.refuse_other(record)
-        record.seconds = before.seconds  # which are counted on from there
+        record.seconds = before.seconds  # those of this run are added
         earlier = trials.read()
     schedulers.refuse_unsuitable(plan, space, points)
     search = _search(space, plan, len(earlier))
@@ -104,7 +104,7 @@ def sweep(
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
     record.write(output)
-    storage.remove(output / REFIT, CHECKPOINT)  # which may be of what is no longer the best
+    storage.remove(output / REFIT, CHECKPOINT)  # it may be of networks that are no longer the best
     results = Results(record, output, started)
     ledger = Ledger(
         trials,
@@ -136,8 +136,8 @@ def settled(
     num_cases: int,
     start: Start | None,
 ) -> tuple[SearchSpace, list[Hyperparameters]]:
-    """The search space and the points with what the start has, and what the recipe chooses for so many
-    training series. Raises HyperparameterError when they don't suit the start.
+    """Return the search space and the points, completed by the start's network and by what the recipe chooses
+    for `num_cases` training series. Raises HyperparameterError when they don't suit the start.
     """
     if start is not None:
         space = start.search_space(space)
@@ -153,7 +153,7 @@ def writing(output: Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # not of a disk, but Ray's about a connection
+        if error.errno is None:  # not a disk's error, but Ray's about a connection
             raise
         raise OutputError(
             f"--output {output} can't be written: {storage.reason(error)};"
@@ -168,7 +168,7 @@ def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:
         case "grid":
             return GridSearch(space)
         case "bayesian":
-            return BayesianSearch(space, (plan.seed + num_drawn) % 2**32)  # lest it draw the same again
+            return BayesianSearch(space, (plan.seed + num_drawn) % 2**32)  # else it would draw the same again
 
 
 def _num_trials(plan: Plan, search: Search, num_points: int) -> int:

@@ -2,7 +2,7 @@
 lengths; the same in training and prediction.
 
 A missing value is NaN. If lengths may differ, a channel ends with its last value that is there. Each channel
-of each row is worked out by itself, so that it gets the same bits among whatever others.
+of each row is treated by itself, so that it gets the same bits whatever other rows it comes with.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LengthTreatment: TypeAlias = Literal["equal", "pad", "resample"]
 
 
 class Treatment(BaseModel):
-    """Of the values in a row; by default they are one channel, and none may be missing or too many."""
+    """How the values in a row become a series; by default one channel, with no gaps and of equal length."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int | None = Field(1, ge=1)
-    """That follow each other in a row; None for those that a header names, and one without."""
+    """Number of channels, which follow each other in a row; None for as many as a header names, or else 1."""
     missing: MissingTreatment = "refuse"
     """interpolate: a gap is filled linearly between its neighbours, at the ends with the nearest value."""
     length: LengthTreatment = "equal"
@@ -36,7 +36,7 @@ class Treatment(BaseModel):
 
     @property
     def num_channels(self) -> int:
-        """Channels of a row, if no header says otherwise."""
+        """Number of channels of a row, if no header says otherwise."""
         return self.channels or 1
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Treatment(BaseModel):
 
     @property
     def takes_rows_as_they_are(self) -> bool:
-        """Whether there is nothing to do, since nothing may be missing."""
+        """Whether there is nothing to do, since no value may be missing and no length differ."""
         return self.missing == "refuse" and self.length == "equal"
 
     @property
@@ -53,15 +53,15 @@ class Treatment(BaseModel):
         return self.length != "equal"
 
     def fixed(self, num_values: int | None) -> int | None:
-        """How many values rows must have, if they must; None if they needn't, or it is unknown."""
+        """Return the number of values that rows must have; None if lengths may differ or it is unknown."""
         return None if self.takes_any_length else num_values
 
     def __call__(self, rows: Ragged, num_values: int | None, place: Place) -> NDArray[np.float32]:
-        """Rows as read -> series: (cases, num_values); or, for None, with channels as long as the longest, at
-        whose length the others end with NaN: `resized` is what is left to do then.
+        """Return rows as series: (cases, num_values). If `num_values` is None, all channels get the length of
+        the longest, where the others end with NaN; `resized` is then to give them their final length.
 
-        Raises DataError for a channel without values, with a gap that isn't to be filled, or of another
-        length than is taken.
+        Raises DataError for a channel with fewer than two values, with a gap that isn't to be filled, or of a
+        length that isn't taken.
         """
         channels, num_cases = self.num_channels, len(rows)
         if channels > 1:
@@ -70,7 +70,7 @@ class Treatment(BaseModel):
         return self._treated(rows, length, place).reshape(num_cases, -1)
 
     def resized(self, series: NDArray[np.float32], num_values: int) -> NDArray[np.float32]:
-        """Series whose channels may end with NaN, (cases, values) -> (cases, num_values)."""
+        """Return series, whose channels may end with NaN, in their final length: (cases, num_values)."""
         channels = self.num_channels
         by_channel = series.reshape(len(series) * channels, -1)
         is_there = ~np.isnan(by_channel)
@@ -92,7 +92,7 @@ class Treatment(BaseModel):
         return _padded(rows, length)
 
     def _completed(self, rows: Ragged, length: int | None, place: Place) -> Ragged:
-        """The rows up to the end of each series, without gaps."""
+        """Return the rows, each up to the end of its series, with gaps filled. Raises DataError."""
         starts = rows.lengths.cumsum() - rows.lengths
         row_of = np.repeat(np.arange(len(starts)), rows.lengths)
         steps = np.arange(len(row_of)) - starts[row_of]
@@ -102,7 +102,7 @@ class Treatment(BaseModel):
         lengths = last + 1 if self.takes_any_length else rows.lengths
         is_inside = steps < lengths[row_of]
         gaps = np.flatnonzero(is_inside & ~is_there)
-        is_open = np.zeros(len(starts), bool)  # with a gap that isn't to be filled
+        is_open = np.zeros(len(starts), bool)  # rows with a gap that isn't to be filled
         if self.missing == "refuse":
             is_open[row_of[gaps]] = True
         is_long = lengths > (length if length and self.length == "pad" else lengths)
@@ -122,8 +122,8 @@ class Treatment(BaseModel):
 def _filled(
     values: NDArray[np.float32], gaps: NDArray[np.int64], nearest: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """A copy with the gaps interpolated, each at the position `nearest` to it that lies between the first and
-    the last value of its row.
+    """Return a copy with the gaps interpolated, each at the position `nearest` to it that lies between the
+    first and the last value of its row.
     """
     known = np.flatnonzero(~np.isnan(values))
     values = values.copy()
@@ -132,7 +132,7 @@ def _filled(
 
 
 def _padded(rows: Ragged, length: int) -> NDArray[np.float32]:
-    """Filled up with NaN to a length that none exceeds: (cases, length)."""
+    """Return rows, none of them longer than `length`, filled up with NaN: (cases, length)."""
     if len(rows.values) == len(rows.lengths) * length:
         return rows.values.reshape(-1, length)
     series = np.full((len(rows.lengths), length), np.nan, np.float32)
@@ -141,7 +141,7 @@ def _padded(rows: Ragged, length: int) -> NDArray[np.float32]:
 
 
 def _resampled(rows: Ragged, length: int) -> NDArray[np.float32]:
-    """Interpolated at `length` places at equal distances from the first value to the last."""
+    """Return rows interpolated at `length` equidistant places from the first value to the last."""
     lengths = rows.lengths[:, None]
     starts = lengths.cumsum(axis=0) - lengths
     places = np.arange(length) * (lengths - 1) / (length - 1)
@@ -150,7 +150,7 @@ def _resampled(rows: Ragged, length: int) -> NDArray[np.float32]:
     right = np.minimum(left + 1, lengths - 1)
     values = rows.values.astype(np.float64)
     before, after = values[starts + left], values[starts + right]
-    # A value that is met exactly stays as it is, minus zero too.
+    # A value that a place meets exactly stays as it is, even minus zero.
     mixed = np.where(share == 0, before, before * (1 - share) + after * share)
     series: NDArray[np.float32] = mixed.astype(np.float32)
     return series

@@ -22,7 +22,7 @@ SMALL = ["--filters-1=4", "--filters-2=4", "--filters-3=4", "--batch-size=8", "-
 
 
 def status_of(job: Callable[..., None], *flags: object) -> int:
-    """The exit status of a job that is called with these flags."""
+    """Return the exit status of a job that is called with these flags."""
     with pytest.raises(SystemExit) as ended:
         command.run(job, "python -m jobs.x", [str(flag) for flag in flags])
     assert isinstance(ended.value.code, int)
@@ -32,7 +32,7 @@ def status_of(job: Callable[..., None], *flags: object) -> int:
 def refused(
     capsys: pytest.CaptureFixture[str], output: Path, job: Callable[..., None], *flags: object
 ) -> str:
-    """The sentence with which a job refuses its input, having left nothing behind."""
+    """Return the sentence with which a job refuses its input, having left nothing behind."""
     assert status_of(job, *flags, "--output", output) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -42,7 +42,7 @@ def refused(
 
 
 def without_room(call: str) -> str:
-    """What is raised in a process none of whose files can grow, as on a full disk."""
+    """Return what a call raises in a process whose files can't grow, as on a full disk."""
     program = (
         "import resource\n"
         "from pathlib import Path\n"
@@ -57,7 +57,7 @@ def without_room(call: str) -> str:
 
 @contextmanager
 def in_terminal(command: Sequence[str], cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
-    """A process that leads a group of its own, and the terminal that it writes to; killed after the block."""
+    """Yield a process, killed after the block, that leads its own group, and the terminal it writes to."""
     master, slave = pty.openpty()
     heeding = ("env", "--default-signal=HUP", *command)  # also where the tests run under nohup
     with subprocess.Popen(
@@ -72,7 +72,7 @@ def in_terminal(command: Sequence[str], cwd: Path) -> Iterator[tuple[subprocess.
 
 
 def close(terminal: TextIO, process: subprocess.Popen[bytes]) -> None:
-    """As a window is closed: the system and the shell each send a SIGHUP, to all processes of the group."""
+    """Close a terminal as its window does: system and shell each send a SIGHUP to the whole group."""
     terminal.close()
     for _ in range(2):
         time.sleep(0.05)

@@ -22,30 +22,30 @@ from tests.servers import free_port, wait_for_port
 # One thread: with several, tests crawl on a machine whose cores are busy.
 torch.set_num_threads(1)
 
-# A busy machine is no failure.
+# Without a deadline, since a busy machine is no failure.
 settings.register_profile("lstmfcn", deadline=None, max_examples=50)
 settings.load_profile("lstmfcn")
 
-# Read when Ray is imported, and inherited by its processes.
+# Ray reads these when it is imported, and its processes inherit them.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-os.environ["RAY_ADDRESS"] = "local"  # not one that this machine happens to run
+os.environ["RAY_ADDRESS"] = "local"  # not a cluster that this machine happens to run
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
-"""What such a file begins with."""
+"""Bytes that a PNG file begins with."""
 
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are composed but not rendered, which takes longer than a small training; but in test_plots."""
+    """Compose pictures but don't render them, which takes longer than training; some tests override this."""
     monkeypatch.setattr(plots, "_png", lambda _: PNG)
 
 
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[ObjectPath]:
-    """Of a server on this machine that speaks S3's protocol."""
+    """A bucket of a server on this machine that speaks S3's protocol."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -63,7 +63,7 @@ def bucket() -> Iterator[ObjectPath]:
 
 @pytest.fixture(scope="session")
 def google_bucket() -> Iterator[ObjectPath]:
-    """Of a server on this machine that speaks the protocol of Google's store, for this process only."""
+    """A bucket, for this process only, of a server on this machine that speaks Google's protocol."""
     port = free_port()
     options = ("--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", "bucket")
     # Not in a thread: pyarrow holds the interpreter's lock while it opens a file of this store.
@@ -105,7 +105,7 @@ def trained() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def trained_labels() -> Checkpoint:
-    """A network that tells the labels of make_labels."""
+    """A network that predicts the labels of make_labels."""
     hyperparameters = TINY.model_copy(
         update={"epochs": 60, "batch_size": 25, "dropout": 0.2, "hidden_size": 8}
     )

@@ -22,7 +22,7 @@ HYPERPARAMETERS = {
 
 
 def lay_out(root: Path, hyperparameters: object = HYPERPARAMETERS) -> Path:
-    """With channels to train on."""
+    """Lay out a container's folder with channels to train on."""
     config = root / "input" / "config" / "hyperparameters.json"
     config.parent.mkdir(parents=True)
     config.write_text(json.dumps(hyperparameters))
@@ -33,12 +33,12 @@ def lay_out(root: Path, hyperparameters: object = HYPERPARAMETERS) -> Path:
 
 
 def pack(model: Path, channel: Path) -> None:
-    """As the platform does with what a training left."""
+    """Pack what a training left into a channel, as the platform does."""
     channel.mkdir(parents=True)
     with tarfile.open(channel / "model.tar.gz", "w:gz") as archive:
         archive.add(model, ".")
 
 
 def call(what: str, root: Path) -> int:
-    """The exit status."""
+    """Call the container's command, and return its exit status."""
     return status_of(sagemaker, what, "--root", root)

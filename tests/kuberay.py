@@ -1,5 +1,5 @@
-"""What KubeRay reads of its resources, after its Go types (ray-operator/apis/ray/v1): its own schemas are in
-no package registry. The pods in them are Kubernetes' own.
+"""What KubeRay reads in its resources, after its Go types (ray-operator/apis/ray/v1): its own schemas are in
+no package registry. The pods in the resources are Kubernetes' own.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 METRICS_PORT = 8080
-"""On which KubeRay lets each of Ray's nodes show its metrics, if it isn't told another."""
+"""Port on which KubeRay lets each of Ray's nodes show its metrics, unless it is told another."""
 HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
-"""Beside the endpoint's: what it takes for a head's, if its container names no port, and looks for if it
-does: without the dashboard's it never sends Serve's configuration."""
+"""Ports of a head, beside the endpoint's, that KubeRay assumes if the head's container names no port. If it
+names any, KubeRay looks for these: without the dashboard's it never sends Serve's configuration."""
 
 
 class _Strict(BaseModel):

@@ -1,4 +1,4 @@
-"""Requests of which most are broken."""
+"""Requests to the endpoint, most of them broken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.samples import LENGTH
 
 
 def mutated(body: bytes, random: Random) -> bytes:
-    """A body with a few bytes changed, taken out or put in."""
+    """Return a body with a few bytes changed, taken out or put in."""
     changed = bytearray(body)
     for _ in range(random.randint(1, 4)):
         at = random.randrange(len(changed))

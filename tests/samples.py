@@ -33,7 +33,7 @@ Marks: TypeAlias = NDArray[np.int64]
 
 
 def make_dataset(num_cases: int, seed: int = 0) -> Dataset:
-    """Two classes that a small network tells apart: `up` rises by 1 at a random step, `down` falls."""
+    """Return two classes that a small network tells apart: `up` rises by 1 at a random step, `down` falls."""
     random = np.random.default_rng(seed)
     targets = np.arange(num_cases) % 2
     steps = np.arange(LENGTH) >= random.integers(3, LENGTH - 3, size=(num_cases, 1))
@@ -42,7 +42,7 @@ def make_dataset(num_cases: int, seed: int = 0) -> Dataset:
 
 
 def make_labels(num_cases: int, seed: int = 0) -> Dataset:
-    """Two labels, of which a series has any number: y_1, it rises by 1 at a random step; y_2, it swings."""
+    """Return series with any of two labels: y_1, it rises by 1 at a random step; y_2, it swings."""
     random = np.random.default_rng(seed)
     targets = random.integers(0, 2, size=(num_cases, 2))
     rises = np.arange(LENGTH) >= random.integers(3, LENGTH - 3, size=(num_cases, 1))
@@ -52,7 +52,7 @@ def make_labels(num_cases: int, seed: int = 0) -> Dataset:
 
 
 def make_channels(num_cases: int, seed: int = 0) -> Dataset:
-    """Series of three channels, whose second one is that of make_dataset, between noises of other sizes."""
+    """Return series of three channels: make_dataset's is the second, between noises of other sizes."""
     dataset = make_dataset(num_cases, seed)
     random = np.random.default_rng(seed + 1)
     before, after = (random.normal(0, size, dataset.series.shape).astype(np.float32) for size in (100, 0.01))
@@ -62,7 +62,7 @@ def make_channels(num_cases: int, seed: int = 0) -> Dataset:
 
 
 def make_beats() -> Dataset:
-    """As heart beats in the MIT-BIH data: 187 steps, padded with zeros, five classes, nearly all of one."""
+    """Return series like MIT-BIH's heart beats: 187 steps, padded with zeros, five classes, most of one."""
     random = np.random.default_rng(0)
     targets = np.repeat(np.arange(5), [90, 3, 5, 2, 10])
     phase = np.linspace(0, 2 * np.pi, 187) * (1 + targets[:, None])
@@ -71,13 +71,13 @@ def make_beats() -> Dataset:
 
 
 def best_of(dataset: Dataset, hyperparameters: Hyperparameters = TINY, **how: Any) -> Checkpoint:
-    """What a training keeps."""
+    """Return the checkpoint that a training keeps."""
     epochs = fit(dataset, hyperparameters=hyperparameters, **how)
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None][-1]
 
 
 def marks_of(dataset: Dataset) -> Marks:
-    """The y columns of a file with a header."""
+    """Return the y columns of a file with a header."""
     match dataset.task:
         case "multilabel":
             return dataset.targets
@@ -87,7 +87,7 @@ def marks_of(dataset: Dataset) -> Marks:
 
 
 def write_named_csv(path: Path, dataset: Dataset, *, labelled: bool, seed: int | None = None) -> Path:
-    """With a header; its columns shuffled by a seed."""
+    """Write a file with a header; a seed shuffles its columns."""
     steps = [(c, n) for c in range(1, dataset.channels + 1) for n in range(1, dataset.length + 1)]
     names = [f"x{'' if dataset.channels == 1 else channel}_{step}" for channel, step in steps]
     columns = dict(zip(names, dataset.series.T, strict=True))
@@ -113,8 +113,8 @@ def write_csv(path: Path, dataset: Dataset, *, labelled: bool) -> Path:
 
 
 def write_gappy_csv(path: Path, dataset: Dataset, *, labelled: bool, named: bool = False) -> Path:
-    """Without a third of the values between the ends; and all but the first series end early, below a header
-    with empty cells.
+    """Write a file without a third of the values between the ends of series. All but the first series end
+    early; below a header (`named`) empty cells follow.
     """
     random = np.random.default_rng(0)
     rows = []
@@ -135,7 +135,7 @@ def write_gappy_csv(path: Path, dataset: Dataset, *, labelled: bool, named: bool
 
 
 def broken_input(kind: str, folder: Path, *, labelled: bool) -> Path:
-    """A file (or what stands in its place) with one fault, of series of LENGTH values."""
+    """Write a file of series of LENGTH values with one fault; return it, or what stands in its place."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "broken.csv"
     label = "up," if labelled else ""

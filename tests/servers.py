@@ -12,11 +12,11 @@ from random import SystemRandom
 import httpx
 
 _ports = iter(SystemRandom().sample(range(20_000, 30_000), 10_000))
-"""Which Linux gives to no outgoing connection, unless told to: it begins at 32768."""
+"""Ports that Linux gives to no outgoing connection, unless told to: those that it gives begin at 32768."""
 
 
 def free_port() -> int:
-    """That nobody listens on, another one each time."""
+    """Return a port that nobody listens on, another one each time."""
     for port in _ports:
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("", port))
@@ -25,13 +25,13 @@ def free_port() -> int:
 
 
 def haproxy_ports() -> dict[str, str]:
-    """The environment of an endpoint whose HAProxy meets no other's."""
+    """Return environment variables by which an endpoint's HAProxy gets ports that no other HAProxy has."""
     return {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")}
 
 
 @contextlib.contextmanager
 def started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that is told to end with the block, and killed if it does not within a minute."""
+    """Yield a process that is told to end with the block, and killed if it does not within a minute."""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -44,7 +44,7 @@ def started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
 
 
 def wait_for_port(port: int) -> None:
-    """Until somebody listens on it. Raises OSError after ten seconds."""
+    """Wait until somebody listens on a port. Raises OSError after ten seconds."""
     give_up = time.monotonic() + 10
     while True:
         try:
@@ -58,8 +58,8 @@ def wait_for_port(port: int) -> None:
 
 
 def pings(process: subprocess.Popen[str], url: str) -> list[httpx.Response]:
-    """Of an endpoint that starts, up to the first with status 200. Raises TimeoutError when the process ends
-    before, or after the four minutes that SageMaker gives it.
+    """Return the answers to /ping of an endpoint that starts, up to the first with status 200. Raises
+    TimeoutError when the process ends before, or after the four minutes that SageMaker gives it.
     """
     answers = []
     give_up = time.monotonic() + 240

@@ -34,7 +34,7 @@ def cluster(bucket: ObjectPath) -> Iterator[None]:
 
 @pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process, which is none of Ray's workers, has nothing allotted."""
+    """Let this process, which isn't one of Ray's workers, compute on the CPU without being set up as one."""
     monkeypatch.setattr(lstmfcn_cluster, "set_up_worker", lambda: None)
     monkeypatch.setattr(lstmfcn_cluster, "allotted_devices", lambda: [CPU])
 

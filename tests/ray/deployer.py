@@ -20,14 +20,14 @@ from ray.serve.schema import ServeDeploySchema
 
 
 def main(port: int) -> None:
-    """Until stdin ends."""
+    """Deploy each configuration, until stdin ends."""
     ray.init(num_cpus=5, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     client = _get_global_client()
     assert client is not None
     for line in sys.stdin:
         client.deploy_apps(ServeDeploySchema.model_validate(json.loads(line)))
-        time.sleep(2)  # for the controller to take it in
+        time.sleep(2)  # for Serve's controller to take it in
         while any(app.status != "RUNNING" for app in serve.status().applications.values()):
             time.sleep(0.2)
         [node] = ray.nodes()  # type: ignore[no-untyped-call]

@@ -29,7 +29,7 @@ ROW = ",".join(["1"] * (LENGTH - 1) + ["2"]) + "\n"
 
 
 def application(endpoint: Endpoint) -> ASGIApp:
-    """What Serve makes of it."""
+    """Return the ASGI application that Serve makes of an endpoint."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         response = await endpoint(Request(scope, receive))
@@ -50,7 +50,7 @@ def client_of(endpoint: Endpoint, root_path: str = "") -> httpx.AsyncClient:
 
 @contextlib.asynccontextmanager
 async def replica(folder: Path, **settings: Any) -> AsyncIterator[tuple[Endpoint, httpx.AsyncClient]]:
-    """A replica and a client that reaches it without a network."""
+    """Yield a replica and a client that reaches it without a network."""
     endpoint = make_endpoint(folder, **settings)
     await endpoint.reconfigure({"checkpoint": str(folder)})
     async with client_of(endpoint) as client:
@@ -59,7 +59,7 @@ async def replica(folder: Path, **settings: Any) -> AsyncIterator[tuple[Endpoint
 
 @contextlib.asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[str]:
-    """The address of an application on a port of its own."""
+    """Serve an application on a port of its own, and yield its address."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -71,7 +71,7 @@ async def listening(app: ASGIApp) -> AsyncIterator[str]:
 
 
 def boto3_client(url: str, **config: Any) -> Any:
-    """Anyone's, for an endpoint at an address."""
+    """Return a client, with made-up credentials, of the endpoint at an address."""
     return boto3.client(
         "sagemaker-runtime",
         endpoint_url=url,
@@ -83,7 +83,7 @@ def boto3_client(url: str, **config: Any) -> Any:
 
 
 def slowed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let every pass through the network take so long."""
+    """Make every pass through the network take `seconds` longer."""
     assert endpoint._model is not None
     batcher = endpoint._model.batcher
     predict: Callable[[Matrix], Any] = batcher._predict

@@ -24,7 +24,7 @@ def read_rows(output: Path) -> list[dict[str, str]]:
 
 
 def results(trials: list[Trial]) -> list[tuple[Any, ...]]:
-    """What must be the same whenever and wherever a trial runs."""
+    """Return what must be the same of each trial whenever and wherever it runs."""
     return [
         (
             trial.number,
@@ -39,7 +39,7 @@ def results(trials: list[Trial]) -> list[tuple[Any, ...]]:
 
 
 class Told:
-    """What a sweep tells of itself."""
+    """A view that keeps what a sweep tells it."""
 
     def __init__(self) -> None:
         self.num_trials = 0
