@@ -13,8 +13,9 @@ from lstmfcn.cells import is_missing, is_number
 from lstmfcn.classes import ClassLabels
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
+from lstmfcn.listing import csv_files
 from lstmfcn.series import LabelledSeries, Matrix, parse_labelled
-from lstmfcn.storage import Location, csv_files, read_bytes
+from lstmfcn.storage import Location, read_bytes
 from lstmfcn.tasks import TaskName, num_outputs
 from lstmfcn.treatment import UNTREATED, Treatment
 

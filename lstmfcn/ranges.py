@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstmfcn import storage
+from lstmfcn import listing, storage
 from lstmfcn.errors import DataError, MissingDataError
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import Fault, Matrix, parse_sound_rows
-from lstmfcn.storage import Location, StoredFile
+from lstmfcn.storage import Location
 from lstmfcn.treatment import UNTREATED, Treatment
 
 _LARGEST_RANGE = 32 << 20
@@ -76,7 +76,7 @@ def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile
 
     Raises DataError when there is nothing to transform.
     """
-    files = storage.files(path)
+    files = listing.files(path)
     if [file.path for file in files] == [path]:
         return [_input_file(files[0], path.name)], []
     if output is not None and not storage.is_within(path, output):
@@ -85,7 +85,7 @@ def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile
     skipped: list[str] = []
     for file in files:
         relative = storage.relative(file.path, path)
-        if relative.endswith(storage.CSV_SUFFIXES) and not relative.endswith(REJECTS_SUFFIX):
+        if relative.endswith(listing.CSV_SUFFIXES) and not relative.endswith(REJECTS_SUFFIX):
             chosen.append(_input_file(file, relative))
         else:
             skipped.append(relative)
@@ -95,7 +95,7 @@ def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile
     return chosen, skipped
 
 
-def _input_file(file: StoredFile, relative: str) -> InputFile:
+def _input_file(file: listing.StoredFile, relative: str) -> InputFile:
     return InputFile(file.path.resolve(), str(file.path), relative, file.size, file.modified)
 
 

@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TypeAlias, cast
@@ -29,23 +28,12 @@ from lstmfcn.object_storage import ObjectPath
 Location: TypeAlias = Path | ObjectPath
 """Place of a file or folder, on a disk or in object storage."""
 
-CSV_SUFFIXES = (".csv", ".csv.gz")
 csv.field_size_limit(2**31 - 1)  # a cell of a rejects file is a whole line
 _GZIP_MAGIC = b"\x1f\x8b"
 _REQUESTS_AT_ONCE = 16
 """Most files to work on at once, since a request to object storage takes its time."""
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file, and what distinguishes it from another that has the same name later."""
-
-    path: Location
-    size: int
-    modified: int
-    """Time of the last change, in nanoseconds since 1970."""
 
 
 def location(text: str) -> Location:
@@ -176,79 +164,6 @@ def _is_gzip(path: Location) -> bool:
             return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     except OSError:
         return False
-
-
-def files(path: Location) -> list[StoredFile]:
-    """Return the file itself, or every file below a folder, sorted. Raises DataError when there is no such
-    path, for a broken link that may be meant for data, and for a CSV object whose key is no path.
-    """
-    if isinstance(path, ObjectPath):
-        objects = path.files()
-        for file, info in objects:
-            if str(file.key) != info.path and info.path.endswith(CSV_SUFFIXES):
-                raise DataError(
-                    f"the key {path.scheme}://{info.path} has // or /./ in it, where a path has /; give the"
-                    " object another one"
-                )
-        found = [StoredFile(file, info.size, info.mtime_ns) for file, info in objects]
-    else:
-        paths = [path] if path.is_file() else [below for below in _below(path) if _is_file(below)]
-        statuses = [(file, file.stat()) for file in paths]
-        found = [StoredFile(file, status.st_size, status.st_mtime_ns) for file, status in statuses]
-    if not found and not path.exists():
-        raise MissingDataError(f"{path} does not exist")
-    return sorted(found, key=lambda file: str(file.path))
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether it is a file. Raises DataError for a broken link named as CSV or as a folder may be."""
-    is_data = path.name.endswith(CSV_SUFFIXES) or not path.suffix
-    if is_data and not path.name.startswith(".") and path.is_symlink() and not path.exists():
-        raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
-    return path.is_file()
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder, in those below it and in those elsewhere that it links to, each folder
-    once. Raises DataError for a folder that can't be read.
-    """
-    root, entered = folder.resolve(), set[tuple[int, int]]()
-
-    def overlaps(other: Path) -> bool:
-        return other.is_relative_to(root) or root.is_relative_to(other)
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise DataError(f"{error.filename} can't be read: {reason(error)}")
-
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        for name in sorted(folders):
-            below = Path(parent, name)
-            try:
-                status = below.stat()
-            except OSError as error:
-                refuse(error)
-                folders.remove(name)
-                continue
-            identity = status.st_dev, status.st_ino
-            if identity in entered or (below.is_symlink() and overlaps(below.resolve())):
-                folders.remove(name)
-            else:
-                entered.add(identity)
-        yield from (Path(parent, name) for name in names)
-
-
-def csv_files(path: Location) -> list[Location]:
-    """Return the file itself, or every *.csv and *.csv.gz below a folder, sorted.
-
-    Raises DataError when there is none.
-    """
-    if path.is_file() or (isinstance(path, Path) and path.is_fifo()):
-        return [path]
-    found = [file.path for file in files(path) if file.path.name.endswith(CSV_SUFFIXES)]
-    if not found:
-        raise DataError(f"{path} holds no *.csv or *.csv.gz file")
-    return found
 
 
 def is_within(path: Location, folder: Location) -> bool:
