@@ -133,15 +133,6 @@ def _first_replica_port() -> int:
     )
 
 
-def _replica_ports() -> list[range]:
-    """Return the ports that replicas may listen on, as far as the environment names them."""
-    bounds = [
-        [os.environ.get(f"{_REPLICA_PORTS}{end}_{kind}_PORT", "") for end in ("MIN", "MAX")]
-        for kind in ("HTTP", "GRPC")
-    ]
-    return [range(int(first), int(last) + 1) for first, last in bounds if first and last]
-
-
 def free_port(first: int) -> int:
     """Return the next port, from `first` on, that is free on all addresses of this machine."""
     return next(port for port in count(first) if _is_free(port))
@@ -168,8 +159,6 @@ def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
         raise ResourceError(
             f"port {port} is {others[str(port)]}, which HAProxy or Ray Serve listens on; choose another one"
         )
-    if not is_guest and _is_by_haproxy() and any(port in ports for ports in _replica_ports()):
-        raise ResourceError(f"port {port} is kept for a replica, by {_REPLICA_PORTS}...; choose another one")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

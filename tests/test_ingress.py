@@ -101,17 +101,6 @@ def test_a_port_that_something_beside_the_endpoint_listens_on_is_refused(name: s
         ingress.refuse_unusable("127.0.0.1", port, is_guest=False)
 
 
-@pytest.mark.parametrize("kind", ["HTTP", "GRPC"])
-def test_a_replicas_port_is_not_the_endpoints(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ingress.choose()
-    port = int(os.environ[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"])
-
-    with pytest.raises(ResourceError, match=f"^port {port} is kept for a replica, by RAY_SERVE_DIRECT_"):
-        ingress.refuse_unusable("127.0.0.1", port, is_guest=False)
-    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    ingress.refuse_unusable("127.0.0.1", port, is_guest=False)
-
-
 def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
