@@ -35,7 +35,7 @@ class Hyperparameters(BaseModel):
     kernel_size_3: int = _limited(3, "Time steps under the third kernel", at_most=1024)
     lr: float = Field(0.001, gt=0, le=10, description="Learning rate of Adam")
     batch_size: int = _limited(128, "Series per optimiser step", at_most=1_000_000)
-    epochs: int = _limited(2000, "Passes over the training set", at_most=100_000)
+    epochs: int = _limited(2000, "Passes over the training set", at_most=1_000_000)
     attention: int = Field(
         0,
         ge=0,

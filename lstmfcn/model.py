@@ -53,8 +53,7 @@ class RecurrentBlock(nn.Module):
 class LSTM(nn.LSTM):
     """An LSTM layer that begins with a state of zeros.
 
-    Over a single step the zeros cancel the recurrent kernel and the forget gate: they stay as they were
-    initialised.
+    Over a single step the zeros cancel the recurrent kernel and the forget gate, which then have no effect.
     """
 
     def __init__(self, size_in: int, size_out: int) -> None:

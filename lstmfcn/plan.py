@@ -72,7 +72,7 @@ class TrainingPlan(BaseModel):
         ge=0,
         lt=2**32,
         description="The same seed gives the same network on the same machine with as many threads; of a"
-        " sweep, also the same series held out and the same trials drawn",
+        " sweep, also the same series held out and, but for a bayesian search, the same trials drawn",
     )
 
     @property

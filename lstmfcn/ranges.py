@@ -29,7 +29,7 @@ _READ_AT_ONCE = 16
 _BLOCK_BYTES = 4 << 20
 """Bytes that are read and predicted at a time, so that memory doesn't grow with the range."""
 _MOST_CELLS = _BLOCK_BYTES // 2
-"""Values that so many bytes have at most; where short series are made longer, fewer lines are a block."""
+"""Values of a block at most, as many as so many bytes of numbers have: short series may be made longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -246,15 +246,17 @@ def _parse(
     if treatment.takes_rows_as_they_are:
         return parse_rows(data, shape)
     labels, rows = parse_ragged_rows(data, shape)
-    place = _place(origin, range(labelled, labelled + int(rows.lengths.max())))
+    place = _place(origin, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
     if treatment.takes_any_length and treatment.channels not in (None, 1):
         rows.refuse_open_ends(place)
     return labels, treatment(rows, length, place)
 
 
-def _place(origin: Origin, cells: Iterable[int]) -> Place:
-    """Return the place of rows whose values stand in these cells, counted from 0."""
-    return Place(origin.source, origin.first_row, [origin.column(cell + 1) for cell in cells])
+def _place(origin: Origin, positions: Sequence[int]) -> Place:
+    """Return the place of rows whose values stand at these positions, from 1."""
+    if origin.identifiers.positions:
+        positions = [origin.column(position) for position in positions]
+    return Place(origin.source, origin.first_row, positions)
 
 
 def _parse_named(data: bytes, origin: Origin, header: Header, treatment: Treatment) -> Matrix:
@@ -288,4 +290,4 @@ def _series_below(
     if treatment.takes_rows_as_they_are:
         return series
     treatment = treatment.model_copy(update={"channels": header.channels})
-    return treatment(Ragged.of(series), length, _place(origin, header.series))
+    return treatment(Ragged.of(series), length, _place(origin, [place + 1 for place in header.series]))

@@ -153,7 +153,9 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
 
 
 def are_gzip(paths: Sequence[Location]) -> list[bool]:
-    """Return whether each file begins as gzip does; False for one that can't be read: its reader says so."""
+    """Return whether each file begins as gzip does. One that can't be read counts as such: then it is read as
+    a whole, by one reader, who says what is wrong with it.
+    """
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(_is_gzip, paths))
 
@@ -163,7 +165,7 @@ def _is_gzip(path: Location) -> bool:
         with path.open("rb", buffering=len(_GZIP_MAGIC)) as file:
             return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     except OSError:
-        return False
+        return True
 
 
 def is_within(path: Location, folder: Location) -> bool:

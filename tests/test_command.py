@@ -171,7 +171,7 @@ def test_nohup_lets_it_go_on_and_say_what_fails(capsys: pytest.CaptureFixture[st
         (
             ["--epochs", "0"],
             2,
-            "hyperparameter epochs must be a whole number, at least 1 and at most 100000, got '0'"
+            "hyperparameter epochs must be a whole number, at least 1 and at most 1000000, got '0'"
             " (python -m jobs.job --help lists the flags)",
         ),
         (

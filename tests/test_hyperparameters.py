@@ -47,8 +47,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("epochs", 0, "epochs must be a whole number, at least 1 and at most 100000, got 0"),
-        ("epochs", 1.5, "epochs must be a whole number, at least 1 and at most 100000, got 1.5"),
+        ("epochs", 0, "epochs must be a whole number, at least 1 and at most 1000000, got 0"),
+        ("epochs", 1.5, "epochs must be a whole number, at least 1 and at most 1000000, got 1.5"),
         ("num_layers", "two", "num_layers must be a whole number, at least 1 and at most 64, got 'two'"),
         ("hidden_size", True, "hidden_size must be a whole number, at least 1 and at most 8192, got True"),
         ("hidden_size", None, "hidden_size must be a whole number, at least 1 and at most 8192, got None"),

@@ -68,7 +68,7 @@ def test_validation_is_optional(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hyperparameters", "sentence"),
     [
-        ({"epochs": "0"}, "hyperparameter epochs must be a whole number, at least 1 and at most 100000"),
+        ({"epochs": "0"}, "hyperparameter epochs must be a whole number, at least 1 and at most 1000000"),
         ({"epoch": "5"}, "Unknown option: --epoch. Did you mean --epochs?"),
         ({"epochs": 5}, 'hyperparameters.json must map names to text, as in {"batch-size": "64"}'),
         (["epochs"], 'hyperparameters.json must map names to text, as in {"batch-size": "64"}'),

@@ -69,6 +69,5 @@ def test_a_sweep_goes_on_when_nobody_reads_its_lines_any_more(monkeypatch: pytes
             monkeypatch.setattr("sys.stdout", lines)
             os.close(reader)
             view.update(trial(1, "completed", 0.75))
+            print("all trials", flush=True)
             monkeypatch.undo()
-            with pytest.raises(BrokenPipeError):
-                lines.close()

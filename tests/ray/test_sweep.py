@@ -326,7 +326,7 @@ def test_an_interrupted_sweep_keeps_what_it_has_and_goes_on(
 
 @pytest.mark.long
 def test_a_sweep_whose_terminal_is_closed_keeps_what_it_has(tmp_path: Path) -> None:
-    flags = map(str, write_inputs(tmp_path, epochs=100_000))
+    flags = map(str, write_inputs(tmp_path, epochs=1_000_000))
     command = [sys.executable, "-m", "jobs.tune", *flags, "--num-trials", "2", "--scheduler", "none"]
     with in_terminal(command, Path.cwd()) as (process, terminal):
         while len(list((tmp_path / "sweep").glob("trials/*/checkpoint.json"))) < 2:
