@@ -107,11 +107,16 @@ def choose_range_bytes(files: list[InputFile], num_predictors: int) -> int:
     return min(_LARGEST_RANGE, max(_SMALLEST_RANGE, total // (16 * num_predictors)))
 
 
-def plan_ranges(files: list[InputFile], range_bytes: int) -> list[ByteRange]:
-    """Cut every file into ranges, except gzip, which can only be read from its beginning."""
+def plan_ranges(files: list[InputFile], range_bytes: int, faulty: Container[int] = ()) -> list[ByteRange]:
+    """Cut every file into ranges, except gzip, which can only be read from its beginning. The files whose
+    indices are in `faulty` get no output, however they are cut, and are not opened.
+
+    Raises DataError for another one that can't be read: were it cut otherwise than before, a transform that
+    is resumed would lose or repeat rows.
+    """
     ranges = []
     # A file of one range isn't opened here: its reader sees whether it is zipped.
-    large = [file.path for file in files if file.size > range_bytes]
+    large = [file.path for index, file in enumerate(files) if file.size > range_bytes and index not in faulty]
     zipped = {path for path, is_zipped in zip(large, storage.are_gzip(large), strict=True) if is_zipped}
     for index, file in enumerate(files):
         is_whole = file.size <= range_bytes or file.path in zipped
@@ -209,9 +214,12 @@ def read_blocks(
 
 def _pieces(lines: bytes, most_lines: int) -> Iterator[bytes]:
     """Yield the same lines, at most so many at a time."""
-    line_ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
+    cuts: list[int] = []
+    if lines.count(b"\n") >= most_lines:  # finding where they end takes much longer than counting them
+        line_ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n"))
+        cuts = (line_ends[most_lines - 1 :: most_lines] + 1).tolist()
     start = 0
-    for end in (*(line_ends[most_lines - 1 :: most_lines] + 1).tolist(), len(lines)):
+    for end in (*cuts, len(lines)):
         if start < end:
             yield lines[start:end]
         start = end

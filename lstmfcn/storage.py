@@ -153,9 +153,7 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
 
 
 def are_gzip(paths: Sequence[Location]) -> list[bool]:
-    """Return whether each file begins as gzip does. One that can't be read counts as such: then it is read as
-    a whole, by one reader, who says what is wrong with it.
-    """
+    """Return whether each file begins as gzip does. Raises DataError for one that can't be read."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(_is_gzip, paths))
 
@@ -164,8 +162,8 @@ def _is_gzip(path: Location) -> bool:
     try:
         with path.open("rb", buffering=len(_GZIP_MAGIC)) as file:
             return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    except OSError:
-        return True
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {reason(error)}") from None
 
 
 def is_within(path: Location, folder: Location) -> bool:

@@ -125,7 +125,8 @@ def transform(
             journal.take_over()
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
-        ranges = plan_ranges(files, range_bytes)
+        faulty = {number for number, layout in enumerate(layouts) if isinstance(layout, str)}
+        ranges = plan_ranges(files, range_bytes, faulty)
         if journal is not None and not resume:
             journal.begin({**plan, **versions(), "range_bytes": range_bytes})
     work = Work(files, ranges, checkpoint.num_values, layouts, options.bad_rows, journal)
@@ -304,24 +305,11 @@ class _Reader:
         _, work, _ = ray.get(self._shared)
         for number in row["ranges"]:
             report = RangeReport(int(number), time.time())
-            one = work.ranges[report.number]
-            blocks: list[Block] = []
-            try:
-                # A gzip file is too long to travel as one block.
-                is_stream = one.start == 0 and storage.are_gzip([work.files[one.file].path])[0]
-                num_cells = 0
-                for block in () if is_stream else read_range(work, report.number, report):
-                    blocks.append(block)
-                    num_cells += block.series.size
-                    if num_cells > _MOST_CELLS_APART:  # short series that are made as long as the network's
-                        is_stream = True
-                        break
-            except (DataError, OSError):
-                is_stream = True  # its predictor reads it again, and says what is wrong
-            block = one_block([] if is_stream else blocks, work.length)
+            blocks = _blocks_to_send(work, report)
+            block = one_block(blocks or [], work.length)
             rest = {
                 "report": asdict(report),
-                "is_stream": is_stream,
+                "is_stream": blocks is None,
                 "num_rows": block.num_rows,
                 "identifiers": None
                 if block.identifiers is None
@@ -329,6 +317,26 @@ class _Reader:
                 "faults": [(fault.row, fault.reason, fault.line.decode("latin-1")) for fault in block.faults],
             }
             yield {"series": block.series, "rest": json.dumps(rest)}
+
+
+def _blocks_to_send(work: Work, report: RangeReport) -> list[Block] | None:
+    """Return the blocks of a range; None if its predictor is to read it, since they are too long to travel as
+    one block, or since they can't be read, which the predictor then says.
+    """
+    one = work.ranges[report.number]
+    blocks: list[Block] = []
+    num_cells = 0
+    try:
+        if one.start == 0 and storage.are_gzip([work.files[one.file].path])[0]:
+            return None
+        for block in read_range(work, report.number, report):
+            blocks.append(block)
+            num_cells += block.series.size
+            if num_cells > _MOST_CELLS_APART:  # short series that are made as long as the network's
+                return None
+    except (DataError, OSError):
+        return None
+    return blocks
 
 
 class _RangePredictor:

@@ -17,6 +17,7 @@ from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.ranges import (
     ByteRange,
+    InputFile,
     count_rows,
     find_inputs,
     group_ranges,
@@ -131,6 +132,14 @@ def test_a_fault_at_the_beginning_of_a_range_is_a_fault_of_its_first_row(tmp_pat
     assert [(fault.row, fault.reason) for fault in second.faults] == [
         (1, " is blank; every line must hold a series")
     ]
+
+
+def test_a_file_that_is_known_to_be_faulty_is_not_opened(tmp_path: Path) -> None:
+    gone = InputFile(tmp_path / "gone.csv", "gone.csv", "gone.csv", 30, 0)
+
+    assert len(plan_ranges([gone], 10, faulty={0})) == 3
+    with pytest.raises(DataError, match=r"gone.csv can't be read: No such file or directory$"):
+        plan_ranges([gone], 10)
 
 
 @pytest.mark.parametrize(
