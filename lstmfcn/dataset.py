@@ -145,7 +145,7 @@ def read_training(
     """
     files = _read_channel(path, None, identifiers, treatment)
     first = files[0]
-    channels = first.channels or treatment.channels or 1
+    channels = first.channels or treatment.num_channels
     treatment = treatment.model_copy(update={"channels": channels})
     _refuse_no_multiple(first.series.shape[1], channels, path)
     if first.marks is None:
@@ -176,7 +176,7 @@ def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDE
     """Read a channel of labelled data, without identifiers, by the classes, length, task and treatment of
     `like`, as a validation channel by those of the training set. Raises DataError.
     """
-    files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
+    files = _read_alike(path, like, identifiers)
     return _dataset(files, like.classes, like.task, like.treatment)
 
 
@@ -219,7 +219,7 @@ def read_further(
             f"--new-classes can't add to the checkpoint's classes {like.classes}: its task is binary, and a"
             " network with one output tells two classes apart"
         )
-    files = _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
+    files = _read_alike(path, like, identifiers)
     _refuse_missing_among_numbers(files)
     unknown = _unknown(files, like, path)
     if unknown and not new_classes:
@@ -276,6 +276,10 @@ def _classes_of_columns(
 
 def _names_of_columns(num_columns: int) -> list[str]:
     return [f"y_{number}" for number in range(1, num_columns + 1)]
+
+
+def _read_alike(path: Location, like: Known, identifiers: Identifiers) -> list[LabelledSeries]:
+    return _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
 
 
 def _read_channel(

@@ -46,10 +46,9 @@ class Ragged:
         uneven = self.lengths % channels != 0
         if uneven.any():
             row = int(np.argmax(uneven))
-            where = f"{place.source}: row {place.first_row + row}"
             count = int(self.lengths[row])
             values = f"{count} value{'s' * (count != 1)}"
-            raise DataError(f"{where} has {values}, which {channels} channels can't share evenly")
+            raise DataError(f"{place.row(row)} has {values}, which {channels} channels can't share evenly")
         return Ragged(self.values, np.repeat(self.lengths // channels, channels))
 
     def refuse_open_ends(self, place: Place) -> None:
@@ -59,7 +58,7 @@ class Ragged:
         is_open = np.isnan(self.values[self.lengths.cumsum() - 1])
         if is_open.any():
             raise DataError(
-                f"{place.source}: row {place.first_row + int(np.argmax(is_open))} ends with a missing value;"
+                f"{place.row(int(np.argmax(is_open)))} ends with a missing value;"
                 " without a header all channels of a row have as many cells, and the last one holds a value"
             )
 
@@ -88,6 +87,10 @@ class Place:
     num_before: int = 0
     """Number of channels of these rows that come before the one at hand."""
 
+    def row(self, index: int) -> str:
+        """Return the beginning of a sentence on one of the rows, counted from 0."""
+        return f"{self.source}: row {self.first_row + index}"
+
     def after(self, num_channels: int) -> Place:
         """Return the place of what follows the next `num_channels` channels."""
         return replace(self, num_before=self.num_before + num_channels)
@@ -97,7 +100,7 @@ class Place:
         few values, more than the network's length, or a gap at a time step.
         """
         row, channel = divmod(self.num_before + at, self.channels)
-        where = f"{self.source}: row {self.first_row + row}"
+        where = self.row(row)
         of_channel = "" if self.channels == 1 else f" in channel {channel + 1}"
         if num_values < 2:
             found = "1 value" if num_values else "no values"

@@ -103,9 +103,16 @@ def parse_series(
     Raises DataError with row and column, both counted from 1.
     """
     header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
+    origin = Origin(source, 1 if header is None else 2)
+    return _parse_unlabelled(data, origin, header, length, treatment)
+
+
+def _parse_unlabelled(
+    data: bytes, origin: Origin, header: Header | None, length: int | None, treatment: Treatment
+) -> Matrix:
+    """Return series without labels, as (cases, values), from rows that may stand below a header."""
     if header is None:
-        return _parse(data, Origin(source), length, labelled=False, treatment=treatment)[1]
-    origin = Origin(source, first_row=2)
+        return _parse(data, origin, length, labelled=False, treatment=treatment)[1]
     cells = _parse_named(data, origin, header, treatment)
     return _series_below(header, cells, origin, length, treatment)
 
@@ -202,10 +209,7 @@ def parse_sound_rows(
         return np.empty((0, length), np.float32), []
 
     def parsed(rows: bytes, origin: Origin) -> Matrix:
-        if header is None:
-            return _parse(rows, origin, length, labelled=False, treatment=treatment)[1]
-        cells = _parse_named(rows, origin, header, treatment)
-        return _series_below(header, cells, origin, length, treatment)
+        return _parse_unlabelled(rows, origin, header, length, treatment)
 
     # A first row of 1 lets the parser remove a byte order mark, which only a file's first row may have.
     origin = Origin("", 1 if begins_file else 2, identifiers)

@@ -114,21 +114,12 @@ class Treatment(BaseModel):
             raise DataError(place.sentence(row, num_values, int(rows.lengths[row]), gap, length))
         values = rows.values
         if len(gaps):
-            nearest = np.clip(gaps, (starts + first)[row_of[gaps]], (starts + last)[row_of[gaps]])
-            values = _filled(values, gaps, nearest)
+            of = row_of[gaps]
+            nearest = np.clip(gaps, (starts + first)[of], (starts + last)[of])
+            known = np.flatnonzero(is_there)
+            values = values.copy()
+            values[gaps] = np.interp(nearest, known, values[known])
         return Ragged(values[is_inside], lengths)
-
-
-def _filled(
-    values: NDArray[np.float32], gaps: NDArray[np.int64], nearest: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Return a copy with the gaps interpolated, each at the position `nearest` to it that lies between the
-    first and the last value of its row.
-    """
-    known = np.flatnonzero(~np.isnan(values))
-    values = values.copy()
-    values[gaps] = np.interp(nearest, known, values[known])
-    return values
 
 
 def _padded(rows: Ragged, length: int) -> NDArray[np.float32]:

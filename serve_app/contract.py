@@ -36,6 +36,8 @@ _MEDIA_RANGES = ("text/csv", "text/*", "*/*")
 _WIDE_CHARSET = re.compile(r"utf[-_]?(16|32)|ucs[-_]?[24]")
 """Charsets in which a digit isn't the single byte that it is in UTF-8 and most others."""
 _CURLS_OWN_TYPE = "application/x-www-form-urlencoded"
+_MOST_DIGITS = 20
+"""Digits of a Content-Length that are read; Python reads no number of thousands of them."""
 _MOST_PAYLOAD_MB = 100
 OVERLOADED_RETRY_SECONDS = 1
 
@@ -93,13 +95,9 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
         raise too_large(most_bytes)
 
 
-_MOST_DIGITS = 20
-
-
 def declared_bytes(headers: Headers) -> int:
     """Return the bytes of the body if the request's Content-Length tells them, else 0."""
     length = headers.get("content-length", "")
-    # Python reads no number of thousands of digits, which zeros may be.
     return int(length.lstrip("0")[:_MOST_DIGITS] or "0") if length.isdecimal() else 0
 
 

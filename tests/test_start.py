@@ -160,26 +160,21 @@ def test_classes_keep_their_weights_when_others_come_between_them(start: Start) 
     assert not torch.equal(weights["linear.weight"][1], again["linear.weight"][1])
 
 
-def test_numbers_are_the_same_class_however_they_are_spelt(trained: Checkpoint, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("new", "names", "targets"),
+    [("2", ("1", "2", "10"), [0, 1, 2]), ("walking", ("1", "10", "walking"), [0, 2, 1])],
+)
+def test_numbers_are_the_same_class_however_they_are_spelt_beside_new_ones_and_text(
+    new: str, names: tuple[str, ...], targets: list[int], trained: Checkpoint, tmp_path: Path
+) -> None:
     start = Start(replace(trained, classes=ClassLabels(["1", "10"])))
     row = "," + ",".join(["1"] * LENGTH) + "\n"
-    (tmp_path / "train.csv").write_text(f"1.0{row}2{row}10.0{row}")
+    (tmp_path / "train.csv").write_text(f"1.0{row}{new}{row}10.0{row}")
 
     dataset = read_further(tmp_path, start.checkpoint, new_classes=True)
 
-    assert dataset.classes.names == ("1", "2", "10")
-    assert dataset.targets.tolist() == [0, 1, 2]
-
-
-def test_they_stay_the_same_class_beside_a_new_one_of_text(trained: Checkpoint, tmp_path: Path) -> None:
-    start = Start(replace(trained, classes=ClassLabels(["1", "10"])))
-    row = "," + ",".join(["1"] * LENGTH) + "\n"
-    (tmp_path / "train.csv").write_text(f"1.0{row}walking{row}10.0{row}")
-
-    dataset = read_further(tmp_path, start.checkpoint, new_classes=True)
-
-    assert dataset.classes.names == ("1", "10", "walking")
-    assert dataset.targets.tolist() == [0, 2, 1]
+    assert dataset.classes.names == names
+    assert dataset.targets.tolist() == targets
 
 
 def with_columns(path: Path, header: str, *labels: str) -> Path:
