@@ -25,11 +25,10 @@ import cyclopts
 import httpx
 import numpy as np
 
-from benchmarks.predictor import NETWORKS, make_checkpoint
+from benchmarks.networks import LENGTH, NETWORKS, make_checkpoint
 from lstmfcn.hyperparameters import Hyperparameters
 from serve_app.ingress import free_port
 
-LENGTH = 100
 SERVERS = ("bare", "serve", "ours")
 _ALL_CELLS = list(product((1, 16, 128), (1, 150, 2000)))
 _MOST_OF_DEFAULT = 2400

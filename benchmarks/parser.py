@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pandas as pd
 
+from benchmarks.networks import LENGTH
 from benchmarks.timing import interleaved
 from lstmfcn.series import parse_series
 from lstmfcn.treatment import Treatment
 
-LENGTH = 100
 TREATED = Treatment(missing="interpolate", length="resample")
 
 

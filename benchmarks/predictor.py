@@ -12,7 +12,6 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,21 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.naive import Naive
+from benchmarks.networks import NETWORKS, make_checkpoint
 from benchmarks.timing import interleaved, shares
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.classes import ClassLabels
 from lstmfcn.devices import CPU, Precision, supported_precision, use_threads
 from lstmfcn.hyperparameters import Hyperparameters
-from lstmfcn.model import LSTMFCN
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix
 
-NETWORKS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "long": {"kernel_size_1": 32},
-    "small": {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)},
-}
 LENGTHS = (24, 100, 500)
 BATCH = 128
 """Series in a batch of those contestants that don't choose it themselves."""
@@ -69,15 +62,6 @@ def main() -> None:
     if not has_bf16:
         print("this CPU has no instructions for bf16: PyTorch emulates it, OpenVINO computes in fp32")
     print(json.dumps(results))
-
-
-def make_checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
-    """Return an untrained network whose batch normalisation has seen data."""
-    torch.manual_seed(0)
-    classes = ClassLabels(list("abcde"))
-    model = LSTMFCN(len(classes), length, hyperparameters)
-    model(torch.randn(64, length))
-    return Checkpoint(hyperparameters, classes, length, Scaling(), 1, {}, model.state_dict())
 
 
 def _rates(contestants: dict[str, Contestant], series: Matrix, emulated: tuple[str, ...]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cyclopts
 
-from benchmarks.predictor import NETWORKS, make_checkpoint
+from benchmarks.networks import LENGTH, NETWORKS, make_checkpoint
 from lstmfcn import ranges, storage
 from lstmfcn.cluster import connection
 from lstmfcn.hyperparameters import Hyperparameters
@@ -25,7 +25,6 @@ from lstmfcn.transform import Options, transform
 
 RANGE_BYTES = 32 << 20
 TERABYTE = 10**12
-LENGTH = 100
 PART_BYTES = 36_000
 """Bytes of the labels of the 18,000 series of length 100 that a range holds."""
 

@@ -24,6 +24,7 @@ import numpy as np
 import ray
 from ray import tune
 
+from benchmarks.networks import LENGTH, NETWORKS
 from lstmfcn.classes import ClassLabels
 from lstmfcn.cluster import connection
 from lstmfcn.dataset import Dataset
@@ -34,12 +35,7 @@ from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 
-LENGTH = 100
-NETWORK = {
-    **{f"filters_{layer}": 4 for layer in (1, 2, 3)},
-    **{f"kernel_size_{layer}": 3 for layer in (1, 2, 3)},
-    "batch_size": 64,
-}
+NETWORK = NETWORKS["small"] | {"batch_size": 64}
 SHORT_EPOCHS = 30
 
 

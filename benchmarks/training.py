@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import naive
+from benchmarks.networks import LENGTH, NETWORKS
 from benchmarks.timing import interleaved, shares
 from lstmfcn.classes import ClassLabels
 from lstmfcn.dataset import Dataset
@@ -19,15 +20,9 @@ from lstmfcn.training import fit
 
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "default": (256, {"batch_size": 128}),
-    "small": (
-        700,
-        {f"filters_{i}": 4 for i in (1, 2, 3)}
-        | {f"kernel_size_{i}": 3 for i in (1, 2, 3)}
-        | {"batch_size": 64},
-    ),
+    "small": (700, NETWORKS["small"] | {"batch_size": 64}),
 }
 """Number of series in the training set and hyperparameters, by network."""
-LENGTH = 100
 
 
 def main() -> None:

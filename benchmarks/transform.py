@@ -30,7 +30,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from benchmarks.naive import NaiveActor, labeller
-from benchmarks.predictor import NETWORKS, make_checkpoint
+from benchmarks.networks import LENGTH, NETWORKS, make_checkpoint
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import connection
 from lstmfcn.devices import use_threads
@@ -39,7 +39,6 @@ from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import find_inputs
 from lstmfcn.transform import Options, transform
 
-LENGTH = 100
 COLUMNS = [f"f{index}" for index in range(LENGTH)]
 READ = pa_csv.ReadOptions(column_names=COLUMNS, block_size=8 << 20)
 CONVERT = pa_csv.ConvertOptions(column_types={name: pa.float32() for name in COLUMNS})

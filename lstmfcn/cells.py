@@ -1,8 +1,9 @@
-"""The cells of a line of time-series CSV, each by itself: label, value, or a sentence on what is wrong."""
+"""Lines of CSV, and their cells, each by itself: label, value, or a sentence on what is wrong."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 
@@ -24,6 +25,11 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
+def num_lines(text: bytes) -> int:
+    """Return the number of lines in a text that isn't empty; the last one may lack its line end."""
+    return text.count(b"\n") + (not text.endswith(b"\n"))
+
+
 def split_line(line: bytes, where: str) -> list[str]:
     """Return the cells of a line without its LF. Raises DataError, with `where` it is, if it isn't CSV."""
     if not line.strip():
@@ -42,6 +48,13 @@ def split_line(line: bytes, where: str) -> list[str]:
         return next(csv.reader([text], strict=True))
     except csv.Error as error:
         raise DataError(f"{where} is not quoted as CSV, or has a line break inside quotes: {error}") from None
+
+
+def csv_cell(cell: str) -> bytes:
+    """Return a cell as UTF-8, quoted where CSV needs it."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([cell])
+    return text.getvalue().encode()
 
 
 def is_missing(cell: str) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lstmfcn.cells import is_missing, is_number
 from lstmfcn.classes import ClassLabels
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, counted
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.listing import csv_files
 from lstmfcn.series import LabelledSeries, Matrix, parse_labelled
@@ -333,7 +333,7 @@ def _targets(file: LabelledSeries, classes: ClassLabels, task: TaskName) -> NDAr
             raise DataError(f"{source} has no header; {expected} columns y_1, y_2, ... are expected")
         return classes.positions(file.labels, source, file.label_column)
     if marks.shape[1] != expected:
-        found = f"{marks.shape[1]} y column{'s' * (marks.shape[1] != 1)}"
+        found = counted(marks.shape[1], "y column")
         verb = "is" if expected == 1 else "are"
         raise DataError(f"{source}: row 1 is a header with {found} where {expected} {verb} expected")
     if task == "multilabel":

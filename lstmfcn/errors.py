@@ -48,3 +48,8 @@ class TrainingError(RuntimeError):
 def shown(text: str) -> str:
     """Return a text from a file as such a sentence shows it: quoted and cut short."""
     return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmfcn.errors import DataError, shown
+from lstmfcn.errors import DataError, counted, shown
 
 _LABEL = re.compile(r"y(?:_?([0-9]{1,9}))?")
 _STEP = re.compile(r"x(?:_?([0-9]{1,9})_|_?)([0-9]{1,9})")
@@ -78,7 +78,7 @@ class Header:
             each = " for each channel" if len(by_channel) > 1 else ""
             raise DataError(f"{source}: row 1 is a header with {count}{each}; a series has at least 2 values")
         if channels not in (None, len(by_channel)):
-            found = f"{len(by_channel)} channel{'s' * (len(by_channel) != 1)}"
+            found = counted(len(by_channel), "channel")
             expected = "1 is" if channels == 1 else f"{channels} are"
             hint = "" if len(by_channel) > 1 else "; x2_1 names the first step of the second"
             raise DataError(f"{source}: row 1 is a header of {found} where {expected} expected{hint}")

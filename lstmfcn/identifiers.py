@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from dataclasses import dataclass
 from typing import Self
 
-from lstmfcn.cells import split_line
-from lstmfcn.errors import DataError, shown
+from lstmfcn.cells import csv_cell, split_line
+from lstmfcn.errors import DataError, counted, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,8 @@ class Identifiers:
         for position in self.positions:
             if position > num_columns:
                 raise DataError(
-                    f"{source}: row 1 has {num_columns} column{'s' * (num_columns != 1)}; --id-columns names"
-                    f" column {position}"
+                    f"{source}: row 1 has {counted(num_columns, 'column')}; --id-columns names column"
+                    f" {position}"
                 )
 
     def refuse_behind_values(self, source: str, *, labelled: bool) -> None:
@@ -134,10 +133,3 @@ def _position(name: str, names: list[str], source: str) -> int:
         found = "no column" if count == 0 else f"{count} columns"
         raise DataError(f"{source}: row 1 is a header with {found} {shown(name)}, which --id-columns names")
     return names.index(name) + 1
-
-
-def csv_cell(cell: str) -> bytes:
-    """Return a cell as UTF-8, quoted where CSV needs it."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([cell])
-    return text.getvalue().encode()

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, counted
 
 _CELLS_AT_ONCE = 1 << 18
 """Most cells to work on at once, which takes some 50 bytes a cell."""
@@ -46,8 +46,7 @@ class Ragged:
         uneven = self.lengths % channels != 0
         if uneven.any():
             row = int(np.argmax(uneven))
-            count = int(self.lengths[row])
-            values = f"{count} value{'s' * (count != 1)}"
+            values = counted(int(self.lengths[row]), "value")
             raise DataError(f"{place.row(row)} has {values}, which {channels} channels can't share evenly")
         return Ragged(self.values, np.repeat(self.lengths // channels, channels))
 

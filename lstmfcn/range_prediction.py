@@ -16,9 +16,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from lstmfcn import storage
-from lstmfcn.cells import split_line
+from lstmfcn.cells import csv_cell, split_line
 from lstmfcn.errors import DataError, MissingDataError
-from lstmfcn.identifiers import csv_cell
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor

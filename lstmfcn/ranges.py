@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
 from lstmfcn import listing, storage
+from lstmfcn.cells import num_lines
 from lstmfcn.errors import DataError, MissingDataError
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
@@ -24,8 +25,6 @@ _MOST_TASKS = 2000
 _TASKS_PER_PREDICTOR = 2
 """There are at most about `_MOST_TASKS`, since Ray Data needs 3 ms for each before the first one starts; or,
 where that is more, this many for each predictor, so that none is without one and the last one isn't long."""
-_READ_AT_ONCE = 16
-"""First lines that are read at once, since a request to object storage takes its time."""
 _BLOCK_BYTES = 4 << 20
 """Bytes that are read and predicted at a time, so that memory doesn't grow with the range."""
 _MOST_CELLS = _BLOCK_BYTES // 2
@@ -117,7 +116,7 @@ def plan_ranges(files: list[InputFile], range_bytes: int, faulty: Container[int]
     ranges = []
     # A file of one range isn't opened here: its reader sees whether it is zipped.
     large = [file.path for index, file in enumerate(files) if file.size > range_bytes and index not in faulty]
-    zipped = {path for path, is_zipped in zip(large, storage.are_gzip(large), strict=True) if is_zipped}
+    zipped = set(compress(large, storage.in_parallel(storage.is_gzip, large)))
     for index, file in enumerate(files):
         is_whole = file.size <= range_bytes or file.path in zipped
         step = max(file.size, 1) if is_whole else range_bytes
@@ -162,8 +161,7 @@ def read_layouts(
         except DataError as error:
             return str(error)
 
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        return list(pool.map(layout, files))
+    return list(storage.in_parallel(layout, files))
 
 
 def group_ranges(
@@ -202,7 +200,7 @@ def read_blocks(
             lines, begins_file = read.partition(b"\n")[2], False
         for few_lines in _pieces(lines, most_lines):
             if most_faults <= 0:
-                yield Block(_num_lines(few_lines), np.empty((0, length), np.float32), None, [])
+                yield Block(num_lines(few_lines), np.empty((0, length), np.float32), None, [])
                 continue
             block = _read_block(few_lines, length, layout, most_faults, begins_file=begins_file)
             most_faults -= len(block.faults)
@@ -225,10 +223,6 @@ def _pieces(lines: bytes, most_lines: int) -> Iterator[bytes]:
         start = end
 
 
-def _num_lines(lines: bytes) -> int:
-    return lines.count(b"\n") + (not lines.endswith(b"\n"))
-
-
 def _read_block(lines: bytes, length: int, layout: Layout, most_faults: float, *, begins_file: bool) -> Block:
     without, identifiers = layout.format.take_identifiers(lines, begins_file=begins_file)
     series, faults = parse_sound_rows(
@@ -243,10 +237,10 @@ def _read_block(lines: bytes, length: int, layout: Layout, most_faults: float, *
     if faults and without is not lines:
         originals = lines.split(b"\n")
         faults = [replace(fault, line=originals[fault.row - 1].removesuffix(b"\r")) for fault in faults]
-    return Block(_num_lines(lines), series, identifiers, faults)
+    return Block(num_lines(lines), series, identifiers, faults)
 
 
 def count_rows(file: InputFile, one: ByteRange, layout: Layout) -> int:
     """Return the number of rows in a range, without parsing them."""
     blocks = storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)
-    return sum(map(_num_lines, blocks)) - (one.start == 0 and layout.header is not None)
+    return sum(map(num_lines, blocks)) - (one.start == 0 and layout.header is not None)

@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lstmfcn import tasks
+from lstmfcn.cells import csv_cell
 from lstmfcn.classes import ClassLabels
-from lstmfcn.identifiers import csv_cell
 from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.tasks import TaskName, num_outputs
 

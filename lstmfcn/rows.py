@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lstmfcn import json_rows
 from lstmfcn.cells import is_missing_label, label_in, split_line, value_in
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, counted
 from lstmfcn.identifiers import Origin
 from lstmfcn.ragged import Ragged
 
@@ -80,7 +80,7 @@ def first_length(data: bytes, origin: Origin, labelled: bool) -> int:
     """Return the number of values in the first row. Raises DataError when it is less than two."""
     num_cells = len(split_line(data.partition(b"\n")[0], origin.row(0)))
     if num_cells - labelled < 2:
-        found = _columns(origin.num_columns(num_cells))
+        found = counted(origin.num_columns(num_cells), "column")
         raise DataError(f"{origin.row(0)} has {found}; a series has at least 2 values")
     return num_cells - labelled
 
@@ -164,7 +164,7 @@ def _rows(
         where = origin.row(index)
         cells = split_line(line, where)
         if shape.num_values and len(cells) != shape.num_cells:
-            found = _columns(origin.num_columns(len(cells)))
+            found = counted(origin.num_columns(len(cells)), "column")
             raise DataError(f"{where} has {found} {_expected(len(cells), shape)}")
         columns += map(origin.column, range(len(columns) + 1, max(len(cells), first + 1) + 1))
         if shape.labelled:
@@ -192,7 +192,3 @@ def _expected(num_cells: int, shape: Shape) -> str:
     if num_cells == 1:
         hint = "; is the separator a comma?"
     return f"where {expected} are expected{hint}"
-
-
-def _columns(count: int) -> str:
-    return f"{count} column{'s' * (count != 1)}"

@@ -14,12 +14,12 @@ import re
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TypeAlias, cast
+from typing import IO, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
 from lstmfcn.errors import DataError, LocationError, MissingDataError
@@ -27,11 +27,13 @@ from lstmfcn.object_storage import ObjectPath
 
 Location: TypeAlias = Path | ObjectPath
 """Place of a file or folder, on a disk or in object storage."""
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 csv.field_size_limit(2**31 - 1)  # a cell of a rejects file is a whole line
 _GZIP_MAGIC = b"\x1f\x8b"
 _REQUESTS_AT_ONCE = 16
-"""Most files to work on at once, since a request to object storage takes its time."""
+"""Most files that are worked on at once, since a request to object storage takes its time."""
 _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
 
@@ -152,13 +154,14 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
         raise
 
 
-def are_gzip(paths: Sequence[Location]) -> list[bool]:
-    """Return whether each file begins as gzip does. Raises DataError for one that can't be read."""
+def in_parallel(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield what a function that reads or writes files returns for each item, in order."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        return list(pool.map(_is_gzip, paths))
+        yield from pool.map(function, items)
 
 
-def _is_gzip(path: Location) -> bool:
+def is_gzip(path: Location) -> bool:
+    """Return whether a file begins as gzip does. Raises DataError if it can't be read."""
     try:
         with path.open("rb", buffering=len(_GZIP_MAGIC)) as file:
             return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -263,13 +266,12 @@ def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
 
 def join(paths: Sequence[Location], whole: PendingFile) -> None:
     """Write the contents of files, in order, into one file, with a piece of each of several in memory."""
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        for start in range(0, len(paths), _REQUESTS_AT_ONCE):
-            for first_piece, rest in pool.map(_first_piece, paths[start : start + _REQUESTS_AT_ONCE]):
-                with rest:
-                    whole.write(first_piece)
-                    while piece := rest.read(_PIECE_BYTES):
-                        whole.write(piece)
+    for start in range(0, len(paths), _REQUESTS_AT_ONCE):
+        for first_piece, rest in in_parallel(_first_piece, paths[start : start + _REQUESTS_AT_ONCE]):
+            with rest:
+                whole.write(first_piece)
+                while piece := rest.read(_PIECE_BYTES):
+                    whole.write(piece)
 
 
 def _first_piece(path: Location) -> tuple[bytes, IO[bytes]]:
@@ -278,7 +280,7 @@ def _first_piece(path: Location) -> tuple[bytes, IO[bytes]]:
 
 
 def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterator[bytes]:
-    """Yield the contents of small files, in order, with `missing` in place of those that don't exist.
+    """Return the contents of small files, in order, with `missing` in place of those that don't exist.
 
     If `missing` is None, a file that doesn't exist raises DataError.
     """
@@ -291,8 +293,7 @@ def read_all(paths: Iterable[Location], missing: bytes | None = None) -> Iterato
                 raise
             return missing
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        yield from pool.map(read, paths)
+    return in_parallel(read, paths)
 
 
 def read_rows(path: Location) -> Iterator[list[str]]:
@@ -321,12 +322,6 @@ def remove(folder: Location, *names: str) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def remove_from(folders: Iterable[Location], name: str) -> None:
-    """Remove the file of this name from each folder, if it is there."""
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-        list(pool.map(lambda folder: remove(folder, name), folders))
 
 
 def remove_if_empty(folder: Location) -> None:

@@ -327,7 +327,7 @@ def _blocks_to_send(work: Work, report: RangeReport) -> list[Block] | None:
     blocks: list[Block] = []
     num_cells = 0
     try:
-        if one.start == 0 and storage.are_gzip([work.files[one.file].path])[0]:
+        if one.start == 0 and storage.is_gzip(work.files[one.file].path):
             return None
         for block in read_range(work, report.number, report):
             blocks.append(block)

@@ -102,7 +102,7 @@ class Trials:
 
     def remove_states(self, numbers: Iterable[int]) -> None:
         """Remove the states that these trials would resume from."""
-        storage.remove_from(map(self.folder, numbers), STATE)
+        list(storage.in_parallel(lambda number: storage.remove(self.folder(number), STATE), numbers))
 
     def remove(self, number: int) -> None:
         """Remove a trial's folder with all that it holds."""

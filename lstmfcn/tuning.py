@@ -67,10 +67,25 @@ def run_trials(
 
     Raises KeyboardInterrupt when it was interrupted.
     """
-    cpus_per_trial, gpus_per_trial = asked = (plan.cpus_per_trial, plan.known_gpus_per_trial)
-    at_once = capacity.num_fitting(*asked)
+    asked = plan.cpus_per_trial, plan.known_gpus_per_trial
+    _prepare_tune(most_pending=max(1, capacity.num_fitting(*asked)))
+    watcher = _Watcher(ledger, plan, Trials(output), asked)
+    if watcher.has_to_end():
+        watcher.on_experiment_end([])
+    else:
+        with _sigint_handler_kept():
+            _tuner(data, plan, scheduler, ledger, output, watcher).fit()
+    storage.remove(output / FOLDER, _TUNES_OWN)
+    if watcher.error is not None:
+        raise watcher.error
+    if watcher.was_interrupted:
+        raise KeyboardInterrupt
+
+
+def _prepare_tune(most_pending: int) -> None:
+    """Set what Tune reads from its environment and its modules, for this process's sweeps."""
     # More actors than fit would be asked for in vain, and started anew instead of reused.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, at_once))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most_pending)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # between writes of Tune's state, which nobody reads
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that diverged at once has no metric
     # Tune would give its processes an environment of their own, with AWS's secrets for all to see in Ray's
@@ -78,22 +93,25 @@ def run_trials(
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     tune_loop.TuneController = _Controller  # type: ignore[attr-defined]
-    trials = Trials(output)
-    watcher = _Watcher(ledger, plan, trials, asked)
-    if watcher.has_to_end():
-        watcher.on_experiment_end([])
-        storage.remove(output / FOLDER, _TUNES_OWN)  # left by a sweep that was killed
-        if watcher.error is not None:
-            raise watcher.error
-        return
+
+
+def _tuner(
+    data: TrainingData,
+    plan: Plan,
+    scheduler: TrialScheduler,
+    ledger: Ledger,
+    output: Location,
+    watcher: _Watcher,
+) -> tune.Tuner:
     settings = TrialSettings(
         objective=None if data.valid is None else plan.objective,
         training=plan.training,
         judged_every=schedulers.judged_every(scheduler),
     )
-    trainable = tune.with_parameters(TrialProcess, data=data, trials=trials, settings=settings)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": cpus_per_trial, "gpu": gpus_per_trial}),
+    trainable = tune.with_parameters(TrialProcess, data=data, trials=Trials(output), settings=settings)
+    resources = {"cpu": plan.cpus_per_trial, "gpu": plan.known_gpus_per_trial}
+    return tune.Tuner(
+        tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             num_samples=ledger.num_left,
             search_alg=_Drawer(ledger),
@@ -111,13 +129,6 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
         ),
     )
-    with _sigint_handler_kept():
-        tuner.fit()
-    storage.remove(output / FOLDER, _TUNES_OWN)
-    if watcher.error is not None:
-        raise watcher.error
-    if watcher.was_interrupted:
-        raise KeyboardInterrupt
 
 
 @contextmanager

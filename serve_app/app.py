@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lstmfcn import cluster
+from lstmfcn.cells import num_lines
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
-from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError
+from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError, counted
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix, has_header, parse_plain, parse_series
@@ -28,7 +29,7 @@ from lstmfcn.versions import installed
 from serve_app import contract
 from serve_app.access import ApiKeys
 from serve_app.backlog import REQUESTS_AT_ONCE, Backlog
-from serve_app.bodies import Bodies, num_lines
+from serve_app.bodies import Bodies
 from serve_app.contract import RequestError, Route
 from serve_app.model import Model
 from serve_app.observation import Observer
@@ -109,7 +110,7 @@ class Endpoint:
             )
         if checkpoint.channels != self._channels:
             raise CheckpointError(
-                f"{path} expects series of {checkpoint.channels} channel{'s' * (checkpoint.channels != 1)};"
+                f"{path} expects series of {counted(checkpoint.channels, 'channel')};"
                 f" the endpoint serves {self._channels}"
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision

@@ -19,11 +19,6 @@ _SECONDS_OF_SILENCE = 4.0
 get no sentence."""
 
 
-def num_lines(body: bytes) -> int:
-    """Return the number of lines in a body; the last one may lack its line end."""
-    return body.count(b"\n") + (not body.endswith(b"\n"))
-
-
 class Bodies:
     """Reads requests' bodies, and limits how much of them a replica holds in memory."""
 

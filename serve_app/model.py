@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from lstmfcn.cells import num_lines
 from lstmfcn.ensemble import AnyCheckpoint, Ensemble, networks
 from lstmfcn.predictor import Predictor
 from serve_app.batching import Batcher
-from serve_app.bodies import num_lines
 
 _PASS_SECONDS = 0.05
 _ON_LOOP_SECONDS = 0.005

@@ -82,9 +82,9 @@ def test_gzip_is_read_as_its_content_whatever_its_name(place: Location) -> None:
 
     storage.write_bytes(place / "plain.csv", b"1")
 
-    assert storage.are_gzip([path, place / "plain.csv"]) == [True, False]
+    assert [storage.is_gzip(file) for file in (path, place / "plain.csv")] == [True, False]
     with pytest.raises(DataError, match=r"none can't be read: "):
-        storage.are_gzip([path, place / "none"])
+        storage.is_gzip(place / "none")
     assert storage.read_bytes(path) == b"1,2\n3,4\n"
     assert list(storage.line_blocks(path, 0, 30, 4)) == [b"1,2\n", b"3,4\n"]
 

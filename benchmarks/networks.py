@@ -1,0 +1,31 @@
+"""The networks that benchmarks measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.classes import ClassLabels
+from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.model import LSTMFCN
+from lstmfcn.scaling import Scaling
+
+LENGTH = 100
+"""Steps of a series, where only one length is measured."""
+NETWORKS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "long": {"kernel_size_1": 32},
+    "small": {f"filters_{i}": 4 for i in (1, 2, 3)} | {f"kernel_size_{i}": 3 for i in (1, 2, 3)},
+}
+"""Hyperparameters other than the defaults, by name."""
+
+
+def make_checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
+    """Return an untrained network whose batch normalisation has seen data."""
+    torch.manual_seed(0)
+    classes = ClassLabels(list("abcde"))
+    model = LSTMFCN(len(classes), length, hyperparameters)
+    model(torch.randn(64, length))
+    return Checkpoint(hyperparameters, classes, length, Scaling(), 1, {}, model.state_dict())
