@@ -6,7 +6,7 @@ from json import dumps
 
 from jobs.place import run_in_place
 from lstmfcn import evaluation, output_folder
-from lstmfcn.command import Count, LocationFlag, OneOrNone, refuse_resume_and_overwrite
+from lstmfcn.command import Count, LocationFlag, OneOrNone
 from lstmfcn.dataset import digest, read_labelled
 from lstmfcn.devices import Precision, use_threads, visible_devices
 from lstmfcn.ensemble import load_checkpoint
@@ -54,7 +54,7 @@ def evaluate(
     """
     if num_cpus is not None:
         use_threads(num_cpus)
-    refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
+    output_folder.refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if output is not None:
         output_folder.check(output, *evaluation.RESULT_NAMES, overwrite=overwrite or resume)
     loaded = load_checkpoint(checkpoint)

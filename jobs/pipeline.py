@@ -10,8 +10,9 @@ from jobs.place import placed
 from jobs.transform import transform
 from jobs.tune import PlanFlags, tune
 from lstmfcn import output_folder, storage
-from lstmfcn.command import GpuShare, LocationFlag, cluster_is_given, run
+from lstmfcn.command import GpuShare, LocationFlag, run
 from lstmfcn.ensemble import load_checkpoint
+from lstmfcn.environment import cluster_is_given
 from lstmfcn.journal import Journal
 from lstmfcn.plan import Plan
 from lstmfcn.record import RECORD

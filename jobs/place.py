@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lstmfcn.command import cluster_is_given, run
+from lstmfcn.command import run
+from lstmfcn.environment import cluster_is_given
 
 
 def run_in_place(job: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> NoReturn:

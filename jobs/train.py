@@ -14,7 +14,6 @@ from lstmfcn.command import (
     HyperparameterFlags,
     LocationFlag,
     NotNegativeCount,
-    refuse_resume_and_overwrite,
 )
 from lstmfcn.devices import use_threads, visible_devices
 from lstmfcn.errors import DataError
@@ -80,7 +79,7 @@ def train(
     """
     if num_cpus is not None:
         use_threads(num_cpus)
-    refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
+    output_folder.refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if patience is not None and RECIPES[plan.recipe].objective(validation is not None) is None:
         raise DataError(f"--patience needs validation data with --recipe {plan.recipe}; add --validation")
     if not resume:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lstmfcn import output_folder
 from lstmfcn.cluster import connection
-from lstmfcn.command import Count, GpuShare, LocationFlag, NotNegativeCount, refuse_resume_and_overwrite, run
+from lstmfcn.command import Count, GpuShare, LocationFlag, NotNegativeCount, run
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import DataError, OutputError
@@ -86,7 +86,7 @@ def transform(
     elif not resume:
         _refuse_unfinished(output, overwrite=overwrite)
         output_folder.check(output, *RESULT_PATTERNS, overwrite=overwrite)
-    refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
+    output_folder.refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if max_bad_rows is not None and bad_rows == "fail":
         raise DataError("--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none")
     loaded = load_checkpoint(checkpoint)

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 from jobs.channels import read_channels
 from lstmfcn import evaluation, output_folder, storage
 from lstmfcn.cluster import connection
-from lstmfcn.command import LocationFlag, refuse_resume_and_overwrite, run
+from lstmfcn.command import LocationFlag, run
 from lstmfcn.dataset import Dataset, digest
 from lstmfcn.ensemble import Ensemble, load_checkpoint
 from lstmfcn.errors import DataError, HyperparameterError, OutputError, TrainingError
@@ -98,7 +98,7 @@ def tune(
         return
     if training is None or output is None:
         raise DataError("--training and --output are needed; --help has an example")
-    refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
+    output_folder.refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if refit and plan.scheduler == "pbt":
         raise HyperparameterError("--refit trains by one set of hyperparameters; --scheduler pbt has several")
     if not resume:

@@ -9,12 +9,8 @@ from typing import Any
 import ray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lstmfcn.command import cluster_is_given
+from lstmfcn.environment import NODES, cluster_is_given
 from lstmfcn.errors import ResourceError, shown
-
-NODES = "LSTMFCN_NODES"
-"""Environment variable with the most nodes that a growing cluster may have, as JSON, since Ray's autoscaler
-doesn't tell what it may start. [{"CPU": 8, "GPU": 1, "nodes": 4}] is four of one kind."""
 
 
 class _Kind(BaseModel):

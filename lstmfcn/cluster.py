@@ -18,9 +18,10 @@ from ray._common.utils import get_default_ray_temp_dir
 from ray._private.services import find_bootstrap_address
 from ray.exceptions import AuthenticationError
 
-from lstmfcn.command import CLUSTER, end_on_signals, outliving_the_terminal
 from lstmfcn.devices import CPU, Precision, cuda_devices, keep_freed_memory, supported_precision, use_threads
+from lstmfcn.environment import CLUSTER
 from lstmfcn.errors import ResourceError, TrainingError
+from lstmfcn.signals import end_on_signals, outliving_the_terminal
 from lstmfcn.storage import reason
 
 _SECONDS_TO_ANSWER = 10.0

@@ -6,25 +6,18 @@ import errno
 import io
 import os
 import platform
-import signal
-import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn, TypeAlias
 
 from cyclopts import App, CycloptsError, Group, Parameter, Token, validators
 from pydantic import ValidationError
 
-from lstmfcn.errors import LSTMFCNError, MissingError, OutputError, TrainingError
+from lstmfcn.environment import NODE, cluster_is_given
+from lstmfcn.errors import LSTMFCNError, MissingError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.signals import end_on_signals, has_hung_up
 from lstmfcn.storage import Location, location, reason
-
-CLUSTER = "RAY_ADDRESS"
-"""Environment variable that names a cluster; a job that was submitted to one has it as well."""
-NODE = "LSTMFCN_NODE"
-"""Environment variable that names a cluster's node to a job that was sent there."""
 
 _SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "out of memory")
 """Parts of PyTorch's errors when the memory of a machine or of a GPU is full."""
@@ -67,12 +60,6 @@ def run(function: Callable[..., None], name: str, argv: Sequence[str] | None = N
     sys.exit(status)
 
 
-def refuse_resume_and_overwrite(*, resume: bool, overwrite: bool) -> None:
-    """Raise OutputError when a job is both to go on and to start over."""
-    if resume and overwrite:
-        raise OutputError("--resume goes on and --overwrite starts over; give one of them")
-
-
 def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tuple[int, str]:
     """Call the function with what the command line says; return the exit status and, if not 0, a sentence."""
     end_on_signals()
@@ -105,7 +92,7 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
 def _failure(error: Exception) -> tuple[int, str]:
     """Return exit status and sentence for an error; raise it again if it is a bug."""
     match error:
-        case OSError(errno=errno.EIO, filename=None) if signal.getsignal(signal.SIGHUP) is _hang_up_again:
+        case OSError(errno=errno.EIO, filename=None) if has_hung_up():
             return 130, "interrupted"  # a print to the terminal that was closed has failed
         case OSError(filename=str(path)):
             return 2, f"{path}: {reason(error)}"
@@ -116,60 +103,6 @@ def _failure(error: Exception) -> tuple[int, str]:
         case _ if any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY):
             return 1, _OUT_OF_MEMORY
     raise error
-
-
-def end_on_signals() -> None:
-    """Let SIGTERM, which `docker stop` and `ray job stop` send, and SIGHUP, which a terminal sends when it is
-    closed, end a job as Ctrl-C does. Where SIGHUP is ignored, by `nohup`, it stays so.
-
-    Ray installs a handler of its own for SIGTERM when it starts, so this is called again after that.
-    """
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _hang_up)
-
-
-@contextmanager
-def outliving_the_terminal() -> Iterator[None]:
-    """Keep processes started in the block from ending when the terminal is closed: the job ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _hang_up(_signal: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGHUP, _hang_up_again)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for output in (1, 2):
-        if stat.S_ISCHR(os.fstat(output).st_mode):  # the terminal, where every further print would fail
-            os.dup2(nowhere, output)
-    if not _is_ending(sys.exception()):
-        _interrupt(signal.SIGHUP, frame)
-
-
-def _hang_up_again(_signal: int, _frame: FrameType | None) -> None:
-    """Do nothing: the shell sends one SIGHUP and the system another."""
-
-
-def _is_ending(error: BaseException | None) -> bool:
-    """Return whether an error ends the job already: Ctrl-C's, or that of a print to the closed terminal."""
-    return isinstance(error, KeyboardInterrupt) or (isinstance(error, OSError) and error.errno == errno.EIO)
-
-
-def _interrupt(_signal: int, frame: FrameType | None) -> None:
-    # Not by sending SIGINT, which Ray's job supervisor blocks and a shell ignores in background jobs.
-    handler = signal.getsignal(signal.SIGINT)
-    if callable(handler):
-        handler(signal.SIGINT, frame)
-    else:
-        raise KeyboardInterrupt
-
-
-def cluster_is_given() -> bool:
-    """Return whether jobs are to use a cluster; `local` is Ray's word for a Ray of the job's own."""
-    return os.environ.get(CLUSTER, "") not in ("", "local")
 
 
 def _on_which_node() -> str:

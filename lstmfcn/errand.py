@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from lstmfcn import capacity, cluster
-from lstmfcn.command import CLUSTER, NODE
+from lstmfcn.environment import CLUSTER, NODE
 from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.versions import difference, versions
 

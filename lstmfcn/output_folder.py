@@ -43,6 +43,12 @@ def check(output: Location, *patterns: str, overwrite: bool) -> None:
             )
 
 
+def refuse_resume_and_overwrite(*, resume: bool, overwrite: bool) -> None:
+    """Raise OutputError when a job is both to go on and to start over."""
+    if resume and overwrite:
+        raise OutputError("--resume goes on and --overwrite starts over; give one of them")
+
+
 def refuse_within(output: Location, *data: Location | None) -> None:
     """Raise OutputError if the output folder lies within a folder of data."""
     for folder in data:

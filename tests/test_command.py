@@ -19,17 +19,6 @@ from lstmfcn.hyperparameters import Hyperparameters
 from tests.commands import close, in_terminal
 
 
-@pytest.mark.parametrize(
-    ("address", "given"), [("", False), ("local", False), ("192.0.2.1:6379", True), ("auto", True)]
-)
-def test_a_cluster_is_given_by_its_address(
-    address: str, given: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", address)
-
-    assert command.cluster_is_given() == given
-
-
 def job(
     *,
     fail: str = "",

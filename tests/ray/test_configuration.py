@@ -12,7 +12,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config, with_e
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from lstmfcn.capacity import NODES
+from lstmfcn.environment import NODES
 from serve_app import ingress
 from serve_app.settings import Serving, Settings
 

@@ -17,7 +17,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from jobs.transform import transform
 from jobs.tune import tune
-from lstmfcn.capacity import NODES
+from lstmfcn.environment import NODES
 from serve_app import ingress
 from serve_app.access import VARIABLE as API_KEYS
 from serve_app.settings import Serving, Settings
