@@ -17,6 +17,7 @@ from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
+from lstmfcn.progress import say
 from lstmfcn.record import Record
 from lstmfcn.refit import OBJECTIVE
 from lstmfcn.refit import refit as train_again
@@ -135,14 +136,14 @@ def tune(
                 _conclude(output, valid_set)
             raise
         _conclude(output, valid_set)
-        print(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
-        print(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}", flush=True)
+        say(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")
+        say(f"all trials: {output / LEADERBOARD}, in pictures: {output / REPORT}")
         if refit:
             num_series = len(train_set) + len(valid_set)
-            print(f"refit: what {BEST}/ holds is trained again, on {num_series:,} series", flush=True)
+            say(f"refit: what {BEST}/ holds is trained again, on {num_series:,} series")
             with SweepView(OBJECTIVE, "refit") as view:
                 train_again(output, train_set, valid_set, start=start, view=view)
-            print(f"refit: {output / REFIT}")
+            say(f"refit: {output / REFIT}")
 
 
 def what_to_try(search_space: Location | None, plan: Plan, start: Start | None) -> tuple[SearchSpace, Plan]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
-from sklearn.metrics import log_loss
+from scipy.special import log_softmax
 
 from lstmfcn import tasks
 from lstmfcn.checkpoint import Checkpoint
@@ -32,11 +31,11 @@ def calibrated(checkpoint: Checkpoint, validation: Dataset) -> Checkpoint:
     probabilities = Predictor(replace(checkpoint, temperature=_HIGHEST)).probabilities(validation.series)
     probabilities, targets = tasks.as_choices(checkpoint.task, probabilities, validation.targets)
     logits = _HIGHEST * np.log(np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY))
-    positions = range(probabilities.shape[1])
 
     def loss_at(logarithm: float) -> float:
-        scaled = softmax(logits / np.exp(logarithm), axis=1)
-        return float(log_loss(targets, scaled, labels=positions))
+        # Not by probabilities, which are rounded to 0 where the network is sure and wrong.
+        logarithms = log_softmax(logits / np.exp(logarithm), axis=1)
+        return -float(logarithms[np.arange(len(targets)), targets].mean())
 
     found = minimize_scalar(loss_at, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded")
     return replace(checkpoint, temperature=float(np.exp(found.x)))

@@ -118,7 +118,11 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         targets, predicted, labels=positions, zero_division=0
     )
-    macro = metrics.precision_recall_fscore_support(targets, predicted, average="macro", zero_division=0)
+    is_predicted = predicted.any(axis=0) if task == "multilabel" else np.isin(positions, predicted)
+    counts = is_predicted | (support > 0)
+    macro_precision, macro_recall, macro_f1 = (
+        float(np.mean(scores, where=counts)) if counts.any() else 0.0 for scores in (precision, recall, f1)
+    )
     by_class = {
         dataset.classes.names[position]: {
             "precision": float(precision[position]),
@@ -142,9 +146,9 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         "precision": predictor.precision,
         "log_loss": float(metrics.log_loss(chosen, exact, labels=list(range(exact.shape[1])))),
         "expected_calibration_error": expected_calibration_error(exact, chosen),
-        "macro_precision": float(macro[0]),
-        "macro_recall": float(macro[1]),
-        "macro_f1": float(macro[2]),
+        "macro_precision": macro_precision,
+        "macro_recall": macro_recall,
+        "macro_f1": macro_f1,
         "classes": by_class,
         "confusion": confusion.tolist(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -72,14 +73,14 @@ class Progress:
 
     def _print_lines(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_LINES):
-            print(self, flush=True)
+            say(str(self))
 
     def advance(self, line: str | None = None, work: float = 1) -> None:
         """Count work done, and print a line about it if there is one."""
         self._done += work
         self._bar.update(self._row, advance=work, counted=self._counted())
         if line is not None:
-            print(line, flush=True)
+            say(line)
 
     def skip(self, work: float) -> None:
         """Count work that was done before, which tells nothing of the rate."""
@@ -120,6 +121,17 @@ class _Bar(Bar):
         if self._above is not None:
             yield self._above()
         yield from super().get_renderables()
+
+
+def say(line: str) -> None:
+    """Print a line; where nobody reads stdout any more, this line and those that follow are lost, and the
+    work goes on.
+    """
+    try:
+        print(line, flush=True)
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device)
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _rate(per_second: float) -> str:

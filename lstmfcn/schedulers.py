@@ -20,6 +20,7 @@ from ray.tune.schedulers import (
     PopulationBasedTraining,
     TrialScheduler,
 )
+from ray.tune.schedulers.async_hyperband import _Bracket as RaysRungs
 from ray.tune.schedulers.hyperband import _Bracket as RaysBracket
 from ray.tune.schedulers.pbt import _PBTTrialState
 
@@ -123,6 +124,28 @@ class _Epochwise(TrialScheduler):
 
 class _ASHA(_Epochwise, ASHAScheduler):
     """Asynchronous successive halving (Li et al., arXiv 1810.05934)."""
+
+    def __init__(self, *, grace_period: int, max_t: int, reduction_factor: int, **how: Any) -> None:
+        super().__init__(grace_period=grace_period, max_t=max_t, reduction_factor=reduction_factor, **how)
+        self._brackets = [_Rungs(grace_period, max_t, reduction_factor, s=0)]
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
+    ) -> str:
+        """Judge by the same epoch only: Ray's own would take what a trial that resumes from an earlier run's
+        state reports for what it had at each of the judgements that it passed in that run.
+        """
+        for epoch, scores in self._trial_info[trial.trial_id]._rungs:
+            if epoch <= result["epoch"] - self.every:
+                scores.setdefault(trial.trial_id, math.nan)
+        return super().on_trial_result(tune_controller, trial, result)
+
+
+class _Rungs(RaysRungs):
+    """Rungs where a score may be unknown."""
+
+    def cutoff(self, recorded: Mapping[str, float]) -> Any:
+        return super().cutoff({trial: score for trial, score in recorded.items() if not math.isnan(score)})
 
 
 class _Median(_Epochwise, MedianStoppingRule):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -52,11 +50,7 @@ class SweepView:
         else:
             self._running.pop(trial.number, None)
             self._best = ranked([*self._best, trial], self._objective)[:_MOST_ROWS]
-            try:
-                self._progress.advance(_line(trial), work=int(trial.has_ended))
-            except OSError:  # nobody reads stdout any more, but the sweep goes on
-                with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device)
-                    os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            self._progress.advance(_line(trial), work=int(trial.has_ended))
 
     def table(self) -> Table:
         """Return a table of running trials, then the best others, with the metrics of their last epoch."""

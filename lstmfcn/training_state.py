@@ -1,4 +1,4 @@
-"""What an interrupted training resumes from: one safetensors file, whose header holds the rest as JSON.
+"""What an interrupted training resumes from: one safetensors file, whose header says the rest as JSON.
 
 Nothing is ever unpickled.
 """
@@ -12,6 +12,7 @@ from typing import Self
 
 import safetensors
 import safetensors.torch
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -20,13 +21,14 @@ from lstmfcn.errors import CheckpointError, DataError, MissingDataError
 from lstmfcn.storage import Location
 
 STATE = "state.safetensors"
-_WEIGHTS, _MOMENTS, _GENERATORS = "weights", "moments", "generators"
+_WEIGHTS, _MOMENTS, _GENERATORS, _HISTORY = "weights", "moments", "generators", "history"
 
 
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    history: list[dict[str, float]]
+    columns: list[str]
+    """What the history has of each epoch, in the order of its tensor."""
     best_epoch: int
 
 
@@ -46,14 +48,21 @@ class TrainingState:
     def save(self, directory: Location) -> None:
         """Write the state; the one that the directory held stays whole until then."""
         moments = {str(number): named for number, named in enumerate(self.moments)}
-        groups = {_WEIGHTS: {"": self.weights}, _MOMENTS: moments, _GENERATORS: {"": self.generators}}
+        # The history of very many epochs would be too long for the header.
+        history = torch.tensor([list(epoch.values()) for epoch in self.history], dtype=torch.float64)
+        groups = {
+            _WEIGHTS: {"": self.weights},
+            _MOMENTS: moments,
+            _GENERATORS: {"": self.generators},
+            _HISTORY: {"": {_HISTORY: history}},
+        }
         tensors = {
             f"{group}/{part}/{name}": tensor
             for group, parts in groups.items()
             for part, named in parts.items()
             for name, tensor in named.items()
         }
-        header = _Header(history=self.history, best_epoch=self.best_epoch)
+        header = _Header(columns=list(self.history[0]) if self.history else [], best_epoch=self.best_epoch)
         content = safetensors.torch.save(tensors, {"training": header.model_dump_json()})
         storage.write_bytes(directory / STATE, content)
 
@@ -76,10 +85,12 @@ class TrainingState:
             for key, tensor in tensors.items():
                 group, part, name = key.split("/")
                 groups[group][part][name] = tensor
+            epochs = groups[_HISTORY][""][_HISTORY].tolist()
+            history = [dict(zip(header.columns, epoch, strict=True)) for epoch in epochs]
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from None
         return cls(
-            header.history,
+            history,
             header.best_epoch,
             groups[_WEIGHTS][""],
             [groups[_MOMENTS][str(number)] for number in range(len(groups[_MOMENTS]))],

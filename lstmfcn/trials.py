@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import storage
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import MetricName, Objective
@@ -108,6 +109,19 @@ class Trials:
         """Remove a trial's folder with all that it holds."""
         storage.remove(self._folder, str(number))
 
+    def saved(self, trial: Trial) -> dict[str, Any]:
+        """Return what the checkpoint in a trial's folder tells of it, as fields of `Trial`; nothing without
+        one. A process saves its best epoch before it reports it.
+        """
+        try:
+            best = Checkpoint.load(self.folder(trial.number))
+        except CheckpointError:
+            return {}
+        told: dict[str, Any] = {"best_epoch": best.epoch, "best_metrics": dict(best.metrics)}
+        if best.epoch > trial.epoch:
+            told |= {"epoch": best.epoch, "metrics": dict(best.metrics)}
+        return told
+
     def read(self) -> list[Trial]:
         """Read all trials that were drawn, by number. Raises CheckpointError for a damaged document."""
         numbers = sorted(int(name) for name in storage.names(self._folder) if name.isdecimal())
@@ -116,7 +130,9 @@ class Trials:
         for path, content in zip(paths, storage.read_all(paths, missing=b""), strict=True):
             try:
                 if content:
-                    trials.append(Trial.model_validate_json(content))
+                    trial = Trial.model_validate_json(content)
+                    is_told = trial.status != "running"  # else what it reported was not written down
+                    trials.append(trial if is_told else trial.model_copy(update=self.saved(trial)))
             except ValidationError as error:
                 raise CheckpointError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
         return trials

@@ -28,8 +28,6 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from lstmfcn import capacity, schedulers, storage
-from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.errors import CheckpointError
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
 from lstmfcn.storage import Location
@@ -271,7 +269,7 @@ class _Watcher(tune.Callback):
         self.was_interrupted = is_early and not self.is_ending
         with self._ending_on_errors():
             for trial in running:
-                self._ledger.update(trial.number, status="interrupted", **self._since_its_last_report(trial))
+                self._ledger.update(trial.number, status="interrupted", **self._folders.saved(trial))
 
     @contextmanager
     def _ending_on_errors(self) -> Iterator[None]:
@@ -279,15 +277,6 @@ class _Watcher(tune.Callback):
             yield
         except OSError as error:
             self.error, self.is_ending = error, True
-
-    def _since_its_last_report(self, trial: Trial) -> dict[str, Any]:
-        """Return the best epoch that a trial's process saved before it ended; it may not have reported it."""
-        try:
-            best = Checkpoint.load(self._folders.folder(trial.number))
-        except CheckpointError:
-            return {}
-        epoch = max(trial.epoch, best.epoch)
-        return {"epoch": epoch, "best_epoch": best.epoch, "best_metrics": dict(best.metrics)}
 
 
 def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:

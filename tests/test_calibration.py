@@ -65,6 +65,21 @@ def test_a_logit_whose_probability_is_rounded_to_1_is_known_nevertheless(
     assert warm.temperature == pytest.approx(20 / np.log(0.95 / 0.05), rel=0.01)
 
 
+def test_what_a_network_is_sure_of_and_wrong_counts_in_full(trained_labels: Checkpoint) -> None:
+    weights = dict(trained_labels.weights)
+    weights["linear.weight"] = torch.zeros_like(weights["linear.weight"])
+    weights["linear.bias"] = torch.tensor([80.0, 6.0])
+    targets = np.ones((100, 2), np.int64)
+    targets[:3, 0] = 0
+
+    warm = calibrated(replace(trained_labels, weights=weights), replace(make_labels(100), targets=targets))
+
+    temperatures = np.linspace(0.05, 20, 10_000)
+    first, second = 80 / temperatures, 6 / temperatures
+    losses = 0.03 * first + np.log1p(np.exp(-first)) + np.log1p(np.exp(-second))
+    assert warm.temperature == pytest.approx(temperatures[losses.argmin()], rel=0.01)
+
+
 def test_calibrating_again_changes_nothing(trained: Checkpoint, wrong_in_a_quarter: Dataset) -> None:
     once = calibrated(trained, wrong_in_a_quarter)
 

@@ -68,6 +68,17 @@ def test_a_class_that_neither_occurs_nor_is_predicted_lowers_no_mean(trained: Ch
     assert summary["classes"]["up"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
 
 
+def test_a_label_that_no_series_has_or_gets_lowers_no_mean(trained_labels: Checkpoint) -> None:
+    dataset, predictor = make_labels(60, seed=2), Predictor(trained_labels)
+    predicted = predictor.predicted(dataset.series)
+    right = (dataset.targets == predicted).all(axis=1) & (predicted[:, 1] == 0)
+
+    summary = evaluate(predictor, dataset.where(right)).summary
+
+    assert [summary[f"macro_{score}"] for score in ("precision", "recall", "f1")] == [1.0, 1.0, 1.0]
+    assert summary["classes"]["y_2"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+
+
 def test_scores_of_labels_are_those_of_scikit_learn(trained_labels: Checkpoint, tmp_path: Path) -> None:
     dataset = make_labels(60, seed=2)
     predictor = Predictor(trained_labels)

@@ -1,9 +1,10 @@
+import os
 import time
 
 import pytest
 
 from lstmfcn import progress as lstmfcn_progress
-from lstmfcn.progress import Progress
+from lstmfcn.progress import Progress, say
 
 
 def test_rate_and_time_left_are_told() -> None:
@@ -71,3 +72,17 @@ def test_slow_work_is_counted_by_the_minute() -> None:
         progress.advance()
 
         assert str(progress) == "sweep: 1 of 8 trials, 0.5/min, about 840 s left"
+
+
+def test_work_goes_on_when_nobody_reads_its_lines_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lstmfcn_progress, "_SECONDS_BETWEEN_LINES", 0.01)
+    reader, writer = os.pipe()
+    with open(writer, "w") as lines:  # noqa: PTH123 (a descriptor)
+        monkeypatch.setattr("sys.stdout", lines)
+        os.close(reader)
+        with Progress("predicted", 100.0, "MB") as progress:
+            progress.advance("1 of 2 files done")
+            time.sleep(0.1)
+        say("all files")
+        print("the end", flush=True)
+        monkeypatch.undo()

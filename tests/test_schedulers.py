@@ -32,6 +32,22 @@ def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
     assert decide(2, 2, 0.1) == TrialScheduler.STOP
 
 
+def test_what_a_resumed_trial_has_is_not_taken_for_what_it_had_at_earlier_epochs() -> None:
+    judge = schedulers.build(Plan(scheduler="asha"), SPACE)  # judges at the epochs 2, 6 and 18
+    controller: Any = None
+    trials: list[Any] = [SimpleNamespace(trial_id=str(number)) for number in range(3)]
+    for trial in trials:
+        judge.on_trial_add(controller, trial)
+
+    def decide(number: int, epoch: int, accuracy: float) -> str:
+        return judge.on_trial_result(controller, trials[number], {"epoch": epoch, "valid_accuracy": accuracy})
+
+    assert [decide(0, epoch, 0.9) for epoch in (12, 14, 16, 18)] == ["CONTINUE"] * 4
+    assert [decide(1, epoch, 0.5) for epoch in (2, 4, 6)] == ["CONTINUE"] * 3
+    assert decide(2, 2, 0.4) == TrialScheduler.STOP
+    assert decide(1, 18, 0.8) == TrialScheduler.STOP
+
+
 def test_by_the_median_rule_trials_go_on_until_three_others_have_come_as_far() -> None:
     judge = schedulers.build(Plan(scheduler="median"), SPACE)
     trials = [Trial("waits to run", stub=True) for _ in range(4)]

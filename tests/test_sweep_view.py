@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 
 import pytest
 from rich.console import Console
@@ -59,15 +58,3 @@ def test_a_trial_that_ends_is_a_line(capsys: pytest.CaptureFixture[str]) -> None
         " valid_accuracy: 0.75000000 valid_loss: 0.50000000\n"
         "trial 2 failed: it broke\n"
     )
-
-
-def test_a_sweep_goes_on_when_nobody_reads_its_lines_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
-    with SweepView(Objective.of("valid_accuracy")) as view:
-        view.begin([], 2)
-        with open(writer, "w") as lines:  # noqa: PTH123 (a descriptor)
-            monkeypatch.setattr("sys.stdout", lines)
-            os.close(reader)
-            view.update(trial(1, "completed", 0.75))
-            print("all trials", flush=True)
-            monkeypatch.undo()

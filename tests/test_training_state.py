@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,23 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(
     assert weights(after) == weights(whole)
     assert metrics(after) == metrics(whole)
     assert after.best_epoch == whole.best_epoch
+
+
+def test_the_header_of_a_state_grows_by_no_epoch(tmp_path: Path) -> None:
+    trainer = Trainer(DATA, TINY, TrainingSettings())
+    trainer.step()
+    state = trainer.state()
+    long = replace(state, history=[*state.history, *({**state.history[0], "seconds": n} for n in range(999))])
+
+    lengths = []
+    for one in (state, long):
+        one.save(tmp_path)
+        lengths.append(int.from_bytes((tmp_path / STATE).read_bytes()[:8], "little"))
+    loaded = TrainingState.load(tmp_path)
+
+    assert abs(lengths[1] - lengths[0]) < 1_000
+    assert loaded is not None
+    assert loaded.history == long.history
 
 
 def test_where_nothing_was_saved_there_is_no_state(tmp_path: Path) -> None:

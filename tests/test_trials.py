@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lstmfcn import storage
+from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger
@@ -57,6 +58,35 @@ def test_a_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
         trials.write(trial)
 
     assert trials.read() == written
+
+
+def test_a_trial_whose_process_was_killed_has_the_epoch_that_it_saved(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    trials = Trials(tmp_path)
+    for number, status in ((1, "running"), (2, "running"), (3, "interrupted")):
+        trials.write(Trial(number=number, hyperparameters=trained.hyperparameters, status=status))
+    for number in (1, 3):
+        trained.save(trials.folder(number))
+
+    saved, unsaved, told = trials.read()
+
+    metrics = dict(trained.metrics)
+    known = (saved.epoch, saved.metrics, saved.best_epoch, saved.best_metrics)
+    assert known == (trained.epoch, metrics, trained.epoch, metrics)
+    assert (unsaved.epoch, unsaved.best_epoch, told.epoch, told.best_epoch) == (0, 0, 0, 0)
+
+
+def test_what_a_process_saved_is_later_or_earlier_than_its_last_report(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    trials = Trials(tmp_path)
+    trained.save(trials.folder(1))
+    best = {"best_epoch": trained.epoch, "best_metrics": dict(trained.metrics)}
+    later = {"epoch": trained.epoch, "metrics": dict(trained.metrics)}
+
+    assert trials.saved(ended(1, 0.8, 0.2, epoch=trained.epoch - 1)) == {**best, **later}
+    assert trials.saved(ended(1, 0.8, 0.2, epoch=trained.epoch)) == best
 
 
 def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
