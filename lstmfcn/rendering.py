@@ -14,6 +14,9 @@ from lstmfcn.classes import ClassLabels
 from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.tasks import TaskName, num_outputs
 
+_CELLS_AT_ONCE = 10_000
+"""Numbers that become text at a time: each is an object meanwhile, and no other thread runs."""
+
 
 class Renderer:
     """Renders what networks of one task and classes predict.
@@ -76,9 +79,13 @@ class Renderer:
 
 def _rows(numbers: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.object_]:
     """Return each row of numbers as CSV, every number as the shortest text that reads back to the same."""
-    texts = pa.array(numbers.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
-    rows = texts.reshape(numbers.shape)
-    return np.array([",".join(row).encode() for row in rows] + [None], object)[:-1]
+    rows_at_once = max(1, _CELLS_AT_ONCE // numbers.shape[1])
+    lines: list[bytes | None] = []
+    for start in range(0, len(numbers), rows_at_once):
+        some = numbers[start : start + rows_at_once]
+        texts = pa.array(some.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
+        lines += [",".join(row).encode() for row in texts.reshape(some.shape)]
+    return np.array([*lines, None], object)[:-1]
 
 
 def _joined(parts: list[NDArray[np.object_]]) -> NDArray[np.object_]:

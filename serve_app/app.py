@@ -28,7 +28,7 @@ from lstmfcn.treatment import Treatment
 from lstmfcn.versions import installed
 from serve_app import contract
 from serve_app.access import ApiKeys
-from serve_app.backlog import REQUESTS_AT_ONCE, Backlog
+from serve_app.backlog import Backlog
 from serve_app.bodies import Bodies
 from serve_app.contract import RequestError, Route
 from serve_app.model import Model
@@ -64,7 +64,7 @@ class Endpoint:
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
-        self._configured: dict[str, Any] = {}
+        self._configured: dict[str, Any] | None = None
         self._configuring = asyncio.Lock()
         self._bodies = Bodies(settings)
         self._backlog = Backlog(settings.max_wait_seconds)
@@ -129,6 +129,7 @@ class Endpoint:
         try:
             response, rows, reason = await self._answer(request, path, request_id)
             status = response.status_code
+            response = self._bodies.answered(request, response)
         except asyncio.CancelledError:
             status, reason = 499, "the client has gone"
             raise
@@ -164,9 +165,9 @@ class Endpoint:
 
     def _describe(self, route: Route) -> Response:
         if route.action == "execution-parameters":
-            return JSONResponse(
-                contract.execution_parameters(self._settings.max_body_bytes, REQUESTS_AT_ONCE)
-            )
+            most_bytes, seconds = self._settings.max_body_bytes, self._settings.timeout_seconds
+            at_once = self._backlog.num_within(seconds, most_bytes)
+            return JSONResponse(contract.execution_parameters(most_bytes, at_once))
         assert self._model is not None
         described = self._model.described()
         if self._refused:

@@ -48,6 +48,12 @@ class Backlog:
         self._seconds_per_byte = seconds_per_byte
         self._is_spoiled = True
 
+    def num_within(self, seconds: float, num_bytes: int) -> int:
+        """Return how many bodies of `num_bytes` may be there at once and are answered within so many seconds;
+        at least 1.
+        """
+        return max(1, min(REQUESTS_AT_ONCE, int(seconds / max(num_bytes * self._seconds_per_byte, 1e-9))))
+
     def bytes_before(self, num_bytes: int) -> int:
         """Return the bytes that a body of `num_bytes` would have to wait for."""
         latest, _ = self._turn(num_bytes)

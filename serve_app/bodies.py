@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serve_app import contract
 from serve_app.contract import RequestError
+from serve_app.ingress import LARGE_BYTES
 from serve_app.settings import Settings
 
 _SECONDS_AT_ANY_RATE = 2.0
@@ -30,26 +34,51 @@ class Bodies:
     async def read(self, request: Request) -> bytes:
         """Read a request's body, which is held until it is released. Raises RequestError."""
         chunks: list[bytes] = []
+
+        def hold(chunk: bytes, size: int) -> None:
+            chunks.append(chunk)
+            self._held += len(chunk)
+            self._refuse_too_many(size)
+
+        try:
+            await self._receive(request, hold)
+        except BaseException:  # a client that leaves cancels its request
+            self.release(sum(map(len, chunks)))
+            raise
+        return b"".join(chunks)
+
+    def answered(self, request: Request, answer: Response) -> Response:
+        """Return an answer as it is to be sent, which depends on whether the request's body has arrived."""
+        is_large = (
+            contract.declared_bytes(request.headers) > LARGE_BYTES or "transfer-encoding" in request.headers
+        )
+        has_arrived = getattr(request.state, "has_arrived", False)
+        if not is_large or has_arrived or "connection" in answer.headers:
+            return answer
+        return EarlyAnswer(answer, partial(self._discard, request))
+
+    async def _discard(self, request: Request) -> None:
+        """Receive the rest of a request's body, as long as it comes as fast as a body must; keep nothing."""
+        with suppress(RequestError):
+            await self._receive(request, lambda _chunk, _size: None)
+
+    async def _receive(self, request: Request, take: Callable[[bytes, int], None]) -> None:
+        """Call `take` with every part of a body, and the bytes up to its end. Raises RequestError."""
         size = 0
         now = asyncio.get_running_loop().time
         started = heard = now()
         try:
             async with asyncio.timeout_at(started + self._seconds_for(size)) as limit:
                 async for chunk in request.stream():
-                    chunks.append(chunk)
                     size += len(chunk)
-                    self._held += len(chunk)
-                    self._refuse_too_many(size)
+                    take(chunk, size)
                     heard = now()
                     limit.reschedule(min(started + self._seconds_for(size), heard + _SECONDS_OF_SILENCE))
-        except BaseException as error:  # a client that leaves cancels its request
-            self.release(size)
-            if isinstance(error, TimeoutError):
-                raise self._late(size, silence=now() - heard) from None
-            if isinstance(error, ClientDisconnect):
-                raise RequestError(400, "the body ended before its Content-Length") from None
-            raise
-        return b"".join(chunks)
+        except TimeoutError:
+            raise self._late(size, silence=now() - heard) from None
+        except ClientDisconnect:
+            raise RequestError(400, "the body ended before its Content-Length") from None
+        request.state.has_arrived = True
 
     @contextmanager
     def lengthened(self, size: int, to: int) -> Iterator[None]:
@@ -101,3 +130,25 @@ class Bodies:
             )
         # The replica's connection is closed, since the rest of the body may come as slowly.
         return RequestError(408, sentence, {"Connection": "close"})
+
+
+class EarlyAnswer(Response):
+    """An answer that is sent before the request's body has arrived.
+
+    The connection is closed once the rest of the body has come, or comes too slowly: HAProxy would keep a
+    large body's place for as long as its client likes. Closed at once, it would break while a client sends,
+    which would then not read the answer.
+    """
+
+    def __init__(self, answer: Response, rest_of_body: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(answer.body, answer.status_code)
+        self.raw_headers = answer.raw_headers
+        self.headers["Connection"] = "close"
+        self._rest_of_body = rest_of_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, and its end once the rest of the request's body has been received."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        await self._rest_of_body()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -86,7 +86,7 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
         return
     _check_content_type(headers.get("content-type", "text/csv").lower())
     encoding = headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
+    if encoding not in ("", "identity"):
         raise RequestError(415, f"Content-Encoding is {encoding}; this endpoint takes plain text/csv")
     accepted = ", ".join(headers.getlist("accept"))
     if not _accepts_csv(accepted):

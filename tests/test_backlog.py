@@ -34,6 +34,11 @@ def make_backlog() -> Backlog:
     return waiting
 
 
+@pytest.mark.parametrize(("num_bytes", "num"), [(100, 4), (1500, 4), (2000, 3), (3000, 2), (9000, 1)])
+def test_no_more_are_asked_for_than_are_answered_in_time(num_bytes: int, num: int) -> None:
+    assert make_backlog().num_within(60, num_bytes) == num
+
+
 @contextmanager
 def requests(waiting: Backlog, *sizes: int) -> Iterator[None]:
     with ExitStack() as places:

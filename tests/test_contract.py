@@ -69,6 +69,7 @@ def test_what_is_read_may_be_asked_for_without_its_body(method: str) -> None:
         {"Accept": "text/csv, */*;q=0"},
         {"Accept": ""},
         {"Content-Encoding": "identity"},
+        {"Content-Encoding": ""},
         {"Content-Length": "100"},
     ],
 )

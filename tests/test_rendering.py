@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lstmfcn import rendering
 from lstmfcn.classes import ClassLabels
 from lstmfcn.prediction_format import PredictionColumn
 from lstmfcn.rendering import Renderer
@@ -44,6 +45,16 @@ def test_predictions_are_written_as_their_task_and_the_inputs_format_have_it(
     cells = renderer.cells(probabilities, BOTH, with_header=with_header)
 
     assert cells.tolist() == expected
+
+
+def test_many_predictions_are_written_as_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "_CELLS_AT_ONCE", 5)
+    renderer = Renderer("multiclass", ClassLabels(["a", "b", "c"]))
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 7).astype(np.float32)
+
+    cells = renderer.cells(probabilities, ["probabilities"], with_header=False)
+
+    assert cells.tolist() == [",".join(map(str, row)).encode() for row in probabilities]
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])

@@ -290,6 +290,16 @@ def test_series_of_several_channels_are_answered_in_both_formats_and_others_refu
     assert model["refused"] == f"{checkpoint_folder} expects series of 1 channel; the endpoint serves 3"
 
 
+def test_without_a_configuration_the_deployed_checkpoint_is_served(checkpoint_folder: Path) -> None:
+    async def ask() -> int:
+        endpoint = make_endpoint(checkpoint_folder)
+        await endpoint.reconfigure({})
+        async with client_of(endpoint) as client:
+            return (await client.post("/invocations", content=ROW)).status_code
+
+    assert asyncio.run(ask()) == 200
+
+
 def test_a_configuration_with_a_typo_is_refused_and_the_former_serves_on(checkpoint_folder: Path) -> None:
     async def ask() -> tuple[int, str]:
         async with replica(checkpoint_folder) as (endpoint, client):

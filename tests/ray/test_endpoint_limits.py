@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.treatment import Treatment
 from serve_app import app, bodies
-from tests.ray.replica import ROW, application, boto3_client, listening, replica, slowed
+from tests.ray.replica import ROW, application, boto3_client, listening, make_endpoint, replica, slowed
 from tests.samples import LENGTH
 
 pytestmark = pytest.mark.usefixtures("cluster", "no_worker")
@@ -186,6 +186,41 @@ def test_a_body_that_stops_is_given_up_with_a_sentence(
     silent = asyncio.run(ask())
 
     assert (silent.status_code, silent.text) == (408, "nothing of the body arrived for 0.1 s\n")
+
+
+def test_a_refused_client_that_goes_on_sending_gets_its_answer(checkpoint_folder: Path) -> None:
+    async def ask() -> httpx.Response:
+        endpoint = make_endpoint(checkpoint_folder, max_body_bytes=100_000)
+        await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+        async with listening(application(endpoint)) as url, httpx.AsyncClient() as client:
+            return await client.post(f"{url}/invocations", content=ROW * 500_000)
+
+    refused = asyncio.run(ask())
+
+    assert (refused.status_code, refused.headers["connection"]) == (413, "close")
+    assert refused.text == "the body has more than 100000 bytes; use jobs.transform\n"
+
+
+def test_a_refused_client_that_sends_too_slowly_is_cut_off(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_SECONDS_AT_ANY_RATE", 0.3)
+
+    async def ask() -> tuple[bytes, bytes]:
+        endpoint = make_endpoint(checkpoint_folder, max_body_bytes=100_000)
+        await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+        async with listening(application(endpoint)) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+            writer.write(b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n1")
+            told = await reader.readuntil(b"use jobs.transform\n")
+            rest = await asyncio.wait_for(reader.read(), timeout=10)  # till the connection's end
+            writer.close()
+            return told, rest
+
+    told, rest = asyncio.run(ask())
+
+    assert told.startswith(b"HTTP/1.1 413 ")
+    assert rest == b""
 
 
 def test_rows_that_a_treatment_would_lengthen_are_counted_before(
