@@ -15,6 +15,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103
 """The least number that rounds to infinity as a float32: half a step above the greatest finite one."""
 
+_PLAIN = re.compile(r'[^",\r\n ][^",\r\n]*')
+"""A text that csv.writer, which takes long to make, would leave as it is."""
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 _MISSING = re.compile(r"[ \t]*+(?:[+-]?nan|n/?a|null|none|\?)?[ \t]*", re.IGNORECASE)
 _MISSING_LABEL = re.compile(r"\s*+(?:[+-]?nan|[+-]?inf(?:inity)?)?\s*", re.IGNORECASE)
@@ -52,6 +54,8 @@ def split_line(line: bytes, where: str) -> list[str]:
 
 def csv_cell(cell: str) -> bytes:
     """Return a cell as UTF-8, quoted where CSV needs it."""
+    if _PLAIN.fullmatch(cell):
+        return cell.encode()
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([cell])
     return text.getvalue().encode()

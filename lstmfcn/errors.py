@@ -25,6 +25,10 @@ class MissingDataError(MissingError, DataError):
     """There is no such file or folder."""
 
 
+class ForbiddenDataError(DataError):
+    """A file is there and may not be read."""
+
+
 class MissingCheckpointError(MissingError, CheckpointError):
     """There is no checkpoint in a directory."""
 

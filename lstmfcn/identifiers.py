@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -35,7 +36,8 @@ class Identifiers:
         if chosen and all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
             return cls(positions=tuple(sorted(set(map(int, chosen)))))
         names = tuple(one.strip() for one in chosen)
-        if not names or not all(names) or any(re.fullmatch("[0-9.+-]+", name) for name in names):
+        has_gap = not all(names) and '""' not in text  # so written, it is a column that a header doesn't name
+        if has_gap or any(re.fullmatch("[0-9.+-]+", name) for name in names):
             raise DataError(
                 f"--id-columns is {text!r}; it must be positions from 1, such as 1,2, or names in a header,"
                 " such as patient,visit"
@@ -90,7 +92,8 @@ class Identifiers:
         rest = [cell for index, cell in enumerate(cells) if index not in chosen]
         if lacking := sum(index >= len(cells) for index in chosen):  # else a short row might look complete
             del rest[-lacking:]
-        return b",".join(identifiers), b",".join(rest)
+        # A line that holds nothing else isn't blank: one empty cell is left of it.
+        return b",".join(identifiers), b",".join(rest) or b'""'
 
     def without(self, lines: bytes) -> bytes:
         """Return the lines without their identifiers."""
@@ -121,6 +124,11 @@ class Origin:
         for identifier in self.identifiers.positions:
             position += identifier <= position
         return position
+
+    def columns(self, num_cells: int) -> Sequence[int]:
+        """Return the columns in the file of a row's first `num_cells` cells."""
+        positions = range(1, num_cells + 1)
+        return list(map(self.column, positions)) if self.identifiers.positions else positions
 
     def num_columns(self, num_cells: int) -> int:
         """Return the number of columns in the file of a row that has `num_cells` cells here."""

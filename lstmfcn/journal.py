@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -27,8 +26,6 @@ from lstmfcn.storage import Location, PendingFile
 _WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
 _OWNER = "owner"
-_REJECTS_AT_ONCE = 1000
-"""Rejects that are read and written at a time: a gzip file is a single part, which may have very many."""
 _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
@@ -205,8 +202,8 @@ class Journal:
         if any(part.num_bad for part in parts):
             rows = self._rejects(parts, rows_before)
             with self.pending() as rejects:
-                while some := list(islice(rows, _REJECTS_AT_ONCE)):
-                    rejects.write(storage.csv_lines(some))
+                for row in rows:
+                    rejects.write(storage.csv_lines([row]))
                 self.refuse_another_run()
                 rejects.commit(self.output / f"{relative}{REJECTS_SUFFIX}")
 
@@ -218,7 +215,10 @@ class Journal:
                     yield [str(rows_before[part.part] + int(row)), *rest]
 
     def note_concluded(self, file: int, result: dict[str, Any]) -> None:
-        """Record what became of a file, and remove its parts."""
+        """Record what became of a file, and remove its parts. Raises OutputError if another run, which may be
+        about to join them, took over.
+        """
+        self.refuse_another_run()
         storage.write_bytes(self.folder / _CONCLUDED / str(file), json.dumps(result).encode())
         storage.remove(self.folder, str(file))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from lstmfcn import storage
 from lstmfcn.cells import csv_cell, split_line
-from lstmfcn.errors import DataError, MissingDataError
+from lstmfcn.errors import DataError, ForbiddenDataError, MissingDataError
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor
@@ -76,7 +76,7 @@ class RangeReport:
     error: str = ""
     """Why the transform can't go on, in a sentence: the storage failed, or this process is unfit for it."""
     missing: str = ""
-    """Sentence that says that the file isn't there; empty if it is."""
+    """Sentence that says that the file isn't there, or may not be read, on this node; empty if it is."""
 
     def spoils_its_file(self, bad_rows: BadRows) -> bool:
         """Whether its faults leave the file without an output: any fault or, where bad rows are marked, only
@@ -112,8 +112,8 @@ def read_range(work: Work, number: int, report: RangeReport) -> Iterator[Block]:
             if block is None:
                 return
             yield block
-    except MissingDataError as error:  # on this node: the driver has found it
-        where = f"on {platform.node()}, which was to read it; on a cluster all nodes must see it"
+    except (MissingDataError, ForbiddenDataError) as error:  # on this node: the driver has read its beginning
+        where = f"on {platform.node()}, which was to read it; on a cluster all nodes must be able to"
         report.missing = f"{error} {where}"
         report.faults.append((0, report.missing))
     except DataError as error:
@@ -183,8 +183,8 @@ def _output_lines(layout: Layout, block: Block, predictor: Predictor) -> bytes:
     rows = list(predictor.cells(block.series, columns, with_header=with_header))
     if block.faults:
         mark = b",".join([MARK] * predictor.num_cells(columns, with_header=with_header))
-        for fault in block.faults:  # in order, so that each finds its place
-            rows.insert(fault.row - 1, mark)
+        faulty, sound = {fault.row - 1 for fault in block.faults}, iter(rows)
+        rows = [mark if index in faulty else next(sound) for index in range(block.num_rows)]
     if block.identifiers is not None:
         before = list(block.identifiers)
         if layout.format.join_input:

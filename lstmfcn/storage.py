@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
-from lstmfcn.errors import DataError, LocationError, MissingDataError
+from lstmfcn.errors import DataError, ForbiddenDataError, LocationError, MissingDataError
 from lstmfcn.object_storage import ObjectPath
 
 Location: TypeAlias = Path | ObjectPath
@@ -147,7 +147,7 @@ def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
     except IsADirectoryError:
         raise DataError(f"{path} is a directory where a file is expected") from None
     except PermissionError:
-        raise DataError(f"{path} can't be read: permission denied") from None
+        raise ForbiddenDataError(f"{path} can't be read: permission denied") from None
     except OSError as error:  # a failed read, which doesn't name its file
         if error.errno is not None:
             error.filename = str(path)

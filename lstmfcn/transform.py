@@ -138,7 +138,7 @@ def transform(
     rates = Rates()
     for report in _run_to_the_end(checkpoint, work, outcomes, groups, precision, num_predictors, options):
         one = ranges[report.number]
-        if report.missing and journal is not None and _is_there(files[one.file]):
+        if report.missing and journal is not None and _can_read(files[one.file]):
             raise _stopped(journal, report.missing)  # else the file would lose the ranges that are done
         if report.error:
             raise _stopped(journal, report.error)
@@ -170,9 +170,9 @@ def _layouts(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options
     return layouts
 
 
-def _is_there(file: InputFile) -> bool:
-    with suppress(OSError):
-        return file.path.is_file()
+def _can_read(file: InputFile) -> bool:
+    with suppress(OSError), file.path.open("rb"):
+        return True
     return False
 
 

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
-import pytest
+import csv
+import io
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmfcn.cells import csv_cell
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import Identifiers, Origin
 from lstmfcn.series import parse_labelled
+from lstmfcn.treatment import LengthTreatment, Treatment
 
 
 def test_they_are_positions_or_names() -> None:
     assert Identifiers.parse("12,1,12") == Identifiers((1, 12))
     assert Identifiers.parse("patient, visit") == Identifiers(names=("patient", "visit"))
     assert Identifiers.parse('"a, b",c') == Identifiers(names=("a, b", "c"))
+    assert Identifiers.parse('"",patient') == Identifiers(names=("", "patient"))
     assert Identifiers.parse("") == Identifiers()
 
 
@@ -66,7 +74,7 @@ def test_faults_of_labelled_files_are_told_with_the_files_columns(data: bytes, s
     [
         ((1, 2), b"p,q,1,2", (b"p,q", b"1,2")),
         ((1, 4), b"p,1,2", (b"p,", b"1")),
-        ((1, 2), b"p", (b"p,", b"")),
+        ((1, 2), b"p", (b"p,", b'""')),
         ((2, 9), b"1,q,2,3", (b"q,", b"1,2")),
     ],
 )
@@ -82,6 +90,43 @@ def test_a_line_that_is_no_csv_is_left_to_the_parser(identifier: bytes) -> None:
 
     assert Identifiers((1,)).cut(line) == (b"", line)
     assert Identifiers((1, 2)).cut(line) == (b",", line)  # as many columns as others have
+
+
+def test_the_index_that_pandas_writes_has_no_name() -> None:
+    data = b",y_1,x_1,x_2\n0,1,2,3\n1,0,4,5\n"
+
+    read = parse_labelled(data, source="f", identifiers=Identifiers.parse('""'))
+
+    assert read.series.tolist() == [[2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("line", "length", "sentence"),
+    [
+        (b"p,", "equal", "f: row 2 has 2 columns where row 1 has 4"),
+        (b"p,up", "equal", "f: row 2 has 2 columns where row 1 has 4"),
+        (b"p,up,", "pad", "f: row 2 has no values; a series has at least 2"),
+        (b"", "equal", "f: row 2 is blank"),
+    ],
+)
+def test_a_row_that_holds_identifiers_only_is_not_told_as_blank(
+    line: bytes, length: LengthTreatment, sentence: str
+) -> None:
+    treatment = Treatment(length=length)
+    with pytest.raises(DataError) as refused:
+        parse_labelled(
+            b"p,up,1,2\n" + line + b"\n",
+            source="f",
+            identifiers=Identifiers((1,)),
+            treatment=treatment,
+        )
+
+    assert str(refused.value).startswith(sentence)
+
+
+@given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=5))
+def test_a_cell_is_quoted_as_the_csv_module_does(cell: str) -> None:
+    assert next(csv.reader(io.StringIO(csv_cell(cell).decode(), newline=""), strict=True), [""]) == [cell]
 
 
 def test_an_empty_file_stays_empty_without_them() -> None:

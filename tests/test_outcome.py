@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import platform
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,19 @@ def test_a_joined_line_that_is_no_csv_becomes_one_cell(trained: Checkpoint, tmp_
     bad = [row[:-1] for row in written if row[-1] == "ERROR"]
     assert bad == [["a"], ['"a,1'], ["x\\ry"], ["plain"], ["1,2\\r"]]
     assert written[1] == written[6] == [*good.decode().split(","), written[1][-1]]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(), PermissionError()])
+def test_a_file_that_one_node_can_not_read_is_not_taken_for_faulty(
+    error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    read = RangeReport(0, 0.0)
+    monkeypatch.setattr(Path, "open", fail)
+
+    assert list(read_range(task(), 0, read)) == []
+
+    assert f"on {platform.node()}, which was to read it" in read.missing
+    assert read.faults == [(0, read.missing)]
