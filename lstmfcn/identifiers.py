@@ -11,6 +11,9 @@ from typing import Self
 from lstmfcn.cells import csv_cell, split_line
 from lstmfcn.errors import DataError, counted, shown
 
+_UNNAMED = re.compile('(?:^|(?<=,)) *"" *(?=,|$)')
+"""How a column without a name is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
@@ -23,7 +26,8 @@ class Identifiers:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read positions from 1, such as `1,2`, or names in a header, such as `patient,visit`, no numbers.
+        """Read positions from 1, such as `1,2`, or names in a header, such as `patient,visit`, no numbers;
+        `""` stands for a column without a name.
 
         Raises DataError for anything else.
         """
@@ -36,8 +40,8 @@ class Identifiers:
         if chosen and all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
             return cls(positions=tuple(sorted(set(map(int, chosen)))))
         names = tuple(one.strip() for one in chosen)
-        has_gap = not all(names) and '""' not in text  # so written, it is a column that a header doesn't name
-        if has_gap or any(re.fullmatch("[0-9.+-]+", name) for name in names):
+        is_wrong = not names or names.count("") != len(_UNNAMED.findall(text))
+        if is_wrong or any(re.fullmatch("[0-9.+-]+", name) for name in names):
             raise DataError(
                 f"--id-columns is {text!r}; it must be positions from 1, such as 1,2, or names in a header,"
                 " such as patient,visit"
@@ -48,7 +52,7 @@ class Identifiers:
         """Return the identifiers by position in a file with this header, or without one. Raises DataError."""
         if header is None:
             if self.names:
-                named = ",".join(self.names)
+                named = ",".join(name or '""' for name in self.names)
                 raise DataError(f"{source} has no header, and so none of the --id-columns {named}")
             return self
         if self.positions:
@@ -92,8 +96,8 @@ class Identifiers:
         rest = [cell for index, cell in enumerate(cells) if index not in chosen]
         if lacking := sum(index >= len(cells) for index in chosen):  # else a short row might look complete
             del rest[-lacking:]
-        # A line that holds nothing else isn't blank: one empty cell is left of it.
-        return b",".join(identifiers), b",".join(rest) or b'""'
+        # One empty cell, if it is all that is left, would look like a blank line.
+        return b",".join(identifiers), b",".join(rest) if rest != [b""] else b'""'
 
     def without(self, lines: bytes) -> bytes:
         """Return the lines without their identifiers."""

@@ -124,8 +124,8 @@ class _Bar(Bar):
 
 
 def say(line: str) -> None:
-    """Print a line; where nobody reads stdout any more, this line and those that follow are lost, and the
-    work goes on.
+    """Print a line. Once stdout can't be written, mostly since nobody reads it any more, this line and those
+    that follow are lost, and the work goes on.
     """
     try:
         print(line, flush=True)

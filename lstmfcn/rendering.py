@@ -80,7 +80,7 @@ class Renderer:
 def _rows(numbers: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.object_]:
     """Return each row of numbers as CSV, every number as the shortest text that reads back to the same."""
     rows_at_once = max(1, _CELLS_AT_ONCE // numbers.shape[1])
-    lines: list[bytes | None] = []
+    lines: list[bytes] = []
     for start in range(0, len(numbers), rows_at_once):
         some = numbers[start : start + rows_at_once]
         texts = pa.array(some.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)

@@ -24,8 +24,8 @@ _Matrix: TypeAlias = NDArray[np.float32]
 
 _PIECE_BYTES = 1 << 19
 """Size of the pieces that the engines work on, which stay in the processor's cache."""
-_SMALL_BYTES = 1 << 11
-"""Size of pieces that aren't halved: for fewer lines than theirs the fast engine isn't faster."""
+_SMALL_BYTES = 1 << 12
+"""Size of the pieces of a piece that the fast engine can't read, most of which it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +66,18 @@ def _read_pieces(
     fast: Callable[[bytes, Shape], tuple[list[str], _Rows] | None],
     slow: Callable[[bytes, Shape, int], tuple[list[str], _Rows]],
 ) -> tuple[list[str], list[_Rows]]:
-    """Return labels, and the rows in parts, read by the slow engine where the fast one returns None."""
+    """Return labels, and the rows in parts; where the fast engine returns None, the slow one reads a few."""
     labels: list[str] = []
     parts: list[_Rows] = []
     num_rows = 0
-    for whole in _pieces(data):
-        left = [whole]
-        while left:
-            piece = left.pop()
-            found = fast(piece, shape)
-            if found is None and (middle := _middle(piece)) >= 0:
-                left += [piece[middle + 1 :], piece[:middle]]
-                continue
-            some_labels, rows = found or slow(piece, shape, num_rows)
+    for whole in _pieces(data, _PIECE_BYTES):
+        found = fast(whole, shape)
+        for piece in [whole] if found else _pieces(whole + b"\n", _SMALL_BYTES):
+            some_labels, rows = found or fast(piece, shape) or slow(piece, shape, num_rows)
             labels += some_labels
             parts.append(rows)
             num_rows += len(rows)
     return labels, parts
-
-
-def _middle(piece: bytes) -> int:
-    """Return the index of the line end by which to halve a piece, so that the slow engine gets no more lines
-    than it must; -1 for one that is too small for that.
-    """
-    middle = len(piece) // 2
-    if middle < _SMALL_BYTES:
-        return -1
-    after = piece.find(b"\n", middle)
-    return after if after >= 0 else piece.rfind(b"\n", 0, middle)
 
 
 def first_length(data: bytes, origin: Origin, labelled: bool) -> int:
@@ -105,12 +89,12 @@ def first_length(data: bytes, origin: Origin, labelled: bool) -> int:
     return num_cells - labelled
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """Yield whole lines, about _PIECE_BYTES at a time, each piece without its last line end."""
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """Yield whole lines, about `size` bytes at a time, each piece without its last line end."""
     start = 0
     while start < len(data):
-        end = data.rfind(b"\n", start, start + _PIECE_BYTES)
-        if end < 0 and (end := data.find(b"\n", start + _PIECE_BYTES)) < 0:
+        end = data.rfind(b"\n", start, start + size)
+        if end < 0 and (end := data.find(b"\n", start + size)) < 0:
             end = len(data)
         yield data[start:end]
         start = end + 1

@@ -132,17 +132,26 @@ class _ASHA(_Epochwise, ASHAScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        """Judge by the same epoch only: Ray's own would take what a trial that resumes from an earlier run's
-        state reports for what it had at each of the judgements that it passed in that run.
+        self._note_passed(trial, result)
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def on_trial_complete(
+        self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
+    ) -> None:
+        self._note_passed(trial, result)
+        super().on_trial_complete(tune_controller, trial, result)
+
+    def _note_passed(self, trial: TuneTrial, result: dict[str, Any]) -> None:
+        """Note that a trial's scores at the judgements that it has passed are unknown, if they are: one that
+        resumes from an earlier run's state would be judged there by what it reports now.
         """
         for epoch, scores in self._trial_info[trial.trial_id]._rungs:
-            if epoch <= result["epoch"] - self.every:
+            if epoch <= result.get("epoch", 0) - self.every:
                 scores.setdefault(trial.trial_id, math.nan)
-        return super().on_trial_result(tune_controller, trial, result)
 
 
 class _Rungs(RaysRungs):
-    """Rungs where a score may be unknown."""
+    """Rungs where scores may be unknown, all of them too, of which NumPy would warn."""
 
     def cutoff(self, recorded: Mapping[str, float]) -> Any:
         return super().cutoff({trial: score for trial, score in recorded.items() if not math.isnan(score)})

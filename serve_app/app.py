@@ -82,8 +82,8 @@ class Endpoint:
                 return
             self._configured = user_config
             try:
-                serving = Serving.model_validate(user_config)
-                await self._change(serving.checkpoint)
+                chosen = Serving.model_validate(user_config).checkpoint if user_config else None
+                await self._change(chosen or self._settings.checkpoint)
                 self._refused = ""
             except Exception as error:  # whatever it is, the endpoint must go on
                 if self._model is None:

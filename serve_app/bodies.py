@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -69,16 +69,19 @@ class Bodies:
         started = heard = now()
         try:
             async with asyncio.timeout_at(started + self._seconds_for(size)) as limit:
-                async for chunk in request.stream():
+                has_more = True
+                while has_more:  # not by request.stream, which can't go on after an error in between
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise RequestError(400, "the body ended before its Content-Length")
+                    chunk, has_more = message.get("body", b""), message.get("more_body", False)
+                    request.state.has_arrived = not has_more
                     size += len(chunk)
                     take(chunk, size)
                     heard = now()
                     limit.reschedule(min(started + self._seconds_for(size), heard + _SECONDS_OF_SILENCE))
         except TimeoutError:
             raise self._late(size, silence=now() - heard) from None
-        except ClientDisconnect:
-            raise RequestError(400, "the body ended before its Content-Length") from None
-        request.state.has_arrived = True
 
     @contextmanager
     def lengthened(self, size: int, to: int) -> Iterator[None]:

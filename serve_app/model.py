@@ -32,10 +32,11 @@ class Model:
         self._checkpoint = checkpoint
         self._digest = checkpoint.digest()
         self.predictor = predictor
-        alone = _seconds(predictor, 1)
-        together = min(_WARM_UP_ROWS, max(1, int(_PASS_SECONDS / alone)))
-        batch = max(together, predictor.fills_up_to)
-        seconds = _seconds(predictor, batch) / batch
+        alone, batch = _seconds(predictor, 1), predictor.fills_up_to
+        taken = _seconds(predictor, batch)
+        while batch < _WARM_UP_ROWS and (doubled := _seconds(predictor, 2 * batch)) <= _PASS_SECONDS:
+            batch, taken = 2 * batch, doubled
+        seconds = taken / batch
         self.seconds_per_byte = seconds / (_BYTES_PER_VALUE * predictor.num_values)
         """Seconds that a byte of a body takes, roughly."""
         self.batcher = Batcher(

@@ -48,6 +48,22 @@ def test_what_a_resumed_trial_has_is_not_taken_for_what_it_had_at_earlier_epochs
     assert decide(1, 18, 0.8) == TrialScheduler.STOP
 
 
+def test_nor_is_what_a_resumed_trial_ends_with() -> None:
+    judge = schedulers.build(Plan(scheduler="asha"), SPACE)
+    controller: Any = None
+    resumed, new = (SimpleNamespace(trial_id=name) for name in ("resumed", "new"))
+    for trial in (resumed, new):
+        judge.on_trial_add(controller, cast(Any, trial))
+
+    judge.on_trial_complete(controller, cast(Any, resumed), {"epoch": 20, "valid_accuracy": 0.9})
+    decisions = [
+        judge.on_trial_result(controller, cast(Any, new), {"epoch": epoch, "valid_accuracy": 0.5})
+        for epoch in (2, 6, 18)
+    ]
+
+    assert decisions == ["CONTINUE"] * 3
+
+
 def test_by_the_median_rule_trials_go_on_until_three_others_have_come_as_far() -> None:
     judge = schedulers.build(Plan(scheduler="median"), SPACE)
     trials = [Trial("waits to run", stub=True) for _ in range(4)]

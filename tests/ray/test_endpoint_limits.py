@@ -201,6 +201,23 @@ def test_a_refused_client_that_goes_on_sending_gets_its_answer(checkpoint_folder
     assert refused.text == "the body has more than 100000 bytes; use jobs.transform\n"
 
 
+def test_a_body_of_unknown_length_is_refused_once_it_is_too_long(
+    checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield ROW.encode() * 1000
+
+    async def ask() -> httpx.Response:
+        endpoint = make_endpoint(checkpoint_folder, max_body_bytes=2500 * len(ROW))
+        await endpoint.reconfigure({"checkpoint": str(checkpoint_folder)})
+        async with listening(application(endpoint)) as url, httpx.AsyncClient() as client:
+            return await client.post(f"{url}/invocations", content=chunks())
+
+    assert asyncio.run(ask()).status_code == 413
+    assert "Exception" not in capsys.readouterr().err
+
+
 def test_a_refused_client_that_sends_too_slowly_is_cut_off(
     checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
