@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,15 +17,22 @@ from lstmfcn.search_space import SearchSpace
 SPACE = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 20, "hidden_size": 4})
 
 
-def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
+def asha_of(num_trials: int) -> Callable[[int, int, float], str]:
+    """Return what decides on a trial by its epoch and accuracy: ASHA, at the epochs 2, 6 and 18."""
     judge = schedulers.build(Plan(scheduler="asha"), SPACE)
     controller: Any = None
-    trials: list[Any] = [SimpleNamespace(trial_id=str(number)) for number in range(3)]
+    trials: list[Any] = [SimpleNamespace(trial_id=str(number)) for number in range(num_trials)]
     for trial in trials:
         judge.on_trial_add(controller, trial)
 
     def decide(number: int, epoch: int, accuracy: float) -> str:
         return judge.on_trial_result(controller, trials[number], {"epoch": epoch, "valid_accuracy": accuracy})
+
+    return decide
+
+
+def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
+    decide = asha_of(3)
 
     assert [decide(number, 2, 0.9 - number / 10) for number in (0, 1)] == ["CONTINUE", "STOP"]
     assert decide(2, 1, 0.1) == TrialScheduler.CONTINUE
@@ -33,14 +40,7 @@ def test_trials_are_judged_by_the_epochs_that_all_of_them_report() -> None:
 
 
 def test_what_a_resumed_trial_has_is_not_taken_for_what_it_had_at_earlier_epochs() -> None:
-    judge = schedulers.build(Plan(scheduler="asha"), SPACE)  # judges at the epochs 2, 6 and 18
-    controller: Any = None
-    trials: list[Any] = [SimpleNamespace(trial_id=str(number)) for number in range(3)]
-    for trial in trials:
-        judge.on_trial_add(controller, trial)
-
-    def decide(number: int, epoch: int, accuracy: float) -> str:
-        return judge.on_trial_result(controller, trials[number], {"epoch": epoch, "valid_accuracy": accuracy})
+    decide = asha_of(3)
 
     assert [decide(0, epoch, 0.9) for epoch in (12, 14, 16, 18)] == ["CONTINUE"] * 4
     assert [decide(1, epoch, 0.5) for epoch in (2, 4, 6)] == ["CONTINUE"] * 3
