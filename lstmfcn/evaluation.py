@@ -119,9 +119,9 @@ def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
         targets, predicted, labels=positions, zero_division=0
     )
     is_predicted = predicted.any(axis=0) if task == "multilabel" else np.isin(positions, predicted)
-    counts = is_predicted | (support > 0)
+    occurs = is_predicted | (support > 0)
     macro_precision, macro_recall, macro_f1 = (
-        float(np.mean(scores, where=counts)) if counts.any() else 0.0 for scores in (precision, recall, f1)
+        float(np.mean(scores, where=occurs)) if occurs.any() else 0.0 for scores in (precision, recall, f1)
     )
     by_class = {
         dataset.classes.names[position]: {

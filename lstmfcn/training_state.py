@@ -1,4 +1,4 @@
-"""What an interrupted training resumes from: one safetensors file, whose header says the rest as JSON.
+"""What an interrupted training resumes from: one safetensors file, whose header holds the rest as JSON.
 
 Nothing is ever unpickled.
 """

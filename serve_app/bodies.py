@@ -49,11 +49,10 @@ class Bodies:
 
     def answered(self, request: Request, answer: Response) -> Response:
         """Return an answer as it is to be sent, which depends on whether the request's body has arrived."""
-        is_large = (
-            contract.declared_bytes(request.headers) > LARGE_BYTES or "transfer-encoding" in request.headers
-        )
-        has_arrived = getattr(request.state, "has_arrived", False)
-        if not is_large or has_arrived or "connection" in answer.headers:
+        if getattr(request.state, "has_arrived", False) or "connection" in answer.headers:
+            return answer
+        headers = request.headers
+        if contract.declared_bytes(headers) <= LARGE_BYTES and "transfer-encoding" not in headers:
             return answer
         return EarlyAnswer(answer, partial(self._discard, request))
 

@@ -32,8 +32,8 @@ class Model:
         self._checkpoint = checkpoint
         self._digest = checkpoint.digest()
         self.predictor = predictor
-        alone, batch = _seconds(predictor, 1), predictor.fills_up_to
-        taken = _seconds(predictor, batch)
+        batch = predictor.fills_up_to
+        alone = taken = _seconds(predictor, 1)  # which a batch that it is filled up to takes, too
         while batch < _WARM_UP_ROWS and (doubled := _seconds(predictor, 2 * batch)) <= _PASS_SECONDS:
             batch, taken = 2 * batch, doubled
         seconds = taken / batch
