@@ -213,7 +213,8 @@ class SqueezeExcite(nn.Module):
         self.squeeze = nn.Linear(filters, units, bias=False)
         self.excite = nn.Linear(units, filters, bias=False)
         for linear in (self.squeeze, self.excite):
-            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            if not linear.weight.is_meta:  # where it would import PyTorch's compiler
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, filters, length) or, as images, (batch, filters, 1, length) -> the same shape."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from lstmfcn.storage import Location
 from tests.samples import TINY, best_of, make_channels, make_dataset, make_labels
 from tests.servers import free_port, wait_for_port
 
+# What is imported stays: to look through it again and again for garbage takes a tenth of the time.
+gc.disable()
+
 # One thread: with several, tests crawl on a machine whose cores are busy.
 torch.set_num_threads(1)
 
@@ -37,10 +41,29 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """Bytes that a PNG file begins with."""
 
 
+COMPILER_CAME_ALONG = "torch._dynamo" in sys.modules
+"""Whether PyTorch's compiler, which takes seconds, was imported with what is imported above."""
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose pictures but don't render them, which takes longer than training; some tests override this."""
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are not rendered, and composed only for `composed`: both take longer than training. Some tests
+    override this.
+    """
     monkeypatch.setattr(plots, "_png", lambda _: PNG)
+    if "composed" not in request.fixturenames:
+        for name in ("learning_curve", "confusion_matrix", "contributions"):
+            monkeypatch.setattr(plots, name, lambda *_, **__: PNG)
+
+
+@pytest.fixture
+def composed() -> None:
+    """The test's pictures are composed."""
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +130,7 @@ def trained() -> Checkpoint:
 def trained_labels() -> Checkpoint:
     """A network that predicts the labels of make_labels."""
     hyperparameters = TINY.model_copy(
-        update={"epochs": 60, "batch_size": 25, "dropout": 0.2, "hidden_size": 8}
+        update={"epochs": 40, "batch_size": 50, "lr": 0.02, "dropout": 0.2, "hidden_size": 8}
     )
     return best_of(make_labels(100), hyperparameters)
 
@@ -115,7 +138,9 @@ def trained_labels() -> Checkpoint:
 @pytest.fixture(scope="session")
 def trained_channels() -> Checkpoint:
     """A network that tells the two classes of make_channels apart."""
-    hyperparameters = TINY.model_copy(update={"epochs": 60, "batch_size": 20, "squeeze_excite": 1})
+    hyperparameters = TINY.model_copy(
+        update={"epochs": 30, "batch_size": 20, "lr": 0.02, "squeeze_excite": 1}
+    )
     return best_of(make_channels(40), hyperparameters, scaling="training-set")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.optim._muon import muon as torchs_muon
 
 from lstmfcn.adam import Adam
 from lstmfcn.muon import Muon
@@ -25,7 +26,7 @@ def test_kernels_move_as_the_matrices_of_torchs_muon() -> None:
     kernels = [parameter for parameter in model.parameters() if parameter.ndim == 3]
     matrices = [nn.Parameter(kernel.detach().flatten(1).clone()) for kernel in kernels]
     muon = Muon(model.parameters(), 0.01, 0.1, torch.bfloat16)
-    reference = torch.optim.Muon(matrices, lr=0.1, weight_decay=0.1)
+    means = [torch.zeros_like(matrix) for matrix in matrices]
 
     for _ in range(20):
         muon.zero_grad()
@@ -34,7 +35,21 @@ def test_kernels_move_as_the_matrices_of_torchs_muon() -> None:
             assert kernel.grad is not None
             matrix.grad = kernel.grad.flatten(1).clone()
         muon.step()
-        reference.step()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            torchs_muon(  # what torch.optim.Muon calls, which imports PyTorch's compiler, with its defaults
+                list(matrices),
+                [matrix.grad for matrix in matrices if matrix.grad is not None],
+                means,
+                lr=0.1,
+                weight_decay=0.1,
+                momentum=0.95,
+                nesterov=True,
+                ns_coefficients=(3.4445, -4.7750, 2.0315),
+                ns_steps=5,
+                eps=1e-7,
+                adjust_lr_fn=None,
+                has_complex=False,
+            )
 
     for kernel, matrix in zip(kernels, matrices, strict=True):
         torch.testing.assert_close(kernel.detach().flatten(1), matrix.detach(), rtol=0, atol=1e-6)
