@@ -18,6 +18,7 @@ _NAMES_SHOWN = 100
 _CELLS_WITH_NUMBERS = 20
 """Most classes of a confusion matrix with numbers in its cells; more would not fit."""
 _CHANNELS_SHOWN = 12
+_DPI = 120
 
 
 def learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: int) -> bytes:
@@ -102,5 +103,5 @@ def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn in its place
-        figure.savefig(picture, format="png", dpi=120)
+        figure.savefig(picture, format="png", dpi=_DPI)
     return picture.getvalue()

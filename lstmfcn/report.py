@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from lstmfcn import storage, sweep_plots
 from lstmfcn.errors import OutputError
@@ -42,15 +43,7 @@ def write_report(output: Location) -> None:
     """
     sweep = _Sweep.read(output)
     importance = _importance(sweep)
-    templates = Environment(
-        loader=PackageLoader("lstmfcn", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters.update(number=_number, metric=_metric, duration=_duration)
-    page = templates.get_template(_TEMPLATE).render(
+    page = _template().render(
         sweep=sweep,
         name=output.resolve().name,
         best=sweep.usable[:_NUM_BEST],
@@ -65,6 +58,19 @@ def write_report(output: Location) -> None:
         ensemble=_ensemble(output / EVALUATION),
     )
     storage.write_bytes(output / REPORT, page.encode())
+
+
+@functools.cache
+def _template() -> Template:
+    templates = Environment(
+        loader=PackageLoader("lstmfcn", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(number=_number, metric=_metric, duration=_duration)
+    return templates.get_template(_TEMPLATE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ def test_the_same_values_in_other_channels_are_other_data() -> None:
     assert len({digest(one) for one in (dataset, flat, halves)}) == 3
 
 
+@pytest.mark.usefixtures("composed")
 def test_an_explanation_shows_all_channels_and_one_value_for_each_step(
     trained_channels: Checkpoint, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def with_wave(num_cases: int, seed: int) -> Dataset:
 
 
 def test_the_map_lies_in_the_window_that_tells_the_classes_apart() -> None:
-    hyperparameters = Hyperparameters(filters_1=16, filters_2=32, filters_3=16, batch_size=16, epochs=30)
+    hyperparameters = Hyperparameters(filters_1=16, filters_2=32, filters_3=16, batch_size=16, epochs=20)
     checkpoint = best_of(with_wave(120, seed=0), hyperparameters, recipe="fast")
     unseen = with_wave(40, seed=1)
 
@@ -103,7 +103,9 @@ def test_labels_are_not_explained(trained_labels: Checkpoint) -> None:
 @pytest.fixture(scope="module")
 def retrained() -> Checkpoint:
     """Another network that predicts make_dataset as `trained` does."""
-    hyperparameters = Hyperparameters(filters_1=4, filters_2=4, filters_3=4, batch_size=8, lr=0.01, epochs=60)
+    hyperparameters = Hyperparameters(
+        filters_1=4, filters_2=4, filters_3=4, batch_size=20, lr=0.02, epochs=40
+    )
     return best_of(make_dataset(40), hyperparameters, seed=1)
 
 

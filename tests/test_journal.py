@@ -43,8 +43,11 @@ def test_the_same_plan_goes_on_with_what_was_recorded_beside_it(journal: Journal
     ],
 )
 def test_another_plan_is_refused_by_what_differs(
-    change: dict[str, object], sentence: str, journal: Journal
+    change: dict[str, object], sentence: str, tmp_path: Path
 ) -> None:
+    journal = Journal(tmp_path)
+    journal.begin(PLAN)
+
     with pytest.raises(OutputError, match=f"^--resume: {sentence}"):
         journal.resume({**PLAN, **change})
 

@@ -72,7 +72,10 @@ def test_ranges_of_any_size_treat_rows_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ranges, "_BLOCK_BYTES", 300)
-    path = write_gappy_csv(tmp_path / "series.csv", make_dataset(20, seed=3), labelled=False, named=named)
+    num_rows = 4 if range_bytes == 1 else 20
+    path = write_gappy_csv(
+        tmp_path / "series.csv", make_dataset(num_rows, seed=3), labelled=False, named=named
+    )
     treatment = Treatment(missing="interpolate", length=length)
     files, _ = find_inputs(path, None)
     renderer = Renderer(trained.task, trained.classes)
@@ -84,7 +87,7 @@ def test_ranges_of_any_size_treat_rows_alike(
     blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, layout)]
     whole = parse_series(path.read_bytes(), source="f", length=LENGTH, treatment=treatment)
     assert b"".join(block.series.tobytes() for block in blocks) == whole.tobytes()
-    assert len(whole) == 20
+    assert len(whole) == num_rows
 
 
 def test_gzip_is_one_range(tmp_path: Path) -> None:

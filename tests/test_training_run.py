@@ -26,7 +26,7 @@ TRAIN, VALID = make_dataset(20), make_dataset(11, seed=1)
 def begin(
     output: Path,
     *,
-    epochs: int = 40,
+    epochs: int = 20,
     data: TrainingData | None = None,
     patience: int | None = None,
     seed: int = 0,
@@ -74,28 +74,28 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty epochs in one run."""
+    """Twenty epochs in one run."""
     output = tmp_path_factory.mktemp("whole")
-    assert finish(begin(output)) == list(range(1, 41))
+    assert finish(begin(output)) == list(range(1, 21))
     return output
 
 
-def test_20_epochs_resumed_to_40_equal_40_in_one_run(whole: Path, tmp_path: Path) -> None:
-    assert finish(begin(tmp_path, epochs=20)) == list(range(1, 21))
+def test_10_epochs_resumed_to_20_equal_20_in_one_run(whole: Path, tmp_path: Path) -> None:
+    assert finish(begin(tmp_path, epochs=10)) == list(range(1, 11))
     torch.manual_seed(99)
 
-    assert go_on(tmp_path) == list(range(21, 41))
+    assert go_on(tmp_path) == list(range(11, 21))
 
     assert left(tmp_path) == left(whole)
 
 
-def test_20_epochs_from_the_checkpoint_of_20_are_others_than_those_of_one_run(
+def test_10_epochs_from_the_checkpoint_of_10_are_others_than_those_of_one_run(
     whole: Path, tmp_path: Path
 ) -> None:
-    finish(begin(tmp_path / "first", epochs=20))
+    finish(begin(tmp_path / "first", epochs=10))
     data = TrainingData.scaled(TRAIN, VALID, "series", Start.load(tmp_path / "first"))
 
-    assert finish(begin(tmp_path / "second", epochs=20, data=data)) == list(range(1, 21))
+    assert finish(begin(tmp_path / "second", epochs=10, data=data)) == list(range(1, 11))
 
     assert Checkpoint.load(tmp_path / "second").digest() != Checkpoint.load(whole).digest()
 
@@ -118,12 +118,12 @@ def test_a_killed_training_goes_on_from_what_it_wrote_last(
 ) -> None:
     monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_WRITES", 0.0)
     with monkeypatch.context() as m:
-        break_off_in(13, m, MemoryError())
+        break_off_in(6, m, MemoryError())
         with pytest.raises(MemoryError):
             list(begin(tmp_path).epochs())
-    assert Checkpoint.load(tmp_path).epoch <= 12
+    assert Checkpoint.load(tmp_path).epoch <= 5
 
-    assert go_on(tmp_path) == list(range(13, 41))
+    assert go_on(tmp_path) == list(range(6, 21))
 
     assert left(tmp_path) == left(whole)
 
@@ -131,21 +131,21 @@ def test_a_killed_training_goes_on_from_what_it_wrote_last(
 def test_an_interrupted_training_keeps_its_best_epoch_and_goes_on_from_its_last_state(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish(begin(tmp_path, epochs=5))
+    finish(begin(tmp_path, epochs=3))
     with monkeypatch.context() as m:
-        break_off_in(30, m, KeyboardInterrupt())
+        break_off_in(15, m, KeyboardInterrupt())
         run = begin(tmp_path)
         run.resume()
         with pytest.raises(KeyboardInterrupt):
             list(run.epochs())
         kept = run.finish()
     assert kept is not None
-    assert 5 < kept.epoch < 30
+    assert 3 < kept.epoch < 15
     assert Checkpoint.load(tmp_path).digest() == kept.digest()
 
     again = begin(tmp_path)
     again.resume()
-    assert next(again.epochs()).number == 6
+    assert next(again.epochs()).number == 4
     again.finish()
     assert Checkpoint.load(tmp_path).digest() == kept.digest()
 
@@ -162,23 +162,23 @@ def test_a_training_that_is_done_stays_as_it_is(whole: Path) -> None:
 
 
 def test_a_training_that_ran_out_of_patience_goes_on_with_more(tmp_path: Path) -> None:
-    stopped = finish(begin(tmp_path, patience=2, lr=1e-9))
+    stopped = finish(begin(tmp_path, epochs=40, patience=2, lr=1e-9))
     assert len(stopped) < 40
 
-    assert go_on(tmp_path, patience=2, lr=1e-9) == []
-    assert go_on(tmp_path, patience=3, lr=1e-9) == [len(stopped) + 1]
+    assert go_on(tmp_path, epochs=40, patience=2, lr=1e-9) == []
+    assert go_on(tmp_path, epochs=40, patience=3, lr=1e-9) == [len(stopped) + 1]
 
 
 def test_a_training_that_was_killed_before_it_wrote_a_state_starts_again(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "training.json").write_bytes((whole / "training.json").read_bytes())
 
-    assert go_on(tmp_path) == list(range(1, 41))
+    assert go_on(tmp_path) == list(range(1, 21))
 
     assert left(tmp_path) == left(whole)
 
 
 def test_a_training_that_replaces_another_one_does_not_go_on_from_its_state(tmp_path: Path) -> None:
-    finish(begin(tmp_path, epochs=20, lr=0.02))
+    finish(begin(tmp_path, epochs=2, lr=0.02))
     list(begin(tmp_path).epochs())  # killed before it wrote anything
 
     with pytest.raises(OutputError, match=r"^--resume: lr has changed: it was 0.02, now it is 0.01$"):
@@ -202,7 +202,7 @@ def test_a_training_that_replaces_another_one_does_not_go_on_from_its_state(tmp_
             {"data": TrainingData.scaled(replace(TRAIN, treatment=Treatment(length="pad")), VALID, "series")},
             "--resume: length has changed: it was equal, now it is pad",
         ),
-        ({"epochs": 39}, "--resume: 40 epochs are done; epochs is 39"),
+        ({"epochs": 19}, "--resume: 20 epochs are done; epochs is 19"),
     ],
 )
 def test_another_training_is_refused(changed: dict[str, Any], sentence: str, whole: Path) -> None:
@@ -243,7 +243,7 @@ def test_the_record_knows_no_difference_between_what_is_given_and_what_is_defaul
 def test_an_epoch_that_was_kept_on_another_way_stays_if_none_is_better(
     accuracy: float, is_kept: bool, whole: Path, tmp_path: Path
 ) -> None:
-    finish(begin(tmp_path, epochs=5))
+    finish(begin(tmp_path, epochs=3))
     metrics = {"train_loss": 0.0, "train_accuracy": 1.0, "valid_loss": 0.0, "valid_accuracy": accuracy}
     replace(Checkpoint.load(tmp_path), epoch=100, metrics=metrics).save(tmp_path)
 
