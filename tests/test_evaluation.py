@@ -13,7 +13,9 @@ from tests.samples import make_dataset, make_labels
 
 def test_scores_are_those_of_scikit_learn(trained: Checkpoint) -> None:
     dataset = make_dataset(31, seed=2)
+    dataset.targets[:7] = 1  # four of them fall, so that rows and columns of the confusion differ
     predictor = Predictor(trained)
+    probabilities = predictor.probabilities(dataset.series)
 
     evaluation = evaluate(predictor, dataset)
 
@@ -30,11 +32,19 @@ def test_scores_are_those_of_scikit_learn(trained: Checkpoint) -> None:
         assert scores["recall"] == pytest.approx(expected[label]["recall"])
         assert scores["f1"] == pytest.approx(expected[label]["f1-score"])
         assert scores["support"] == expected[label]["support"]
-    confusion = np.array(evaluation.summary["confusion"])
-    assert confusion.sum() == 31
-    assert confusion.trace() / 31 == evaluation.summary["accuracy"]
+    assert evaluation.summary["confusion"] == [[12, 0], [4, 15]]
+    of_truth = probabilities[np.arange(31), dataset.targets].astype(np.float64)
+    assert evaluation.summary["log_loss"] == pytest.approx(-np.log(of_truth).mean(), rel=1e-5)
+    for score, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+        assert evaluation.summary[f"macro_{score}"] == pytest.approx(expected["macro avg"][name])
+    head, names, down, up = evaluation.table().splitlines()
+    assert head.startswith("accuracy: 0.87096774 in fp32; log-loss: ")
+    assert names.split() == ["label", "precision", "recall", "f1", "series"]
+    assert down.split() == ["down", "0.7500", "1.0000", "0.8571", "12"]
+    assert up.split() == ["up", "1.0000", "0.7895", "0.8824", "19"]
 
 
+@pytest.mark.usefixtures("composed")
 def test_an_evaluation_is_saved_with_a_picture(trained: Checkpoint, tmp_path: Path) -> None:
     evaluate(Predictor(trained), make_dataset(10)).save(tmp_path)
 
@@ -79,6 +89,7 @@ def test_a_label_that_no_series_has_or_gets_lowers_no_mean(trained_labels: Check
     assert summary["classes"]["y_2"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
 
 
+@pytest.mark.usefixtures("composed")
 def test_scores_of_labels_are_those_of_scikit_learn(trained_labels: Checkpoint, tmp_path: Path) -> None:
     dataset = make_labels(60, seed=2)
     predictor = Predictor(trained_labels)

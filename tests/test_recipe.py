@@ -82,9 +82,16 @@ def test_the_fast_rate_is_one_cycle() -> None:
     assert cycle[-1] < 1e-5
 
 
-@pytest.mark.parametrize(("num_cases", "epochs"), [(25, 680), (400, 170), (10_000, 34), (10**9, 1)])
-def test_the_fast_recipe_trains_fewer_epochs_the_more_series_there_are(num_cases: int, epochs: int) -> None:
-    assert RECIPES["fast"].completed(Hyperparameters(), num_cases).epochs == epochs
+@pytest.mark.parametrize(
+    ("num_cases", "epochs", "batch_size"),
+    [(25, 680, 16), (400, 170, 16), (999, 108, 16), (1000, 108, 64), (10_000, 34, 64), (10**9, 1, 64)],
+)
+def test_the_fast_recipe_trains_fewer_epochs_in_larger_batches_the_more_series_there_are(
+    num_cases: int, epochs: int, batch_size: int
+) -> None:
+    completed = RECIPES["fast"].completed(Hyperparameters(), num_cases)
+
+    assert (completed.lr, completed.epochs, completed.batch_size) == (0.002, epochs, batch_size)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +180,7 @@ def test_the_fast_recipe_keeps_the_last_epoch_without_validation() -> None:
 
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_every_recipe_learns(recipe: str) -> None:
-    hyperparameters = Hyperparameters(**{**TINY.model_dump(), "epochs": 40, "batch_size": 20})
+    hyperparameters = Hyperparameters(**{**TINY.model_dump(), "epochs": 20, "batch_size": 20, "lr": 0.02})
 
     *_, last = fit(make_dataset(60), make_dataset(40, seed=1), hyperparameters, recipe=recipe)  # type: ignore[arg-type]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from lstmfcn.errors import OutputError
 from lstmfcn.evaluation import EnsembleComparison
 from lstmfcn.history import METRICS
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics import Mode
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.report import write_report
 from lstmfcn.storage import Location
+from lstmfcn.sweep_plots import Bar
 from lstmfcn.trials import Status, Trial, Trials
 
 SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 0.1]}, "batch_size": 32}
@@ -25,9 +27,16 @@ SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 
 
 @pytest.fixture(autouse=True)
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are composed but not rendered, which takes ten times as long as the rest of a report."""
-    if "drawn" not in request.fixturenames:
+    """Pictures are neither composed nor rendered, which takes far longer than the rest of a report, unless
+    the test wants them `composed` or `drawn`.
+    """
+    if "drawn" in request.fixturenames:
+        return
+    if "composed" in request.fixturenames:
         monkeypatch.setattr(sweep_plots, "_svg", lambda _, name: f'<svg id="{name}-x"></svg>')
+        return
+    for name in ("learning_curves", "parallel_coordinates", "importances", "time_line"):
+        monkeypatch.setattr(sweep_plots, name, lambda *_, name=name: f'<svg id="{name}-x"></svg>')
 
 
 @pytest.fixture
@@ -160,6 +169,7 @@ def test_what_all_trials_share_is_said_once(tmp_path: Path) -> None:
     assert "batch_size 32, epochs 2000, attention 0, squeeze_excite 0." in page.text
 
 
+@pytest.mark.usefixtures("composed")
 def test_a_point_outside_the_search_space_is_shown(tmp_path: Path) -> None:
     page = page_of(tmp_path, [*some(4), trained(5, 0.9, hidden_size=100, lr=1.0, batch_size=7)])
 
@@ -251,6 +261,7 @@ def test_what_the_results_follow_is_the_most_important(tmp_path: Path) -> None:
     assert "The first is lr, with " in page.text
 
 
+@pytest.mark.usefixtures("composed")
 @pytest.mark.parametrize(
     "trials",
     [
@@ -270,15 +281,22 @@ def test_importance_is_left_out_where_nothing_tells_it(tmp_path: Path, trials: l
 @pytest.mark.parametrize(
     "trials",
     [
-        [trained(1, 0.7)],
         [failed(1, "x"), trained(2, 0.7), failed(3, "y")],
         [trained(1, 0.7), trained(2, 0.8, "interrupted")],
     ],
-    ids=["one trial", "all but one failed", "interrupted"],
+    ids=["all but one failed", "interrupted"],
 )
-@pytest.mark.usefixtures("drawn")
+@pytest.mark.usefixtures("composed")
 def test_small_sweeps_have_their_pictures(tmp_path: Path, trials: list[Trial]) -> None:
     page = page_of(tmp_path, trials, metric="valid_loss")
+
+    assert "Best trial" in page.text
+    assert page.tags.count("svg") == 3
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_sweep_of_one_trial_has_its_pictures(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [trained(1, 0.7)], metric="valid_loss")
 
     assert "Best trial" in page.text
     assert page.tags.count("svg") == 3
@@ -299,14 +317,28 @@ def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, some(1000)).source) < 5_000_000
 
 
-@pytest.mark.usefixtures("drawn")
 def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "_MOST_DRAWN", 5)
+    drawn: list[list[float]] = []
+
+    def coordinates(_: object, points: Sequence[Mapping[str, float]], metric: str, mode: Mode) -> str:
+        drawn.append([point[metric] for point in points])
+        return ""
+
+    def time_line(bars: Sequence[Bar]) -> str:
+        drawn.append([bar.number for bar in bars])
+        return ""
+
+    monkeypatch.setattr(sweep_plots, "parallel_coordinates", coordinates)
+    monkeypatch.setattr(sweep_plots, "time_line", time_line)
     few, many = (page_of(tmp_path / str(count), some(count)) for count in (5, 40))
 
     assert "Of these 40 trials, what follows is from 5 at most" in many.text
     assert "Of these" not in few.text
-    assert len(many.source) < 1.2 * len(few.source)
+    of_few, bars_of_few, of_many, bars_of_many = drawn
+    assert (len(of_few), bars_of_few) == (5, [5, 4, 3, 2, 1])
+    assert bars_of_many == [40, 32, 24, 16, 8]  # at equal steps from the best
+    assert of_many == pytest.approx([0.5 + 0.4 * number / 40 for number in bars_of_many])
 
 
 def test_it_lies_where_the_sweep_lies(place: Location) -> None:
@@ -320,6 +352,7 @@ def test_a_sweep_without_a_trial_has_no_report(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+@pytest.mark.usefixtures("composed")
 def test_curves_are_drawn_as_far_as_a_lost_process_wrote_them_down(tmp_path: Path) -> None:
     lost = [trained(number, 0.7, "failed") for number in (2, 3)]
     write_sweep(tmp_path, [trained(1, 0.6), *lost])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import tarfile
 from pathlib import Path
@@ -23,13 +24,17 @@ def failure(root: Path) -> str:
 def test_training_writes_the_model_and_the_metrics_that_the_platform_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = lay_out(tmp_path, {**HYPERPARAMETERS, "seed": "3", "_tuning_objective_metric": "valid:acc"})
+    of_platform = {"_tuning_objective_metric": "valid:acc", "sagemaker_region": "us-east-1"}
+    root = lay_out(tmp_path, {**HYPERPARAMETERS, **of_platform, "seed": "3"})
+    (root / "output").mkdir()
+    (root / "output" / "failure").write_text("of an earlier try")
 
     assert call("train", root) == 0
 
     given: dict[str, Any] = {name.replace("-", "_"): value for name, value in HYPERPARAMETERS.items()}
     assert Checkpoint.load(root / "model").hyperparameters == Hyperparameters(**given)
-    assert not (root / "output").exists()
+    assert not (root / "output" / "failure").exists()
+    assert json.loads((root / "model" / "training.json").read_text())["seed"] == 3
     log = capsys.readouterr().out
     for name in ("train:loss", "train:acc", "valid:loss", "valid:acc"):
         assert len(re.findall(rf"{name} ([0-9\.]+)", log)) == 1

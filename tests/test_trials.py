@@ -10,7 +10,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger
-from lstmfcn.metrics import Objective
+from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.trials import Trial, Trials, ranked, read_leaderboard, write_leaderboard
@@ -184,3 +184,41 @@ def test_a_sweep_that_goes_on_keeps_what_has_ended_and_draws_the_rest(tmp_path: 
         assert trial.hyperparameters == RandomSearch(SPACE, seed=0).propose(trial.number)
         numbers.append(trial.number)
     assert numbers == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "is_reached"),
+    [
+        ("valid_accuracy", 0.5, True),
+        ("valid_accuracy", 0.49, False),
+        ("valid_loss", 0.5, True),
+        ("valid_loss", 0.51, False),
+    ],
+)
+def test_a_target_is_reached_by_what_is_as_good(metric: MetricName, value: float, is_reached: bool) -> None:
+    assert Objective.of(metric).reached({metric: value}, 0.5) == is_reached
+
+
+class Learning(RandomSearch):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(SPACE, seed=0)
+        self.learnt: list[float | None] = []
+
+    def learn(self, hyperparameters: Hyperparameters, value: float | None) -> None:
+        self.learnt.append(value)
+
+
+def test_a_search_learns_from_trials_that_have_ended_that_more_is_better(tmp_path: Path) -> None:
+    earlier = [ended(1, 0.8, 0.2), ended(2, 0.7, 0.3, status="interrupted"), ended(3, 0, 0, status="failed")]
+    search = Learning()
+    known = Ledger(Trials(tmp_path), search, Objective.of("valid_loss"), 4, earlier=earlier)
+    assert search.learnt == [-0.2, None]
+
+    known.draw()
+    known.update(2, epoch=4)
+    assert search.learnt == [-0.2, None]
+    known.update(2, status="completed", best_metrics={"valid_loss": 0.1, "valid_accuracy": 0.9})
+
+    assert search.learnt == [-0.2, None, -0.1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.evaluate import evaluate
-from tests.commands import refused, status_of
+from tests.commands import refused_call, status_of
 from tests.samples import BROKEN_FOR_ANY_JOB, broken_input
 
 
@@ -16,17 +16,34 @@ def test_evaluate_prints_one_json_object(
     assert status_of(evaluate, "--checkpoint", checkpoint_folder, "--data", valid_csv, "--json") == 0
 
     printed = json.loads(capsys.readouterr().out)
-    assert printed["num_cases"] == 10
-    assert 0 <= printed["accuracy"] <= 1
+    assert (printed["num_cases"], printed["accuracy"], printed["precision"]) == (10, 1.0, "fp32")
+    assert printed["confusion"] == [[5, 0], [0, 5]]
     assert list(printed["classes"]) == ["down", "up"]
 
 
+def test_identifiers_are_left_out_and_a_precision_is_computed_in(
+    valid_csv: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    valid_csv.write_text(
+        "".join(f"p{line}\n" for line in map(",{}".format, valid_csv.read_text().splitlines()))
+    )
+    flags = ("--checkpoint", checkpoint_folder, "--data", valid_csv, "--json", "--id-columns", 1)
+
+    assert status_of(evaluate, *flags, "--precision", "bf16") == 0
+
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["num_cases"], printed["accuracy"], printed["precision"]) == (10, 1.0, "bf16")
+
+
+@pytest.mark.usefixtures("composed")
 def test_evaluate_writes_the_same_and_a_picture(
-    valid_csv: Path, checkpoint_folder: Path, tmp_path: Path
+    valid_csv: Path, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--checkpoint", checkpoint_folder, "--data", valid_csv, "--output", tmp_path / "evaluation")
 
-    assert status_of(evaluate, *flags) == 0
+    assert status_of(evaluate, *flags, "--json") == 0
+    written = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert written.items() > json.loads(capsys.readouterr().out).items()
     assert {path.name for path in (tmp_path / "evaluation").iterdir()} == {
         "evaluation.json",
         "confusion-matrix.png",
@@ -53,6 +70,6 @@ def test_broken_data_to_evaluate_is_refused_in_one_sentence(
     kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = broken_input(kind, tmp_path / "input", labelled=True)
-    flags = ("--checkpoint", checkpoint_folder, "--data", path)
+    given = {"checkpoint": checkpoint_folder, "data": path}
 
-    assert str(path) in refused(capsys, tmp_path / "output", evaluate, *flags)
+    assert str(path) in refused_call(capsys, tmp_path / "output", evaluate, **given)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from jobs.explain import explain
-from lstmfcn import storage
+from lstmfcn import explanation, storage
 from lstmfcn.checkpoint import Checkpoint
-from tests.commands import refused, status_of
+from lstmfcn.ensemble import load_checkpoint
+from tests.commands import refused, refused_call, status_of
 from tests.samples import (
     BROKEN_IN_A_FILE,
     LENGTH,
@@ -23,6 +24,7 @@ def data_csv(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "data.csv", make_dataset(5, seed=2), labelled=False)
 
 
+@pytest.mark.usefixtures("composed")
 def test_explain_writes_a_picture_of_each_row_and_the_values(
     data_csv: Path, checkpoint_folder: Path, tmp_path: Path
 ) -> None:
@@ -37,6 +39,9 @@ def test_explain_writes_a_picture_of_each_row_and_the_values(
     rows = list(csv.DictReader((output / "explanation.csv").read_text().splitlines()))
     assert [(row["row"], row["label"]) for row in rows] == [("1", "down"), ("5", "down")]
     assert list(rows[0])[2:] == ["recurrent", *(f"step_{step}" for step in range(1, LENGTH + 1))]
+    expected = explanation.explain(load_checkpoint(checkpoint_folder), make_dataset(5, seed=2).series[[0, 4]])
+    for row, recurrent, steps in zip(rows, expected.recurrent, expected.contributions, strict=True):
+        assert [float(value) for value in list(row.values())[2:]] == [recurrent, *steps]
     assert status_of(explain, *flags, "--rows", "2") == 2
     assert status_of(explain, *flags, "--rows", "2", "--overwrite") == 0
     assert {path.name for path in output.iterdir()} == {"explanation.csv", "row-2.png", "row-house.png"}
@@ -70,9 +75,9 @@ def test_broken_data_to_explain_is_refused_in_one_sentence(
     kind: str, checkpoint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = broken_input(kind, tmp_path / "input", labelled=False)
-    flags = ("--checkpoint", checkpoint_folder, "--data", path)
+    given = {"checkpoint": checkpoint_folder, "data": path}
 
-    assert str(path) in refused(capsys, tmp_path / "output", explain, *flags)
+    assert str(path) in refused_call(capsys, tmp_path / "output", explain, **given)
 
 
 def test_a_picture_that_is_there_is_not_replaced_unless_it_may_be(

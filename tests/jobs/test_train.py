@@ -22,7 +22,7 @@ from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import TrainingPlan
 from lstmfcn.storage import Location
 from lstmfcn.training import Epoch, Trainer
-from tests.commands import SMALL, refused, status_of
+from tests.commands import SMALL, refused, refused_call, status_of
 from tests.samples import (
     BROKEN_FOR_ANY_JOB,
     LENGTH,
@@ -36,6 +36,7 @@ from tests.samples import (
 )
 
 
+@pytest.mark.usefixtures("composed")
 def test_train_writes_checkpoint_metrics_and_picture(
     train_csv: Path, valid_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +64,60 @@ def test_train_writes_checkpoint_metrics_and_picture(
         assert logged == [f"{float(row[name]):.8f}" for row in rows]
         closing = re.findall(rf"{name.replace('_', ':').replace('accuracy', 'acc')} ([0-9\.]+)", log)
         assert closing == [logged[checkpoint.epoch - 1]]
+
+
+def test_what_is_asked_of_a_training_is_how_it_is_trained(train_csv: Path, tmp_path: Path) -> None:
+    flags = {"recipe": "paper", "class_weight": "balanced", "seed": "3", "scaling": "training-set"}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    output = tmp_path / "model"
+
+    assert status_of(train, "--training", train_csv, "--output", output, "--epochs", 1, *SMALL, *given) == 0
+
+    record = json.loads((output / "training.json").read_text())
+    assert {name: str(record[name]) for name in flags} == flags
+    assert Checkpoint.load(output).scaling.method == "training-set"
+
+
+def test_patience_ends_a_training(train_csv: Path, tmp_path: Path) -> None:
+    flags = ("--training", train_csv, "--output", tmp_path / "model", *SMALL, "--lr", 1e-9, "--epochs", 50)
+
+    assert status_of(train, *flags, "--patience", 2) == 0
+
+    rows = (tmp_path / "model" / "metrics.csv").read_text().splitlines()[1:]
+    assert len(rows) == Checkpoint.load(tmp_path / "model").epoch + 2 < 50
+
+
+@pytest.mark.parametrize("job", [train, tune])
+def test_results_within_the_data_are_refused(
+    job: Callable[..., None], train_csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train_csv.parent
+
+    assert "all of whose CSV files are data" in refused_call(capsys, folder / "model", job, training=folder)
+
+
+def test_a_training_that_is_killed_before_it_has_a_state_does_not_go_on_from_that_of_the_one_it_replaces(
+    train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--training", train_csv, "--epochs", 3, *SMALL)
+    assert status_of(train, *flags, "--output", tmp_path / "whole", "--seed", 1) == 0
+    assert status_of(train, *flags, "--output", tmp_path / "model") == 0
+    commit = storage.PendingFile.commit
+
+    def commit_unless_killed(file: storage.PendingFile, path: Location) -> None:
+        if path.name.startswith("weights-"):
+            raise Killed
+        commit(file, path)
+
+    with monkeypatch.context() as m:
+        m.setattr(storage.PendingFile, "commit", commit_unless_killed)
+        with pytest.raises(Killed):
+            status_of(train, *flags, "--output", tmp_path / "model", "--seed", 1, "--overwrite")
+
+    assert status_of(train, *flags, "--output", tmp_path / "model", "--seed", 1, "--resume") == 0
+
+    whole, resumed = (Checkpoint.load(tmp_path / name) for name in ("whole", "model"))
+    assert resumed.digest() == whole.digest()
 
 
 def test_train_resumes_with_more_epochs(train_csv: Path, tmp_path: Path) -> None:
@@ -261,7 +316,7 @@ def test_broken_training_data_is_refused_in_one_sentence(
 ) -> None:
     path = broken_input(kind, tmp_path / "input", labelled=True)
 
-    assert str(path) in refused(capsys, tmp_path / "output", job, "--training", path)
+    assert str(path) in refused_call(capsys, tmp_path / "output", job, training=path)
 
 
 @pytest.mark.parametrize("kind", [*BROKEN_FOR_ANY_JOB, "wrong length", "unknown label"])
@@ -270,9 +325,9 @@ def test_broken_validation_data_is_refused_in_one_sentence(
     job: Callable[..., None], kind: str, train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = broken_input(kind, tmp_path / "input", labelled=True)
-    flags = ("--training", train_csv, "--validation", path)
 
-    assert str(path) in refused(capsys, tmp_path / "output", job, *flags)
+    told = refused_call(capsys, tmp_path / "output", job, training=train_csv, validation=path)
+    assert str(path) in told
 
 
 class Killed(BaseException):

@@ -15,6 +15,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.search_space import SearchSpace
+from lstmfcn.trials import Trial, write_leaderboard
 from tests.commands import refused, status_of
 from tests.samples import LENGTH, TINY
 
@@ -83,3 +84,34 @@ def test_what_is_to_be_replaced_is_not_scored_on_the_new_data(
     assert status_of(tune, "--training", train_csv, "--output", tmp_path, "--overwrite") == 130
 
     assert not (tmp_path / "evaluation").exists()
+
+
+def test_points_and_trials_of_an_earlier_sweep_reach_the_sweep(
+    train_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def interrupted(*_: Any, **how: Any) -> None:
+        given.update(how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.tune.connection", nullcontext)
+    monkeypatch.setattr("jobs.tune.sweep", interrupted)
+    (tmp_path / "points.yaml").write_text("[{lr: 0.5}]")
+    metrics = {"valid_loss": 0.5, "valid_accuracy": 0.75}
+    for number in (1, 2):
+        done = Trial(
+            number=1,
+            hyperparameters=TINY.model_copy(update={"hidden_size": number}),
+            status="completed",
+            best_epoch=1,
+            best_metrics=metrics,
+        )
+        write_leaderboard(tmp_path / str(number), [done])
+    flags = ("--training", train_csv, "--output", tmp_path / "sweep", "--search", "bayesian")
+    others = ("--warm-start", tmp_path / "1", "--warm-start", tmp_path / "2")
+
+    assert status_of(tune, *flags, "--points", tmp_path / "points.yaml", *others) == 130
+
+    assert given["points"] == [Hyperparameters(lr=0.5)]
+    assert given["known"] == [(TINY.model_copy(update={"hidden_size": number}), metrics) for number in (1, 2)]
