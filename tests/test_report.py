@@ -313,6 +313,13 @@ def test_trials_without_an_epoch_have_no_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(99.9, "99.9 s"), (125.0, "2 min 5 s"), (5999.0, "99 min 59 s"), (7200.0, "2 h 0 min")]
+)
+def test_a_sweeps_time_is_told_in_fitting_units(seconds: float, told: str) -> None:
+    assert report._duration(seconds) == told
+
+
 def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, some(1000)).source) < 5_000_000
 

@@ -64,6 +64,7 @@ def test_train_writes_checkpoint_metrics_and_picture(
         assert logged == [f"{float(row[name]):.8f}" for row in rows]
         closing = re.findall(rf"{name.replace('_', ':').replace('accuracy', 'acc')} ([0-9\.]+)", log)
         assert closing == [logged[checkpoint.epoch - 1]]
+    assert f"best epoch: {checkpoint.epoch} of 3, checkpoint in {output}" in log
 
 
 def test_what_is_asked_of_a_training_is_how_it_is_trained(train_csv: Path, tmp_path: Path) -> None:
