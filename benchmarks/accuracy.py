@@ -39,7 +39,7 @@ from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
 from lstmfcn.sweep import REFIT, sweep
 from lstmfcn.sweep_view import SweepView
 from lstmfcn.training import TrainingPrecision, fit
-from lstmfcn.trials import Trials
+from lstmfcn.trials import TrialFolders
 
 LEFT_OUT = ("Trace", "ElectricDevices")
 """Data sets left out: Trace's published figure is of a failed run, ElectricDevices has a goal of its own."""
@@ -210,7 +210,7 @@ def _chosen(candidates: Sequence[Job]) -> Checkpoint:
 
 def _of_sweep(data: Path, output: Path) -> Result:
     again = networks(load_checkpoint(output / REFIT))
-    trials = Trials(output).read() + Trials(output / REFIT).read()
+    trials = TrialFolders(output).read() + TrialFolders(output / REFIT).read()
     gpus = Record.read(output).plan.known_gpus_per_trial
     return _result(data, again, sum(trial.seconds for trial in trials) * (gpus or 1))
 

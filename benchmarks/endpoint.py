@@ -23,10 +23,8 @@ from pathlib import Path
 
 import cyclopts
 import httpx
-import numpy as np
 
-from benchmarks.networks import LENGTH, NETWORKS, make_checkpoint
-from lstmfcn.hyperparameters import Hyperparameters
+from benchmarks.networks import LENGTH, make_checkpoint, make_csv
 from serve_app.ingress import free_port
 
 SERVERS = ("bare", "serve", "ours")
@@ -79,7 +77,7 @@ def main(*, seconds: int = 3, repeats: int = 3) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for network, cells in CELLS.items():
-            make_checkpoint(LENGTH, Hyperparameters(**NETWORKS[network])).save(folder / network)
+            make_checkpoint(network).save(folder / network)
             with ExitStack() as stack:
                 urls = {server: stack.enter_context(_serving(server, folder / network)) for server in SERVERS}
                 for connections, rows in cells:
@@ -128,8 +126,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 def _script(folder: Path, rows: int) -> Path:
     """Write a script by which wrk sends this many rows, with values of 15 significant digits."""
     body, script = folder / f"{rows}.csv", folder / f"{rows}.lua"
-    values = np.random.default_rng(0).standard_normal((rows, LENGTH))
-    body.write_text("".join(",".join(f"{value:.15g}" for value in row) + "\n" for row in values))
+    body.write_bytes(make_csv(rows))
     script.write_text(_SCRIPT.replace("{body}", str(body)))
     return script
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from lstmfcn.checkpoint import Checkpoint
@@ -22,10 +23,25 @@ NETWORKS: dict[str, dict[str, Any]] = {
 """Hyperparameters other than the defaults, by name."""
 
 
-def make_checkpoint(length: int, hyperparameters: Hyperparameters) -> Checkpoint:
-    """Return an untrained network whose batch normalisation has seen data."""
+def make_checkpoint(network: str, length: int = LENGTH) -> Checkpoint:
+    """Return an untrained network of NETWORKS whose batch normalisation has seen data."""
     torch.manual_seed(0)
+    hyperparameters = Hyperparameters(**NETWORKS[network])
     classes = ClassLabels(list("abcde"))
     model = LSTMFCN(len(classes), length, hyperparameters)
     model(torch.randn(64, length))
-    return Checkpoint(hyperparameters, classes, length, Scaling(), 1, {}, model.state_dict())
+    return Checkpoint(
+        hyperparameters=hyperparameters,
+        classes=classes,
+        length=length,
+        scaling=Scaling(),
+        epoch=1,
+        metrics={},
+        weights=model.state_dict(),
+    )
+
+
+def make_csv(num_rows: int) -> bytes:
+    """Return rows of LENGTH values, each of 15 significant digits."""
+    values = np.random.default_rng(0).normal(size=(num_rows, LENGTH))
+    return "".join(",".join(f"{value:.15g}" for value in row) + "\n" for row in values).encode()

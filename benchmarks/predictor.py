@@ -23,8 +23,7 @@ from benchmarks.naive import Naive
 from benchmarks.networks import NETWORKS, make_checkpoint
 from benchmarks.timing import interleaved, shares
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.devices import CPU, Precision, supported_precision, use_threads
-from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.devices import CPU, supported_precision, use_threads
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix
@@ -42,9 +41,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     results: dict[str, float | bool] = {}
     print(f"{'network':<8} {'length':>6} {'threads':>7}  series/s (times as fast as naive)")
-    for name, chosen in NETWORKS.items():
+    for name in NETWORKS:
         for length in LENGTHS:
-            checkpoint = make_checkpoint(length, Hyperparameters(**chosen))
+            checkpoint = make_checkpoint(name, length)
             num_series = 100 * BATCH if name == "small" else 51_200 // length // BATCH * BATCH or BATCH
             series = random.normal(size=(num_series, length)).astype(np.float32)
             for threads in sorted({1, os.cpu_count() or 1}):
@@ -95,9 +94,8 @@ def _contestants(checkpoint: Checkpoint, threads: int, *, with_bf16: bool) -> di
         "fp32": Predictor(checkpoint).probabilities,
     }
     if with_bf16:
-        bf16: Precision = "bf16"
         contestants["openvino_bf16"] = _openvino(naive, checkpoint.length, threads, "bf16")
-        contestants["bf16"] = Predictor(checkpoint, precision=bf16).probabilities
+        contestants["bf16"] = Predictor(checkpoint, precision="bf16").probabilities
     return contestants
 
 

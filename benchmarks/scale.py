@@ -19,10 +19,9 @@ from pathlib import Path
 import cyclopts
 import numpy as np
 
-from benchmarks.scaling import PART_BYTES, RANGE_BYTES, ranges_per_second
-from lstmfcn import storage
+from benchmarks.scaling import RANGE_BYTES, joining, ranges_per_second
 from lstmfcn.cluster import connection
-from lstmfcn.journal import Journal, Part
+from lstmfcn.journal import Journal
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
 from lstmfcn.ranges import ByteRange, group_ranges
@@ -32,7 +31,7 @@ from lstmfcn.results import Results
 from lstmfcn.search import BayesianSearch, RandomSearch
 from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
 from lstmfcn.sweep import REPORT
-from lstmfcn.trials import METRIC_NAMES, Trials
+from lstmfcn.trials import METRIC_NAMES, TrialFolders
 
 NODES, CPUS_PER_NODE = 1_000, 8
 INPUT_BYTES = 10 * 10**12
@@ -83,13 +82,15 @@ def main(*, num_ranges: int = 5_000, num_trials: int = 500, num_tasks: int = 300
             Cost.seconds("group ranges", num_ranges, lambda n: lambda: group_ranges(_ranges(n), NODES)),
             _pickled(num_ranges),
             Cost.seconds("unpickle ranges, in each process", num_ranges, _unpickling),
-            Cost.seconds("join parts", num_ranges // 4, lambda n: _joining(folder / f"join-{n}", n)),
+            Cost.seconds("join parts", num_ranges // 4, lambda n: joining(Journal(folder / f"join-{n}"), n)),
             Cost.seconds("list parts, to resume", num_ranges // 4, lambda n: _listing(folder / f"join-{n}")),
         ]
         of_trials = [
             Cost.seconds("draw and note trials", num_trials, lambda n: _drawing(folder / f"sweep-{n}", n)),
             Cost.seconds("write the leaderboard once", num_trials, lambda n: _ranking(folder / f"sweep-{n}")),
-            Cost.seconds("read trials, to resume", num_trials, lambda n: Trials(folder / f"sweep-{n}").read),
+            Cost.seconds(
+                "read trials, to resume", num_trials, lambda n: TrialFolders(folder / f"sweep-{n}").read
+            ),
             Cost.seconds(
                 "draw the report", num_trials, lambda n: lambda: write_report(folder / f"sweep-{n}")
             ),
@@ -137,18 +138,6 @@ def _unpickling(number: int) -> Callable[[], object]:
     return lambda: pickle.loads(content)  # noqa: S301 (of the line above)
 
 
-def _parts(number: int) -> list[Part]:
-    return [Part(0, part, 18_000, 0) for part in range(number)]
-
-
-def _joining(output: Path, number: int) -> Callable[[], object]:
-    journal = Journal(output)
-    journal.begin({"input": []})
-    for part in _parts(number):
-        storage.write_bytes(journal.folder / part.name, b"1\n" * (PART_BYTES // 2))
-    return lambda: journal.join(_parts(number), {}, "file.csv")
-
-
 def _listing(output: Path) -> Callable[[], object]:
     journal = Journal(output)
     journal.resume({})
@@ -167,7 +156,7 @@ def _drawing(output: Path, number: int) -> Callable[[], object]:
     record.write(output)
 
     def draw() -> None:
-        ledger = Ledger(Trials(output), RandomSearch(_space(), 0), OBJECTIVE, number)
+        ledger = Ledger(TrialFolders(output), RandomSearch(_space(), 0), OBJECTIVE, number)
         while (trial := ledger.draw()) is not None:
             metrics = dict.fromkeys(METRIC_NAMES, float(random.random()))
             ended = {"epoch": 10, "metrics": metrics, "best_epoch": 5, "best_metrics": metrics}
@@ -184,7 +173,7 @@ def _ranking(output: Path) -> Callable[[], object]:
     """Return work that writes the results but for best/, since these trials have no weights."""
     record = Record.read(output)
     results = Results(record, output, time.monotonic())
-    trials = [trial.model_copy(update={"best_epoch": 0}) for trial in Trials(output).read()]
+    trials = [trial.model_copy(update={"best_epoch": 0}) for trial in TrialFolders(output).read()]
     results.begin(trials, len(trials))
     return results.write
 

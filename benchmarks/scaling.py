@@ -15,10 +15,9 @@ from pathlib import Path
 
 import cyclopts
 
-from benchmarks.networks import LENGTH, NETWORKS, make_checkpoint
+from benchmarks.networks import LENGTH, make_checkpoint
 from lstmfcn import ranges, storage
 from lstmfcn.cluster import connection
-from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.journal import Journal, Part
 from lstmfcn.ranges import find_inputs, group_ranges, plan_ranges
 from lstmfcn.transform import Options, transform
@@ -40,7 +39,7 @@ def main(*, num_ranges: int = 2000, predictor_mb_per_second: float = 95.0) -> No
         folder = Path(name)
         planned, plan_seconds = _plan(folder / "terabyte.csv")
         journal = Journal(folder / "assembly")
-        assembled = num_ranges / _assemble(journal, num_ranges)
+        assembled = num_ranges / _seconds(joining(journal, num_ranges))
         listed = num_ranges / _seconds(lambda: list(journal.parts()))
         with connection():
             scheduled = ranges_per_second(folder, num_ranges)
@@ -73,13 +72,13 @@ def _plan(path: Path) -> tuple[int, float]:
     return len(planned), time.perf_counter() - started
 
 
-def _assemble(journal: Journal, num_parts: int) -> float:
-    """Return the seconds to join this many parts to an output; the parts stay, for the listing."""
+def joining(journal: Journal, num_parts: int) -> Callable[[], object]:
+    """Write this many parts, and return work that joins them to an output; they stay, for the listing."""
     journal.begin({"input": []})
     parts = [Part(0, number, 18_000, 0) for number in range(num_parts)]
     for part in parts:
         storage.write_bytes(journal.folder / part.name, b"1\n" * (PART_BYTES // 2))
-    return _seconds(lambda: journal.join(parts, {}, "file.csv"))
+    return lambda: journal.join(parts, {}, "file.csv")
 
 
 def ranges_per_second(folder: Path, num_ranges: int) -> float:
@@ -88,7 +87,7 @@ def ranges_per_second(folder: Path, num_ranges: int) -> float:
     path = folder / "rows.csv"
     path.write_text(row * 10 * num_ranges)
     ranges._SMALLEST_RANGE = ranges._LARGEST_RANGE = 10 * len(row)
-    checkpoint = make_checkpoint(LENGTH, Hyperparameters(**NETWORKS["small"]))
+    checkpoint = make_checkpoint("small")
     files, _ = find_inputs(path, None)
     summary = transform(checkpoint, files, folder / "output", Options())
     return num_ranges * summary.rows_per_second / summary.num_rows
