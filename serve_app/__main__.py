@@ -8,7 +8,7 @@ from lstmfcn.errors import ResourceError
 from serve_app import ingress
 
 try:
-    ingress.choose()  # before Ray Serve is imported
+    ingress.set_variables()  # before Ray Serve is imported
 except ResourceError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -60,12 +60,12 @@ def serve_checkpoint(
         settings: Settings of the endpoint.
         host: Address to listen on. The default is reached from this machine only.
         port: Port to listen on.
-        header_seconds: Seconds that a request's headers may take to arrive, and that a client may pause (5 at
-            least) in reading its answer or stay after a refusal, on Linux.
-        max_connections: Most open connections, at most 4000; requests on others are refused at once, on
-            Linux.
-        max_large_at_once: Most requests with bodies of more than 16 KB that a replica has at a time, on
-            Linux; others wait for their turn.
+        header_seconds: Seconds within which a request's headers must arrive; also how long (5 at least) a
+            client may pause in reading its answer, or stay after a refusal. Linux only.
+        max_connections: Most open connections, at most 4000; requests on further ones are refused at once.
+            Linux only.
+        max_large_at_once: Most requests with bodies of more than 16 KB that a replica has at a time; others
+            wait for their turn. Linux only.
     """
     os.environ[ingress.HEADER_SECONDS] = str(header_seconds)
     os.environ[ingress.CONNECTIONS] = str(max_connections)

@@ -54,7 +54,7 @@ reads together with the `100 Continue`."""
 class Endpoint:
     """Answers requests with one checkpoint's predictions."""
 
-    def __init__(self, settings: Settings, keys: ApiKeys, length: int, channels: int = 1) -> None:
+    def __init__(self, settings: Settings, keys: ApiKeys, length: int, channels: int) -> None:
         """`length` and `channels` are those of the series that every checkpoint must take."""
         cluster.set_up_worker()
         self._observer = Observer()
@@ -97,10 +97,6 @@ class Endpoint:
         self._model = await asyncio.to_thread(self._load, checkpoint)
         self._backlog.expect(self._model.seconds_per_byte)
 
-    def __del__(self) -> None:
-        """Report the last requests; Serve calls this when the replica stops."""
-        self._observer.tell()
-
     def _load(self, path: str) -> Model:
         checkpoint = load_checkpoint(location(path))
         if checkpoint.length != self._length:
@@ -115,7 +111,11 @@ class Endpoint:
             )
         device, precision = cluster.allotted_devices()[0], self._settings.precision
         predictor = Predictor(checkpoint, device, precision)
-        return Model(checkpoint, predictor, self._observer.a_pass)
+        return Model(checkpoint, predictor, self._observer.note_pass)
+
+    def __del__(self) -> None:
+        """Report the last requests; Serve calls this when the replica stops."""
+        self._observer.report()
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -136,7 +136,7 @@ class Endpoint:
         finally:
             seconds = time.perf_counter() - started
             asyncio.get_running_loop().call_soon(  # once it is answered
-                self._observer.request, request_id, request.method, path, status, reason, rows, seconds
+                self._observer.note_request, request_id, request.method, path, status, reason, rows, seconds
             )
         return response
 
@@ -212,7 +212,7 @@ class Endpoint:
     async def _parse(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
         """Return the series in a body, and whether they stand below a header."""
         if len(body) <= _BYTES_ON_LOOP:
-            series = parse_plain(body, length=self._num_values, channels=self._channels)
+            series = parse_plain(body, num_values=self._num_values, channels=self._channels)
             if series is not None:
                 self._refuse_more_rows(len(series))
                 return series, has_header(body)
@@ -225,7 +225,7 @@ class Endpoint:
         # Counted before they are parsed, since a treatment may make short rows as long as the network's.
         self._refuse_more_rows(num_lines(body) - with_header)
         try:
-            series = parse_series(body, source="body", length=self._num_values, treatment=treatment)
+            series = parse_series(body, source="body", num_values=self._num_values, treatment=treatment)
         except DataError as error:
             raise RequestError(400, str(error)) from None
         return series, with_header

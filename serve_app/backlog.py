@@ -11,17 +11,17 @@ from serve_app import contract
 REQUESTS_AT_ONCE = 4
 """Requests of the same size, however large, that may be there at once: the last may wait for the others."""
 _OVERTAKEN_FOR = 4
-"""Shorter requests may overtake a request for this many times its own duration after it came."""
+"""A request may be overtaken by shorter ones for this many times its own duration."""
 _SECONDS_THAT_TELL = 0.05
-"""Shortest time to learn from: a shorter one tells more of a request's other costs, or that several were
-answered at once."""
+"""Shortest measurement to learn from: in a shorter one other costs count for too much."""
 _WEIGHT = 0.2
 """Weight of the latest measurement in the running average of the seconds per byte."""
 
 
 def due(since: float, seconds: float) -> float:
-    """Return when a request is due that came at the time `since` and takes `seconds`: the one that is due
-    first goes first.
+    """Return when a request is due that came at the time `since` and takes `seconds`.
+
+    What is due first goes first, so a short request goes before a long one that came a little earlier.
     """
     return since + _OVERTAKEN_FOR * seconds
 
@@ -37,11 +37,12 @@ class Backlog:
         self._seconds_per_byte = 0.0
         self._turns: list[tuple[float, int]] = []
         """When each request is due, and the bytes of its body."""
-        self._since, self._num_done = 0.0, 0
-        """When the current measurement began, since when there was always a request to answer, and the bytes
-        answered since then."""
+        self._since, self._bytes_done = 0.0, 0
+        """When the current measurement began, and the bytes answered since; there was always a request to
+        answer."""
         self._is_spoiled = False
-        """Whether something else took a part of that time, so that it tells nothing."""
+        """Whether the current measurement holds time for something else too, so that nothing may be learnt
+        from it."""
 
     def expect(self, seconds_per_byte: float) -> None:
         """Assume that requests take this long, until they show what they take."""
@@ -60,8 +61,8 @@ class Backlog:
         return sum(other for other_due, other in self._turns if other_due <= latest)
 
     def refuse_if_too_long(self, num_bytes: int) -> None:
-        """Raise RequestError if a body of `num_bytes` would wait too long, unless no more than three of its
-        size are before it; also if those that it would overtake wait too long already.
+        """Raise RequestError if a body of `num_bytes` would wait too long for those before it (three of its
+        own size are always allowed), or if the requests that it would overtake wait too long already.
         """
         before = self.bytes_before(num_bytes)
         if before > (REQUESTS_AT_ONCE - 1) * num_bytes:
@@ -100,15 +101,15 @@ class Backlog:
         return due(time.perf_counter(), num_bytes * self._seconds_per_byte), num_bytes
 
     def _measure_anew(self) -> None:
-        self._since, self._num_done = time.perf_counter(), 0
+        self._since, self._bytes_done = time.perf_counter(), 0
         self._is_spoiled = False
 
     def _learn(self, num_bytes: int) -> None:
         """Count `num_bytes` as answered, and learn from the time that has passed if it is long enough."""
-        self._num_done += num_bytes
-        seconds, expected = time.perf_counter() - self._since, self._num_done * self._seconds_per_byte
+        self._bytes_done += num_bytes
+        seconds, expected = time.perf_counter() - self._since, self._bytes_done * self._seconds_per_byte
         if self._is_spoiled:
             self._measure_anew()
         elif min(seconds, expected) >= _SECONDS_THAT_TELL:
-            self._seconds_per_byte += _WEIGHT * (seconds / self._num_done - self._seconds_per_byte)
+            self._seconds_per_byte += _WEIGHT * (seconds / self._bytes_done - self._seconds_per_byte)
             self._measure_anew()

@@ -54,7 +54,7 @@ class Batcher:
         rows_at_once: int,
         rows_on_loop: int,
         seconds_per_row: float,
-        on_pass: Callable[[int, float], None] = lambda rows, waited: None,
+        on_pass: Callable[[int, float], None],
     ) -> None:
         """`rows_at_once` is the most rows of a pass; one of at most `rows_on_loop` is predicted on the event
         loop, since a thread would cost more. A row takes `seconds_per_row`. `on_pass` is told of every pass:

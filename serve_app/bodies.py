@@ -27,8 +27,7 @@ class Bodies:
     """Reads requests' bodies, and limits how much of them a replica holds in memory."""
 
     def __init__(self, settings: Settings) -> None:
-        self._most_bytes, self._most_held = settings.max_body_bytes, settings.max_held_bytes
-        self._seconds, self._least_rate = settings.body_seconds, settings.min_body_rate
+        self._settings = settings
         self._held = 0
 
     async def read(self, request: Request) -> bytes:
@@ -38,7 +37,9 @@ class Bodies:
         def hold(chunk: bytes, size: int) -> None:
             chunks.append(chunk)
             self._held += len(chunk)
-            self._refuse_too_many(size)
+            if size > self._settings.max_body_bytes:
+                raise contract.too_large(self._settings.max_body_bytes)
+            self._refuse_too_many_held()
 
         try:
             await self._receive(request, hold)
@@ -88,12 +89,10 @@ class Bodies:
 
         Raises RequestError.
         """
-        if to > self._most_held:
-            raise RequestError(
-                413,
-                f"at the network's length the body's rows count as more than {self._most_held} bytes;"
-                " use jobs.transform",
-            )
+        most = self._settings.max_held_bytes
+        if to > most:
+            sentence = f"at the network's length the body's rows count as more than {most} bytes"
+            raise RequestError(413, f"{sentence}; use jobs.transform")
         self._held += to - size
         try:
             self._refuse_too_many_held()
@@ -105,30 +104,26 @@ class Bodies:
         """Note that `num_bytes` of a body are no longer held."""
         self._held -= num_bytes
 
-    def _refuse_too_many(self, size: int) -> None:
-        if size > self._most_bytes:
-            raise contract.too_large(self._most_bytes)
-        self._refuse_too_many_held()
-
     def _refuse_too_many_held(self) -> None:
-        if self._held > self._most_held:
-            sentence = f"bodies of more than {self._most_held} bytes have arrived; try again"
+        most = self._settings.max_held_bytes
+        if self._held > most:
+            sentence = f"bodies of more than {most} bytes have arrived; try again"
             raise contract.overloaded(sentence, "too many bytes")
 
     def _seconds_for(self, size: int) -> float:
         """Return the seconds, from a body's beginning, within which more than `size` bytes must arrive."""
-        return min(self._seconds, _SECONDS_AT_ANY_RATE + size / self._least_rate)
+        return min(self._settings.body_seconds, _SECONDS_AT_ANY_RATE + size / self._settings.min_body_rate)
 
     def _late(self, size: int, silence: float) -> RequestError:
         seconds = self._seconds_for(size)
         if silence >= _SECONDS_OF_SILENCE:
             sentence = f"nothing of the body arrived for {_SECONDS_OF_SILENCE:g} s"
-        elif seconds >= self._seconds:
+        elif seconds >= self._settings.body_seconds:
             sentence = f"the body did not arrive within {seconds:g} s"
         else:
             sentence = (
                 f"only {size} bytes of the body arrived within {seconds:.1f} s,"
-                f" fewer than {self._least_rate} a second"
+                f" fewer than {self._settings.min_body_rate} a second"
             )
         # The replica's connection is closed, since the rest of the body may come as slowly.
         return RequestError(408, sentence, {"Connection": "close"})

@@ -7,7 +7,6 @@ what botocore turns into its typed exceptions.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from lstmfcn.errors import DataError
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
@@ -36,8 +35,6 @@ _MEDIA_RANGES = ("text/csv", "text/*", "*/*")
 _WIDE_CHARSET = re.compile(r"utf[-_]?(16|32)|ucs[-_]?[24]")
 """Charsets in which a digit isn't the single byte that it is in UTF-8 and most others."""
 _CURLS_OWN_TYPE = "application/x-www-form-urlencoded"
-_MOST_DIGITS = 20
-"""Digits of a Content-Length that are read; Python reads no number of thousands of them."""
 _MOST_PAYLOAD_MB = 100
 OVERLOADED_RETRY_SECONDS = 1
 
@@ -97,8 +94,10 @@ def check(method: str, route: Route, headers: Headers, most_bytes: int) -> None:
 
 def declared_bytes(headers: Headers) -> int:
     """Return the bytes of the body if the request's Content-Length tells them, else 0."""
-    length = headers.get("content-length", "")
-    return int(length.lstrip("0")[:_MOST_DIGITS] or "0") if length.isdecimal() else 0
+    try:
+        return int(headers.get("content-length", "0"))
+    except ValueError:  # it has thousands of digits
+        return 0
 
 
 def _check_content_type(content_type: str) -> None:
@@ -176,9 +175,7 @@ def refusal(error: RequestError, route: Route | None, headers: Headers, request_
         return PlainTextResponse(error.sentence + "\n", error.status, error.headers)
     status, kind, body = _platform_error(error)
     echoed = _echoed(route, headers, request_id)
-    return Response(
-        json.dumps(body), status, {**echoed, **error.headers, "x-amzn-ErrorType": kind}, "application/json"
-    )
+    return JSONResponse(body, status, {**echoed, **error.headers, "x-amzn-ErrorType": kind})
 
 
 def _platform_error(error: RequestError) -> tuple[int, str, Mapping[str, object]]:

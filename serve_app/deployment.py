@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -24,9 +23,7 @@ _MOST_SECONDS = 900.0
 """Longest wait until it serves: a cluster that grows from nothing must first start and install a node."""
 
 
-def configuration(
-    path: str, checkpoint: AnyCheckpoint, deployed: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
+def configuration(path: str, checkpoint: AnyCheckpoint, deployed: Mapping[str, Any]) -> dict[str, Any]:
     """Return config.yaml with this checkpoint, by a path that every node sees; other arguments and the
     environment are those of `deployed`, the configuration of an application that is there already.
     """

@@ -69,26 +69,28 @@ def guarded(
     http-request del-header x-request-id if {{ req.fhdr(x-request-id) -m reg [^!-~] }}
     http-request del-header upgrade"""
     queue_ms = max(1, round(1000 * _SHARE_IN_QUEUE * wait_seconds))
-    changes = {
+    required = {
         r"^defaults$": rf"""\g<0>
     timeout http-request {header_seconds}s
     timeout queue {queue_ms}ms""",
         r"^(    timeout connect) .*": rf"\1 {_CONNECT_TIME}",
         # A client that is silent within a request, even a refused one, keeps its large place for so long.
         r"^(    timeout client) .*": rf"\1 {max(_LEAST_SILENCE, header_seconds)}s",
-        r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica is free; try again')}",
         r"^(frontend prometheus\n    bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(listen stats\n  bind )\*?:": r"\g<1>127.0.0.1:",
         r"^(    stats socket .*) mode 666": r"\1 mode 600",
         r"^frontend http_frontend\n    bind .*": requests,
     }
+    optional = {
+        r"^    errorfile 503 .*": f"    {_unavailable('http-error', 'no replica is free; try again')}"
+    }
     if "    use_backend " not in configuration:
         ready = _unavailable("http-request return", "the endpoint is not ready; try again")
-        changes[r"^    http-request return status 404 .*"] = f"    {ready}"
+        optional[r"^    http-request return status 404 .*"] = f"    {ready}"
     configuration = _with_queues(_LOG.sub("", configuration), large_at_once)
-    for pattern, replacement in changes.items():
+    for pattern, replacement in (required | optional).items():
         configuration, count = re.subn(pattern, replacement, configuration, flags=re.MULTILINE)
-        if count == 0 and not replacement.strip().startswith("http-"):  # which may be missing
+        if count == 0 and pattern in required:
             raise ResourceError(
                 f"Ray's configuration of HAProxy has no line like {pattern}, so it can't be made stricter;"
                 " RAY_SERVE_ENABLE_HA_PROXY=0 does without HAProxy"

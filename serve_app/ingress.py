@@ -85,7 +85,7 @@ def variables() -> dict[str, str]:
     return {**_HAPROXY, **({BINARY: stricter} if stricter else {})}
 
 
-def choose() -> None:
+def set_variables() -> None:
     """Set the variables that the environment doesn't set already. A port that is taken, as by another
     endpoint on this machine, is replaced by the next free one.
     """
@@ -153,12 +153,12 @@ def _is_free(port: int) -> bool:
 
 
 def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
-    """Raise ResourceError for an address that can't be listened on, or can't with HAProxy: it looks for its
-    machine's replicas, which listen on the same address, on 127.0.0.1. Whether the Ray of a guest uses
-    HAProxy, its own environment has decided.
+    """Raise ResourceError for an address that nobody can listen on, or that can't be served through HAProxy,
+    which looks for its machine's replicas on 127.0.0.1. The Ray of a guest has decided on HAProxy already.
     """
+    by_haproxy = not is_guest and _is_by_haproxy()
     others = {os.environ.get(name): name for name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)}
-    if not is_guest and _is_by_haproxy() and str(port) in others:
+    if by_haproxy and str(port) in others:
         raise ResourceError(
             f"port {port} is {others[str(port)]}, which HAProxy or Ray Serve listens on; choose another one"
         )
@@ -170,7 +170,7 @@ def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
             raise ResourceError(f"can't listen on {host} port {port}: {error.strerror}") from None
         # On all addresses of IPv6 Ray would let HAProxy listen on those of IPv4.
         is_found = probe.getsockname()[0] in _FOUND_BY_HAPROXY
-    if not is_found and not is_guest and _is_by_haproxy():
+    if by_haproxy and not is_found:
         raise ResourceError(
             f"--host {host}: with HAProxy the endpoint listens on 127.0.0.1 or, by 0.0.0.0, on all addresses"
             f" of IPv4; {_IS_ON}=0 does without"

@@ -33,7 +33,7 @@ class Model:
         self._digest = checkpoint.digest()
         self.predictor = predictor
         batch = predictor.fills_up_to
-        alone = taken = _seconds(predictor, 1)  # which a batch that it is filled up to takes, too
+        alone = taken = _seconds(predictor, 1)  # a lone row is filled up to `batch` rows, so it takes as long
         while batch < _WARM_UP_ROWS and (doubled := _seconds(predictor, 2 * batch)) <= _PASS_SECONDS:
             batch, taken = 2 * batch, doubled
         seconds = taken / batch

@@ -13,7 +13,7 @@ from ray.serve.metrics import Counter, Histogram
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60]
 _ROWS = [1.0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000]
 
-_SECONDS_BETWEEN_TELLING = 1.0
+_SECONDS_BETWEEN_REPORTS = 1.0
 
 _log = logging.getLogger("ray.serve")
 
@@ -43,7 +43,7 @@ class Observer:
             "lstmfcn_queue_seconds", "Longest wait of a row before its pass, in seconds.", boundaries=_SECONDS
         )
 
-    def request(
+    def note_request(
         self, request_id: str, method: str, path: str, status: int, reason: str, rows: int, seconds: float
     ) -> None:
         """Note that a request was answered, or refused for a reason."""
@@ -64,9 +64,9 @@ class Observer:
         }
         self._lines.append(json.dumps(line))
         if len(self._lines) == 1:
-            asyncio.get_running_loop().call_later(_SECONDS_BETWEEN_TELLING, self.tell)
+            asyncio.get_running_loop().call_later(_SECONDS_BETWEEN_REPORTS, self.report)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the requests since the last report."""
         lines, self._lines = self._lines, []
         by_status, self._by_status = self._by_status, Counts()
@@ -81,7 +81,7 @@ class Observer:
         if lines:
             _log.info("requests\n%s", "\n".join(lines))
 
-    def a_pass(self, rows: int, waited: float) -> None:
+    def note_pass(self, rows: int, waited: float) -> None:
         """Note that `rows` go through the network together, one of which has waited `waited` seconds."""
         self._pass_rows.observe(rows)
         self._waited.observe(waited)

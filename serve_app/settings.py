@@ -51,14 +51,14 @@ class Settings(BaseModel):
         1,
         gt=0,
         le=3600,
-        description="Longest wait of a request, in seconds, behind others; one that would wait longer is"
-        " refused, unless no more than three of its size are before it",
+        description="Longest time, in seconds, that a request may wait for others; one that would wait longer"
+        " is refused, unless at most three of its size are before it",
     )
     max_held_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1,
         description="Most bytes of bodies that a replica holds at once; requests beyond are refused. Where"
-        " series are made as long as the network's, a value counts as 10 bytes",
+        " series are padded or resampled, a value counts as 10 bytes",
     )
     max_requests: int = Field(
         256,

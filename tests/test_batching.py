@@ -33,7 +33,13 @@ def rows(first: int, count: int) -> Matrix:
 
 
 def make_batcher(network: Callable[[Matrix], Probabilities], rows_on_loop: int = 0) -> Batcher:
-    return Batcher(network, rows_at_once=ROWS_AT_ONCE, rows_on_loop=rows_on_loop, seconds_per_row=0.01)
+    return Batcher(
+        network,
+        rows_at_once=ROWS_AT_ONCE,
+        rows_on_loop=rows_on_loop,
+        seconds_per_row=0.01,
+        on_pass=lambda rows, waited: None,
+    )
 
 
 def test_a_lone_small_request_is_predicted_at_once_on_the_event_loop() -> None:

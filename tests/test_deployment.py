@@ -121,7 +121,7 @@ def test_serve_makes_new_replicas_for_series_of_another_length_in_the_same_folde
     trained: Checkpoint,
 ) -> None:
     def version(checkpoint: Checkpoint) -> str:
-        config = ServeDeploySchema.model_validate(configuration("/shared/best", checkpoint))
+        config = ServeDeploySchema.model_validate(configuration("/shared/best", checkpoint, {}))
         return get_app_code_version(config.applications[0])
 
     assert version(replace(trained, temperature=2.0)) == version(trained)

@@ -38,7 +38,7 @@ def other_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_a_port_that_another_endpoint_has_becomes_the_next_free_one(other_endpoint: int) -> None:
-    ingress.choose()
+    ingress.set_variables()
 
     chosen = int(os.environ[METRICS])
     assert chosen > other_endpoint
@@ -54,13 +54,13 @@ def test_a_port_that_the_environment_names_stays(
 ) -> None:
     monkeypatch.setenv(METRICS, str(other_endpoint))
 
-    ingress.choose()
+    ingress.set_variables()
 
     assert os.environ[METRICS] == str(other_endpoint)
 
 
 def test_haproxys_files_lie_in_a_folder_of_the_user() -> None:
-    ingress.choose()
+    ingress.set_variables()
 
     folder = Path(os.environ["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
     assert folder.name == f"lstmfcn-{os.getuid()}"
@@ -83,7 +83,7 @@ def test_what_is_no_folder_of_the_user_is_refused(
     monkeypatch.setattr(ingress, "Path", lambda _: place)
 
     with pytest.raises(ResourceError, match=r"place is no folder of this user's; HAProxy's files"):
-        ingress.choose()
+        ingress.set_variables()
 
 
 def test_the_name_of_haproxys_socket_is_short_enough_for_it() -> None:
@@ -94,7 +94,7 @@ def test_the_name_of_haproxys_socket_is_short_enough_for_it() -> None:
 
 @pytest.mark.parametrize("name", [METRICS, STATS, *ingress._PROXY_PORTS])
 def test_a_port_that_something_beside_the_endpoint_listens_on_is_refused(name: str) -> None:
-    ingress.choose()
+    ingress.set_variables()
     port = int(os.environ[name])
 
     with pytest.raises(ResourceError, match=f"^port {port} is {name}, which .* choose another one$"):
@@ -104,11 +104,11 @@ def test_a_port_that_something_beside_the_endpoint_listens_on_is_refused(name: s
 def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ingress.choose()
+    ingress.set_variables()
     first = int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"])
     with socket.create_server(("127.0.0.1", first + 5)):
         monkeypatch.delenv("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT")
-        ingress.choose()
+        ingress.set_variables()
     second = int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"])
 
     assert {first % 100, second % 100} == {0}
@@ -122,7 +122,7 @@ def test_serves_own_proxy_of_another_endpoint_keeps_its_port(monkeypatch: pytest
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken: int = other.getsockname()[1]
         monkeypatch.setitem(ingress._PROXY_PORTS, name, str(taken))
-        ingress.choose()
+        ingress.set_variables()
 
     assert int(os.environ[name]) > taken
 

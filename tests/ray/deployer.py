@@ -11,7 +11,7 @@ import time
 
 from serve_app import ingress
 
-ingress.choose()  # before Ray Serve is imported
+ingress.set_variables()  # before Ray Serve is imported
 # isort: split
 import ray
 from ray import serve

@@ -337,7 +337,7 @@ def test_every_request_is_in_the_access_log_without_its_body_and_its_key(
             monkeypatch.setattr(endpoint._model.batcher, "_predict", None)  # for a fault's traceback
             await client.post("/invocations", content=ROW, headers={"X-Api-Key": KEY, "X-Request-Id": "4"})
             await asyncio.sleep(0)  # a request is told of after its answer
-            endpoint._observer.tell()
+            endpoint._observer.report()
 
     monkeypatch.setenv(VARIABLE, KEY)
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)

@@ -88,7 +88,7 @@ def test_the_route_goes_on_with_the_best_as_it_was_trained_again(run: Run, tmp_p
 
 
 def test_the_configuration_for_a_cluster_passes_serves_own_schema_and_ours(trained: Checkpoint) -> None:
-    config = configuration("s3://lab/route/sweep/best", trained)
+    config = configuration("s3://lab/route/sweep/best", trained, {})
 
     (application,) = ServeDeploySchema.model_validate(config).applications
 

@@ -32,7 +32,7 @@ class Launched(NamedTuple):
 
 @contextlib.contextmanager
 def launch(checkpoint_folder: Path) -> Iterator[Launched]:
-    """Until the end of the context."""
+    """Yield an endpoint that ends with the block."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
