@@ -12,7 +12,10 @@ NOTEBOOK = Path(__file__).parent / "notebook.ipynb"
 
 
 def execute(output: Path) -> None:
-    """By a kernel of this Python. Raises CellExecutionError, and writes nothing, if a cell fails."""
+    """Run the notebook with a kernel of this Python, and write it to `output`.
+
+    Raises CellExecutionError, and writes nothing, if a cell fails.
+    """
     notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     # Without times, and with the lines of a command as one text, so that it changes little from run to run.
     client = NotebookClient(notebook, record_timing=False, coalesce_streams=True)

@@ -68,13 +68,13 @@ def _namespaces() -> list[str]:
 
 
 def _remove_namespace(name: str) -> None:
-    """And end its processes."""
+    """Remove a namespace, and end its processes."""
     _end_processes(name)
     _ip("netns", "del", name)
 
 
 def _end_processes(namespace: str) -> None:
-    """There may be new ones while others are ended."""
+    """Kill all processes of a namespace, also those that start meanwhile."""
     give_up = time.monotonic() + 30
     while running := _processes(namespace):
         if time.monotonic() > give_up:
@@ -94,7 +94,7 @@ def _processes(namespace: str) -> list[psutil.Process]:
 
 
 def _remove_leftovers() -> None:
-    """Of runs that were killed: namespaces, then folders."""
+    """Remove namespaces and folders of test runs that were killed."""
     for name in _namespaces():
         prefix, _, rest = name.partition("-")
         owner, _, _ = rest.partition("-")
@@ -107,14 +107,14 @@ def _remove_leftovers() -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    """And what is mounted there."""
+    """Remove a folder, and unmount the disk in it."""
     if (folder / _DISK).is_mount():
         subprocess.run(["umount", str(folder / _DISK)], check=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class Host:
-    """One of them: what is started on it sees its network and a home of its own."""
+    """A host: what is started on it sees the host's own network and home."""
 
     def __init__(self, name: str, number: int, folder: Path, environment: Mapping[str, str]) -> None:
         self.name, self.address, self.folder = name, _address(number), folder
@@ -159,11 +159,11 @@ class Host:
         return subprocess.CompletedProcess(command, process.returncode, written)
 
     def processes(self) -> list[psutil.Process]:
-        """What runs on it."""
+        """Return the processes that run on it."""
         return _processes(self.namespace)
 
     def listen(self, port: int) -> socket.socket:
-        """A socket of this process that is reached by its address."""
+        """Return a socket of this process that listens on the host's address."""
 
         def make() -> socket.socket:
             namespace = os.open(f"/var/run/netns/{self.namespace}", os.O_RDONLY)
@@ -292,7 +292,7 @@ class Hosts:
             )
 
     def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = _SECONDS_TO_START) -> None:
-        """Until something holds. Raises TimeoutError when it takes longer."""
+        """Wait until something holds. Raises TimeoutError when it takes longer."""
         give_up = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > give_up:
@@ -300,7 +300,7 @@ class Hosts:
             time.sleep(0.5)
 
     def nodes(self) -> list[str]:
-        """Addresses of Ray's nodes that are alive."""
+        """Return the addresses of Ray's nodes that are alive."""
         status, body = self.get("/api/v0/nodes?limit=100", self.token)
         if status != 200:
             return []
@@ -308,7 +308,7 @@ class Hosts:
         return [row["node_ip"] for row in rows if row["state"] == "ALIVE"]
 
     def get(self, path: str, token: str | None, method: str = "GET") -> tuple[int, str]:
-        """Status and body of the dashboard's answer to the client; status 0 without one."""
+        """Return status and body of the dashboard's answer to the client; status 0 without an answer."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         asked = json.dumps([method, self.dashboard + path, headers])
         ended = self.client.run(sys.executable, "-c", _ASK, asked)
@@ -334,7 +334,7 @@ print(answer.read().decode())
 
 @contextmanager
 def hosts() -> Iterator[Hosts]:
-    """Connected, and gone when the block ends, with all that was started on them."""
+    """Yield connected hosts; with the block they end, and so does all that was started on them."""
     _remove_leftovers()
     folder = _FOLDERS / f"{_FOLDER_PREFIX}{os.getpid()}"
     folder.mkdir(mode=0o700)

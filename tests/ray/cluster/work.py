@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import yaml
 from lstmfcn import storage
 from lstmfcn.journal import Journal
 from lstmfcn.storage import Location
-from lstmfcn.trials import Trials
+from lstmfcn.trials import TrialFolders
 from tests.ray.cluster.hosts import ROOT, Host, Hosts
 from tests.samples import TINY, best_of, make_dataset, write_csv
 
@@ -34,7 +33,7 @@ class Work:
 
     @classmethod
     def prepare(cls, folder: Path) -> Work:
-        """With its data in a folder."""
+        """Write its data and checkpoint to a folder."""
         for number in range(2):
             data = make_dataset(60_000, seed=number)
             write_csv(folder / "input" / f"{number}.csv", data, labelled=False)
@@ -51,12 +50,12 @@ class Work:
         return cls(folder)
 
     def transform(self, output: Location) -> list[str]:
-        """The command."""
+        """Return the command that transforms into `output`."""
         flags = {"--checkpoint": self.folder / "model", "--input": self.folder / "input", "--output": output}
         return _command("transform", flags)
 
     def tune(self, output: Location) -> list[str]:
-        """The command."""
+        """Return the command that tunes into `output`."""
         flags = {
             "--training": self.folder / "train.csv",
             "--validation": self.folder / "valid.csv",
@@ -69,7 +68,7 @@ class Work:
         return _command("tune", flags)
 
     def train(self, output: Path, epochs: int) -> list[str]:
-        """The command."""
+        """Return the command that trains into `output`."""
         flags = {
             "--training": self.folder / "train.csv",
             "--validation": self.folder / "valid.csv",
@@ -84,14 +83,14 @@ class Work:
         return _command("train", flags)
 
     def evaluate(self, output: Path) -> list[str]:
-        """The command."""
+        """Return the command that evaluates into `output`."""
         data, model = self.folder / "valid.csv", self.folder / "model"
         return _command(
             "evaluate", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1}
         )
 
     def explain(self, output: Path) -> list[str]:
-        """The command."""
+        """Return the command that explains into `output`."""
         data, model = self.folder / "input" / "0.csv", self.folder / "model"
         return _command(
             "explain", {"--checkpoint": model, "--data": data, "--output": output, "--num-cpus": 1}
@@ -103,20 +102,20 @@ def _command(job: str, flags: Mapping[str, object]) -> list[str]:
 
 
 def outputs(folder: Location) -> Outputs:
-    """Of a transform."""
+    """Return a transform's predictions, by file name."""
     names = [name for name in storage.names(folder) if name.endswith(".out")]
     return {name: storage.read_bytes(folder / name) for name in names}
 
 
 def leaderboard(folder: Location) -> Leaderboard:
-    """Of each trial, what must be the same wherever it ran and however it was disturbed."""
+    """Return for each trial what must be the same wherever it ran and however it was disturbed."""
     rows = list(csv.DictReader(storage.read_bytes(folder / "leaderboard.csv").decode().splitlines()))
     free = {"seconds", "failures"}
     return {row["trial"]: tuple(value for name, value in row.items() if name not in free) for row in rows}
 
 
 def num_parts(folder: Location) -> int:
-    """Ranges that a transform has committed and not yet joined; all of them, in effect, when it has ended."""
+    """Return how many ranges a transform has committed and not yet joined; a million once it has ended."""
     journal = Journal(folder)
     if not journal.is_unfinished():
         return 10**6 if (folder / "transform.json").exists() else 0
@@ -125,8 +124,8 @@ def num_parts(folder: Location) -> int:
 
 
 def num_trials(folder: Location) -> int:
-    """That have ended."""
-    return sum(trial.has_ended for trial in Trials(folder).read())
+    """Return how many trials have ended."""
+    return sum(trial.has_ended for trial in TrialFolders(folder).read())
 
 
 class Submitted:
@@ -148,15 +147,15 @@ class Submitted:
 
     @property
     def log(self) -> str:
-        """What the client was told so far."""
+        """Return what the client was told so far."""
         return self._log.read_text()
 
     def wait(self, seconds: float) -> int:
-        """The status of `ray job submit`. Raises TimeoutExpired when it takes longer."""
+        """Wait for `ray job submit`, and return its status. Raises TimeoutExpired when it takes longer."""
         return self._process.wait(timeout=seconds)
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 120) -> None:
-        """While the job runs. Raises TimeoutError when it takes longer."""
+        """Wait until something holds, while the job runs. Raises TimeoutError when it takes longer."""
 
         def is_over() -> bool:
             assert self._process.poll() is None, self.log
@@ -165,13 +164,13 @@ class Submitted:
         self._hosts.wait_for(is_over, f"what is awaited of {self.name}", seconds)
 
     def stop(self) -> str:
-        """As a user does; what was said to it."""
+        """Stop the job as a user does, and return what `ray job stop` prints."""
         return self._hosts.client.run(
             "ray", "job", "stop", "--address", self._hosts.dashboard, self.name
         ).stdout
 
     def nodes_of_actors(self) -> set[str]:
-        """Addresses of the nodes on which it had any."""
+        """Return the addresses of the nodes that its actors were on."""
         (driver,) = self._rows(
             f"jobs?detail=1&filter_keys=submission_id&filter_predicates=%3D&filter_values={self.name}"
         )
@@ -182,29 +181,28 @@ class Submitted:
     def _rows(self, path: str) -> list[dict[str, str]]:
         status, body = self._hosts.get(f"/api/v0/{path}", self._hosts.token)
         assert status == 200, body
-        rows: list[dict[str, str]] = yaml.safe_load(body)["data"]["result"]["result"]
+        rows: list[dict[str, str]] = json.loads(body)["data"]["result"]["result"]
         return rows
 
     def wait_for_its_end(self, seconds: float) -> str:
-        """Its state then, by the cluster's word, whatever became of `ray job submit`."""
+        """Wait for the job's end, and return its state as the cluster tells it."""
         self._hosts.wait_for(
             lambda: self.state() not in ("PENDING", "RUNNING", ""), f"the end of {self.name}", seconds
         )
         return self.state()
 
     def account(self) -> str:
-        """What the cluster knows of it and of what it wrote."""
+        """Return what the cluster knows of the job and of what it wrote."""
         paths = (f"/api/jobs/{self.name}", f"/api/jobs/{self.name}/logs")
         return "\n".join(self._hosts.get(path, self._hosts.token)[1] for path in paths)
 
     def state(self) -> str:
-        """By the cluster's word; empty while it says nothing."""
+        """Return the job's state as the cluster tells it; empty if it tells none."""
         status, body = self._hosts.get(f"/api/jobs/{self.name}", self._hosts.token)
-        return str(yaml.safe_load(body)["status"]) if status == 200 else ""
+        return str(json.loads(body)["status"]) if status == 200 else ""
 
 
 def run_locally(hosts: Hosts, command: list[str]) -> None:
-    """On a machine that belongs to no cluster."""
-    python = os.fspath(ROOT)
-    ended = hosts.client.run(*command, environment={"PYTHONPATH": python}, seconds=300)
+    """Run a command on the client, which belongs to no cluster."""
+    ended = hosts.client.run(*command, environment={"PYTHONPATH": str(ROOT)}, seconds=300)
     assert ended.returncode == 0, ended.stdout
