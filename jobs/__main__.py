@@ -43,26 +43,24 @@ From data to predictions, where train.csv has a series in each row, its label fi
   lstmfcn transform --checkpoint sweep/best --input data.csv --output predictions
   lstmfcn serve --checkpoint sweep/best
 
-`lstmfcn train --help` explains the flags of train, and so on; `lstmfcn --version` says which version it is.
+`lstmfcn COMMAND --help` explains the flags of a command; `lstmfcn --version` prints the version.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the first argument names, then exit with its status."""
-    match sys.argv[1:] if argv is None else argv:
-        case [] | ["--help" | "-h" | "help", *_]:
-            print(HELP, end="")
-            sys.exit(0)
-        case ["--version"]:
-            print(__version__)
-            sys.exit(0)
-        case [name, *flags] if name in COMMANDS:
-            start = run_in_place if name in ALONE else run
-            start(_function(name), f"lstmfcn {name}", flags)
-        case [name, *_]:
-            print(f"lstmfcn has no command {name!r}; it has {', '.join(COMMANDS)}", file=sys.stderr)
-            sys.exit(2)
-    raise AssertionError("one of the cases holds")
+    name, *flags = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in COMMANDS:
+        start = run_in_place if name in ALONE else run
+        start(_function(name), f"lstmfcn {name}", flags)
+    if name in ("--help", "-h", "help"):
+        print(HELP, end="")
+        sys.exit(0)
+    if name == "--version":
+        print(__version__)
+        sys.exit(0)
+    print(f"lstmfcn has no command {name!r}; it has {', '.join(COMMANDS)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _function(name: str) -> Callable[..., None]:

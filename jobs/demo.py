@@ -56,29 +56,29 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         "GunPoint: does a hand draw a gun, or only point? 50 series to learn from, 150 to test, length 150."
     )
     _write_data(output)
-    force = ["--overwrite"]
-    space = output / "search-space.yaml"
-    sweep = ("--training", output / "train.csv", "--output", output / "sweep", *force)
-    _job("tune", *sweep, "--search-space", space, "--recipe", "fast", "--num-trials", "12", "--refit")
-    best = output / "sweep" / "refit"
-    test, data = output / "test.csv", output / "data.csv"
-    _job("evaluate", "--checkpoint", best, "--data", test, "--output", output / "evaluation", *force)
-    _job("transform", "--checkpoint", best, "--input", data, "--output", output / "predictions", *force)
-    batch = storage.read_bytes(output / "predictions" / "data.csv.out")
+    train, space, sweep = output / "train.csv", output / "search-space.yaml", output / "sweep"
+    scores, predictions = output / "evaluation", output / "predictions"
+    tuned = ("--training", train, "--output", sweep, "--search-space", space, "--overwrite")
+    _job("tune", *tuned, "--recipe", "fast", "--num-trials", 12, "--refit")
+    best, test, data = sweep / "refit", output / "test.csv", output / "data.csv"
+    _job("evaluate", "--checkpoint", best, "--data", test, "--output", scores, "--overwrite")
+    _job("transform", "--checkpoint", best, "--input", data, "--output", predictions, "--overwrite")
+    batch = storage.read_bytes(predictions / "data.csv.out")
     with _endpoint(best) as url:
         online = _post(f"{url}/invocations", data)
     if online != batch:
-        raise TrainingError(f"the endpoint's answers differ from {output / 'predictions'}")
-    evaluation: dict[str, Any] = json.loads(storage.read_bytes(output / "evaluation" / "evaluation.json"))
+        raise TrainingError(f"the endpoint's answers differ from {predictions}")
+    num_predictions = batch.count(b"\n")
+    evaluation: dict[str, Any] = json.loads(storage.read_bytes(scores / "evaluation.json"))
     print(
         f"\nDone in {time.monotonic() - started:.0f} s."
         f"\n  test accuracy   {evaluation['accuracy']:.4f} (published for LSTM-FCN: {PUBLISHED_ACCURACY:.4f})"
-        f"\n  batch = online  {batch.count(bytes([10]))} predictions, the same bytes from both"
+        f"\n  batch = online  {num_predictions} predictions, the same bytes from both"
         f"\n  checkpoint      {best}"
-        f"\n  report          {output / 'sweep' / 'report.html'}"
-        f"\n  leaderboard     {output / 'sweep' / 'leaderboard.csv'}"
-        f"\n  confusion       {output / 'evaluation' / 'confusion-matrix.png'}"
-        f"\n  predictions     {output / 'predictions'}"
+        f"\n  report          {sweep / 'report.html'}"
+        f"\n  leaderboard     {sweep / 'leaderboard.csv'}"
+        f"\n  confusion       {scores / 'confusion-matrix.png'}"
+        f"\n  predictions     {predictions}"
         "\nNext, with your own data (label first, then the series):"
         "\n  .venv/bin/python -m jobs.tune --training train.csv --output sweep --refit"
         "\n  .venv/bin/python -m jobs.transform --checkpoint sweep/refit --input data.csv"
@@ -102,7 +102,7 @@ def _as_csv(*columns: Any) -> bytes:
 
 
 def _job(name: str, *flags: object) -> None:
-    command = _python("-m", f"jobs.{name}", *flags)
+    command = _shown("-m", f"jobs.{name}", *flags)
     status = subprocess.run(command, check=False).returncode  # noqa: S603 (our own jobs)
     if status:
         raise TrainingError(f"jobs.{name} ended with status {status}")
@@ -112,7 +112,7 @@ def _job(name: str, *flags: object) -> None:
 def _endpoint(checkpoint: Path) -> Iterator[str]:
     port = free_port(8080)
     url = f"http://127.0.0.1:{port}"
-    command = _python("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
+    command = _shown("-m", "serve_app", "--checkpoint", checkpoint, "--port", port)
     # In a session of its own only this job tells it to end: a terminal's Ctrl-C doesn't reach it before.
     with subprocess.Popen(command, start_new_session=True) as process:  # noqa: S603 (our own endpoint)
         try:
@@ -144,7 +144,7 @@ def _post(url: str, file: Path) -> bytes:
     return answer
 
 
-def _python(*arguments: object) -> list[str]:
+def _shown(*arguments: object) -> list[str]:
     command = [sys.executable, *map(str, arguments)]
     print(f"\n$ {shlex.join([os.path.relpath(sys.executable), *command[1:]])}", flush=True)
     return command

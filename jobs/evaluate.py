@@ -44,7 +44,7 @@ def evaluate(
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
             names in a header, such as patient,visit; they are left out.
         json: Print one JSON object and nothing else.
-        num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
+        num_cpus: CPUs to compute with; by default all of this machine's or, on a cluster, one.
         num_gpus: GPUs to predict on, 0 or 1. One if there is one, by default; on a cluster, none.
         precision: What the convolutions compute in: fp32; bf16; fp16 (on GPUs); auto, which is bf16 where the
             hardware computes in it, else fp32.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 from jobs.place import run_in_place
-from lstmfcn import output_folder, plots, storage
+from lstmfcn import explanation, output_folder, plots, storage
 from lstmfcn.command import Count, LocationFlag
 from lstmfcn.devices import use_threads
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError
-from lstmfcn.explanation import explain as explained
 from lstmfcn.series import parse_series
 
 _TABLE = "explanation.csv"
@@ -28,9 +27,9 @@ def explain(
     """Show what in a series speaks for its predicted class, by a class activation map.
 
     Writes a picture of each series (row-1.png for row 1), red where a time step speaks for the class and blue
-    where it speaks against it, and explanation.csv with the values: how much each step adds to the class's
-    logit, more than to the mean of all classes; of all channels together. The recurrent block, which sees
-    whole channels at once, is one number. Of an ensemble, the values are the mean over its networks.
+    where it speaks against it, and explanation.csv with the values: how much each step, in all channels
+    together, adds to the class's logit beyond the mean of all classes. The recurrent block sees whole
+    channels at once, so it has one value. For an ensemble, the values are the mean over its networks.
 
     ```
     python -m jobs.explain --checkpoint sweep/best --data data.csv --rows 1,5,9 --output explanation
@@ -41,7 +40,7 @@ def explain(
         data: CSV file of series without labels.
         rows: Which rows to show, from 1, separated by commas; a header isn't counted.
         output: Folder for the pictures and explanation.csv.
-        num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
+        num_cpus: CPUs to compute with; by default all of this machine's or, on a cluster, one.
         overwrite: Replace the result that the output folder holds.
     """
     if num_cpus is not None:
@@ -50,23 +49,21 @@ def explain(
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
     series = parse_series(
-        storage.read_bytes(data), source=str(data), length=network.num_values, treatment=network.treatment
+        storage.read_bytes(data), source=str(data), num_values=network.num_values, treatment=network.treatment
     )
     if max(numbers) > len(series):
         raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
     chosen = series[[number - 1 for number in numbers]]
-    explanation = explained(network, chosen)
+    found = explanation.explain(network, chosen)
     stale = [name for name in storage.names(output) if re.fullmatch(r"row-[0-9]+\.png", name)]
     storage.remove(output, _TABLE, *stale)
     table = []
-    for place, number in enumerate(numbers):
-        label = network.classes.names[explanation.predicted[place]]
-        contributions = explanation.contributions[place]
+    each = zip(numbers, chosen, found.predicted, found.recurrent, found.contributions, strict=True)
+    for number, one, predicted, recurrent, contributions in each:
+        label = network.classes.names[predicted]
         steps = {f"step_{step}": float(value) for step, value in enumerate(contributions, 1)}
-        table.append(
-            {"row": number, "label": label, "recurrent": float(explanation.recurrent[place]), **steps}
-        )
-        by_channel = chosen[place].reshape(network.channels, -1)
+        table.append({"row": number, "label": label, "recurrent": float(recurrent), **steps})
+        by_channel = one.reshape(network.channels, -1)
         picture = plots.contributions(by_channel, contributions, f"row {number}: class {label}")
         storage.write_bytes(output / f"row-{number}.png", picture)
     storage.write_table(output / _TABLE, table)

@@ -31,7 +31,7 @@ def pipeline(
     id_columns: str = "",
     refit: bool = False,
     search_space: LocationFlag | None = None,
-    plan: PlanFlags = Plan(),  # noqa: B008 (frozen)
+    plan: PlanFlags = Plan(),
     columns: str | None = None,
     gpus_per_predictor: GpuShare = 0,
     deploy: bool = False,
@@ -42,8 +42,8 @@ def pipeline(
 
     Writes to the output folder: sweep/, evaluation/ and predictions/, as those jobs do. The same command goes
     on with what was interrupted and leaves what is done; predictions and scores of a checkpoint that is no
-    longer the best are replaced, and so are scores of other test data. Whatever else has changed is refused,
-    unless it is to be overwritten.
+    longer the best are replaced, and so are scores of other test data. Any other change is refused, unless
+    --overwrite is given.
 
     ```
     python -m jobs.pipeline --training train.csv --test test.csv --input data.csv --output route
@@ -59,13 +59,14 @@ def pipeline(
         output: Folder for the results; on a cluster, one that all its nodes share.
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
             names in a header, such as patient,visit.
-        refit: Go on with the best as jobs.tune --refit trains it again, on the validation data too.
+        refit: Train the best again on the validation data too, as jobs.tune --refit does, and go on with
+            that.
         search_space: YAML file of what to try, as of jobs.tune.
         plan: How the sweep goes.
         columns: What to write of each prediction, as of jobs.transform.
         gpus_per_predictor: GPUs for each process of the transform, at most 1; a fraction shares one.
-        deploy: Then serve the best: on this machine, on port 8080 until Ctrl-C; or, when a cluster is given,
-            by that, where it goes on after the job, in place of what Ray Serve serves there.
+        deploy: Then serve the best: on this machine, on port 8080, until Ctrl-C; or, when a cluster is given,
+            on the cluster, where it stays after the job and replaces what Ray Serve serves there.
         overwrite: Replace the results that the output folder holds.
     """
     output_folder.refuse_within(output, training, validation, test, input)

@@ -7,7 +7,7 @@ import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import Parameter, validators
 
@@ -36,7 +36,7 @@ def sagemaker(
     host: str = "0.0.0.0",  # noqa: S104 (the platform calls from outside the container)
     port: Port = 8080,
 ) -> None:
-    """Do in a container what SageMaker starts it for.
+    """Train or serve in a container, as SageMaker starts it.
 
     train reads input/config/hyperparameters.json, whose names are the flags of jobs.train, and the channels
     training, validation and model (a checkpoint to start from) below input/data. It writes model/, and
@@ -56,7 +56,6 @@ def sagemaker(
     """
     if what == "serve":
         _serve(root / "model", host, port)
-        return
     try:
         status, sentence = _train(root)
     except Exception as error:
@@ -68,14 +67,11 @@ def sagemaker(
         sys.exit(status)
 
 
-def _serve(checkpoint: Path, host: str, port: int) -> None:
+def _serve(checkpoint: Path, host: str, port: int) -> NoReturn:
     from serve_app.__main__ import serve_checkpoint  # noqa: PLC0415 (Ray Serve, which training doesn't need)
 
     flags = ["--checkpoint", str(checkpoint), "--host", host, "--port", str(port)]
-    status, sentence = outcome(serve_checkpoint, "python -m serve_app", flags)
-    if status:
-        print(sentence, file=sys.stderr)
-        sys.exit(status)
+    run(serve_checkpoint, "python -m serve_app", flags)
 
 
 def _tell(root: Path, sentence: str) -> None:

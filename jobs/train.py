@@ -37,8 +37,8 @@ def train(
     checkpoint: LocationFlag | None = None,
     new_classes: bool = False,
     resume: bool = False,
-    hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008 (frozen)
-    plan: PlanFlags = TrainingPlan(),  # noqa: B008 (frozen)
+    hyperparameters: HyperparameterFlags = Hyperparameters(),
+    plan: PlanFlags = TrainingPlan(),
     patience: Count | None = None,
     num_cpus: Count | None = None,
     num_gpus: NotNegativeCount | None = None,
@@ -72,7 +72,7 @@ def train(
         hyperparameters: The network and how it is trained.
         plan: What the data are and how they are learnt.
         patience: Stop after so many epochs without a better one.
-        num_cpus: CPUs to compute with: all of this machine or, on a cluster, one, by default.
+        num_cpus: CPUs to compute with; by default all of this machine's or, on a cluster, one.
         num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default; on a
             cluster, none.
         overwrite: Replace the result that the output folder holds.

@@ -45,7 +45,7 @@ def tune(
     search_space: LocationFlag | None = None,
     points: LocationFlag | None = None,
     warm_start: tuple[LocationFlag, ...] = (),
-    plan: PlanFlags = Plan(),  # noqa: B008 (frozen)
+    plan: PlanFlags = Plan(),
     resume: bool = False,
     overwrite: bool = False,
     print_search_space: bool = False,
@@ -56,8 +56,9 @@ def tune(
     Writes to the output folder: best/ (the checkpoint of the best epoch of the best trial),
     leaderboard.csv (a row for each trial), report.html (all of it in pictures), evaluation/ (the best
     on the validation data), sweep.json and trials/. Without validation data, a fifth of every class of
-    the training data is held out (of multilabel series, of all); --refit then trains the best again on all of
-    it, for refit/. Ctrl-C ends the sweep and keeps what there is; the same command with --resume goes on.
+    the training data is held out (of a multilabel training file, a fifth of all series); --refit then trains
+    the best again on all of it, for refit/. Ctrl-C ends the sweep and keeps what there is; the same command
+    with --resume goes on.
 
     ```
     python -m jobs.tune --training train.csv --validation valid.csv --output sweep --num-trials 20
@@ -66,7 +67,8 @@ def tune(
     Args:
         training: CSV file, or folder of CSV files: the label first, then the series; or
             with a header, columns y_1, y_2, ... of labels and x_1, x_2, ... of series (of several channels
-            x1_1, x1_2, ..., x2_1, ...).
+            x1_1, x1_2, ..., x2_1, ...). Needed, as --output is, except with --print-search-space or
+            --report.
         validation: The same, for comparing epochs and trials.
         output: Folder for the results; on a cluster, one that all its nodes share.
         id_columns: Positions, from 1, of columns that are neither label nor series, such as 1,2, or their
@@ -85,13 +87,14 @@ def tune(
         plan: How the sweep goes.
         resume: Go on with the sweep in the output folder, after a crash, an interruption or for more trials.
         overwrite: Replace the result that the output folder holds.
-        print_search_space: Print what would be tried, as YAML to begin from, and end.
+        print_search_space: Print what would be tried, as YAML to begin from, with the recipe that goes
+            with it, and end.
         report: Draw report.html again in this output folder of a sweep, and end.
     """
     start = None if checkpoint is None else Start.load(checkpoint)
     space, plan = what_to_try(search_space, plan, start)
     if print_search_space:
-        print(space.as_yaml(), end="")
+        print(f"# to be tried with --recipe {plan.recipe}\n{space.as_yaml()}", end="")
         return
     if report is not None:
         write_report(report)

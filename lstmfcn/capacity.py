@@ -40,7 +40,9 @@ def _num_sharing(gpus: float, gpus_per_worker: float) -> float:
 
 
 def _num_in(resource: float, share: float) -> int:
-    """Return how many shares fit, in whole ten-thousandths as Ray counts, for 1 // 0.2 is 4."""
+    """Return how many shares fit into a resource. Counted in whole ten-thousandths, as Ray does, since in
+    floating point 1 // 0.2 is 4.
+    """
     return round(resource * 10_000) // max(1, round(share * 10_000))
 
 

@@ -33,7 +33,9 @@ def num_lines(text: bytes) -> int:
 
 
 def split_line(line: bytes, where: str) -> list[str]:
-    """Return the cells of a line without its LF. Raises DataError, with `where` it is, if it isn't CSV."""
+    """Return the cells of a line, which has no LF. Raises DataError, a sentence that begins with `where`, if
+    it isn't CSV.
+    """
     if not line.strip():
         raise DataError(f"{where} is blank; every line must hold a series")
     try:

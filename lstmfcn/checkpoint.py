@@ -61,15 +61,13 @@ class _Document(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_channels(self) -> _Document:
-        channels = self.treatment.channels
-        if channels is None:
-            raise ValueError("treatment.channels is no number")
+        channels = self.treatment.num_channels
         if not self.scaling.fits(channels):
             raise ValueError(f"scaling has no mean and deviation for each of the {channels} channels")
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A network after one epoch, with all that is needed to use it."""
 
@@ -92,7 +90,7 @@ class Checkpoint:
     @property
     def channels(self) -> int:
         """Channels of a series."""
-        return self.treatment.channels or 1
+        return self.treatment.num_channels
 
     @property
     def num_values(self) -> int:
@@ -111,15 +109,13 @@ class Checkpoint:
 
     def digest(self) -> str:
         """Return a digest that is the same for checkpoints that predict the same."""
-        # What most checkpoints don't use is left out, so that their digests stay as they were.
-        unused = None if self.hyperparameters.squeeze_excite else {"squeeze_excite"}
         described = [
-            self.hyperparameters.model_dump_json(exclude=unused),
+            self.hyperparameters.model_dump_json(exclude={"lr", "batch_size", "epochs"}),
             *self.classes.names,
             self.scaling.model_dump_json(),
             str(self.temperature),
             self.task,
-            *([] if self.treatment == UNTREATED else [self.treatment.model_dump_json()]),
+            self.treatment.model_dump_json(),
         ]
         content = hashlib.sha256(safetensors.torch.save(dict(self.weights)))
         content.update("\n".join(described).encode())
@@ -153,7 +149,7 @@ class Checkpoint:
             treatment=self.treatment,
         )
         storage.write_bytes(directory / name, content)
-        storage.write_bytes(directory / CHECKPOINT, document.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_text(directory / CHECKPOINT, document.model_dump_json(indent=2))
         weights = fnmatch.filter(storage.names(directory), "weights-*.safetensors")
         storage.remove(directory, *(stale for stale in weights if stale != name))
 
@@ -168,23 +164,25 @@ class Checkpoint:
         document = _read_document(raw, directory / CHECKPOINT)
         weights = _read_weights(directory / PurePath(document.weights).name, document.sha256)
         checkpoint = cls(
-            document.hyperparameters,
-            ClassLabels(document.classes),
-            document.length,
-            document.scaling,
-            document.epoch,
-            document.metrics,
-            weights,
-            document.temperature,
-            document.task,
-            document.treatment,
+            hyperparameters=document.hyperparameters,
+            classes=ClassLabels(document.classes),
+            length=document.length,
+            scaling=document.scaling,
+            epoch=document.epoch,
+            metrics=document.metrics,
+            weights=weights,
+            temperature=document.temperature,
+            task=document.task,
+            treatment=document.treatment,
         )
         _refuse_other_shapes(checkpoint, directory)
         return checkpoint
 
 
 def read_whole(directory: Location, read: Callable[[bytes], _Whole]) -> _Whole:
-    """Return what `read` makes of a directory's checkpoint.json, once more if that has changed meanwhile."""
+    """Return what `read` makes of a directory's checkpoint.json. If it fails because the file was replaced
+    meanwhile, read again.
+    """
     raw = _raw_document(directory)
     try:
         return read(raw)

@@ -47,8 +47,8 @@ def connection() -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray.data", "ray.tune", "ray.serve"):  # jobs say themselves what matters
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    refuse_silence()
-    with _in_words(), outliving_the_terminal():
+    refuse_unreachable()
+    with _as_own_errors(), outliving_the_terminal():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     end_on_signals()
     try:
@@ -63,7 +63,7 @@ def joins_another() -> bool:
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def _as_own_errors() -> Iterator[None]:
     """Raise what keeps Ray from starting or from being joined as ResourceError or TrainingError."""
     try:
         yield
@@ -88,7 +88,7 @@ def _in_words() -> Iterator[None]:
         raise
 
 
-def refuse_silence() -> None:
+def refuse_unreachable() -> None:
     """Raise ResourceError when no Ray answers where one should be: Ray itself would ask for minutes."""
     address = _address_given()
     if address in ("", "local", "auto"):
@@ -107,7 +107,7 @@ def refuse_silence() -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
         except OSError as error:
             if time.monotonic() > last_attempt:
-                raise ResourceError(_why_silent(address, error)) from None
+                raise ResourceError(_why_unreachable(address, error)) from None
             time.sleep(0.5)
         else:
             return
@@ -118,7 +118,7 @@ def _address_given() -> str:
     return os.environ.get(CLUSTER) or find_bootstrap_address(None) or ""
 
 
-def _why_silent(address: str, error: OSError) -> str:
+def _why_unreachable(address: str, error: OSError) -> str:
     said = f"no Ray answers at {address} ({reason(error)})"
     if os.environ.get(CLUSTER):
         return f"{said}, where {CLUSTER} says there is one; start it, or unset {CLUSTER} to do without"

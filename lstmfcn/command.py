@@ -14,13 +14,11 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token, validators
 from pydantic import ValidationError
 
 from lstmfcn.environment import NODE, cluster_is_given
-from lstmfcn.errors import LSTMFCNError, MissingError, TrainingError
+from lstmfcn.errors import LSTMFCNError, MissingError, TrainingError, is_of_full_memory
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.signals import end_on_signals, has_hung_up
 from lstmfcn.storage import Location, location, reason
 
-_SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "out of memory")
-"""Parts of PyTorch's errors when the memory of a machine or of a GPU is full."""
 _OUT_OF_MEMORY = "there is not enough memory; a smaller batch_size or network, or more memory, would be right"
 
 HyperparameterFlags: TypeAlias = Annotated[
@@ -70,7 +68,7 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
         version_flags=[],
         help_format="markdown",
         group_commands=Group("Help"),
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative=(), show_default=_default_in_help),
         suppress_keyboard_interrupt=False,
     )
     app.default(function)
@@ -89,6 +87,11 @@ def outcome(function: Callable[..., None], name: str, argv: Sequence[str]) -> tu
     return 0, ""
 
 
+def _default_in_help(value: object) -> str | None:
+    """Return a default as help shows it; None for one that says nothing, such as that of a switch."""
+    return None if value is False or value in (None, "", ()) else str(value)
+
+
 def _failure(error: Exception) -> tuple[int, str]:
     """Return exit status and sentence for an error; raise it again if it is a bug."""
     match error:
@@ -98,9 +101,7 @@ def _failure(error: Exception) -> tuple[int, str]:
             return 2, f"{path}: {reason(error)}"
         case OSError() | TrainingError():
             return 1, str(error)
-        case MemoryError():
-            return 1, _OUT_OF_MEMORY
-        case _ if any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY):
+        case _ if is_of_full_memory(repr(error)):
             return 1, _OUT_OF_MEMORY
     raise error
 

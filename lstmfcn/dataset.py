@@ -1,4 +1,4 @@
-"""A labelled channel (one CSV file, or a directory of them) as arrays to train on or to score against."""
+"""A labelled file, or a folder of them, as arrays to train on or to score against."""
 
 from __future__ import annotations
 
@@ -126,8 +126,7 @@ def digest(*datasets: Dataset) -> str:
         content.update("\n".join(dataset.classes.names).encode())
         content.update(dataset.series.tobytes())
         content.update(dataset.targets.tobytes())
-        if dataset.channels > 1:  # the digest of one channel is to stay what it was
-            content.update(str(dataset.channels).encode())
+        content.update(str(dataset.channels).encode())
     return content.hexdigest()
 
 
@@ -137,17 +136,17 @@ def read_training(
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = _AS_A_HEADER_SAYS,
 ) -> Dataset:
-    """Read the training channel, without identifiers. A task of None is binary for a single label column of a
-    header, else multiclass. If the treatment's channels are None, they are those that a header names, or one
-    without a header. Where lengths may differ, the longest series determines the network's.
+    """Read the training files, without identifiers. Without a task, that of a header with a single label
+    column is binary, else multiclass. If the treatment's channels are None, they are as many as a header
+    names, or one without a header. Where lengths may differ, the network's is that of the longest series.
 
-    Raises DataError, also when the channel holds a single class or what the task doesn't take.
+    Raises DataError, also if all series are of one class or don't suit the task.
     """
-    files = _read_channel(path, None, identifiers, treatment)
+    files = _read_files(path, None, identifiers, treatment)
     first = files[0]
     channels = first.channels or treatment.num_channels
     treatment = treatment.model_copy(update={"channels": channels})
-    _refuse_no_multiple(first.series.shape[1], channels, path)
+    _refuse_unequal_channels(first.series.shape[1], channels, path)
     if first.marks is None:
         _refuse_missing_among_numbers(files)
         classes, task = _classes_of_names(files, path, task)
@@ -156,7 +155,7 @@ def read_training(
     return _to_train_on(_dataset(files, classes, task, treatment), path)
 
 
-def _refuse_no_multiple(num_values: int, channels: int, path: Location) -> None:
+def _refuse_unequal_channels(num_values: int, channels: int, path: Location) -> None:
     if num_values % channels or num_values < 2 * channels:
         raise DataError(
             f"{path} has {num_values} values in a row; --channels {channels} takes as many for each channel,"
@@ -173,8 +172,8 @@ def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
 
 
 def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
-    """Read a channel of labelled data, without identifiers, by the classes, length, task and treatment of
-    `like`, as a validation channel by those of the training set. Raises DataError.
+    """Read labelled files, without identifiers, as `like` was read: for its classes, length, task and
+    treatment. Validation data are read like the training set. Raises DataError.
     """
     files = _read_alike(path, like, identifiers)
     return _dataset(files, like.classes, like.task, like.treatment)
@@ -209,7 +208,7 @@ def _refuse_missing_among_numbers(files: list[LabelledSeries]) -> None:
 def read_further(
     path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
 ) -> Dataset:
-    """Read the training channel, without identifiers, for a network that has been trained before. Classes
+    """Read training files, without identifiers, for a network that has been trained before. Classes
     that it doesn't know are added to its own with `new_classes`, else they are refused.
 
     Raises DataError, also when classes are to be added to the two of a binary task.
@@ -237,8 +236,8 @@ def read_further(
 
 
 def _unknown(files: list[LabelledSeries], like: Known, path: Location) -> list[str]:
-    """Return the classes that are new to a network; none for a binary one, nor for label columns that don't
-    go on after its own: what doesn't fit there is refused when targets are read. Raises DataError.
+    """Return the classes that are new to a network. There are none for a binary one, and none if the label
+    columns don't continue its own: `_targets` then refuses the file. Raises DataError.
     """
     if like.task == "binary":
         return []
@@ -279,10 +278,10 @@ def _names_of_columns(num_columns: int) -> list[str]:
 
 
 def _read_alike(path: Location, like: Known, identifiers: Identifiers) -> list[LabelledSeries]:
-    return _read_channel(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
+    return _read_files(path, like.treatment.num_channels * like.length, identifiers, like.treatment)
 
 
-def _read_channel(
+def _read_files(
     path: Location, num_values: int | None, identifiers: Identifiers, treatment: Treatment
 ) -> list[LabelledSeries]:
     files: list[LabelledSeries] = []
@@ -290,7 +289,7 @@ def _read_channel(
         labelled = parse_labelled(
             read_bytes(file),
             source=str(file),
-            length=num_values,
+            num_values=num_values,
             identifiers=identifiers,
             treatment=treatment,
         )
@@ -302,9 +301,7 @@ def _read_channel(
         first = files[0]
         if (labelled.marks is None) != (first.marks is None):
             has = "no header" if labelled.marks is None else "a header"
-            raise DataError(
-                f"{file} has {has}, unlike {first.source}; files of one channel are alike in that"
-            )
+            raise DataError(f"{file} has {has}, unlike {first.source}; files of one folder are alike in that")
     if num_values is None:
         num_values = max(labelled.series.shape[1] for labelled in files)
         return [replace(one, series=treatment.resized(one.series, num_values)) for one in files]

@@ -82,7 +82,7 @@ def each_on_one_thread(function: Callable[[_Item], _Result], items: Sequence[_It
     """Return the function's result for every item, in order. As many items run at once as PyTorch may use
     threads, each on one, for the bits of a matrix product depend on the number of its threads.
     """
-    with _changing_threads:  # at its first look a thread takes over the process's number, for good
+    with _changing_threads:  # the first time a thread asks, PyTorch fixes its number for good
         num_threads = torch.get_num_threads()
     if num_threads == 1:
         return [function(item) for item in items]

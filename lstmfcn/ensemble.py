@@ -81,7 +81,7 @@ class Ensemble:
         for name, member in zip(names, self.members, strict=True):
             member.save(directory / name)
         document = _Document(members=names)
-        storage.write_bytes(directory / CHECKPOINT, document.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_text(directory / CHECKPOINT, document.model_dump_json(indent=2))
         found = storage.names(directory)
         before = [*_members(found), *fnmatch.filter(found, "weights-*")]
         storage.remove(directory, *(stale for stale in before if stale not in names))
@@ -100,7 +100,7 @@ def save_best(best_first: Sequence[Checkpoint], directory: Location) -> None:
 
 def _members(names: Sequence[str]) -> list[str]:
     """Return those names that are folders of ensembles' networks."""
-    return [name for name in names if re.fullmatch("[0-9]+(-[0-9a-f]{8})?", name)]
+    return [name for name in names if re.fullmatch("[0-9]+-[0-9a-f]{8}", name)]
 
 
 AnyCheckpoint: TypeAlias = Checkpoint | Ensemble

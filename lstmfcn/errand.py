@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError
 from lstmfcn import capacity, cluster
 from lstmfcn.environment import CLUSTER, NODE
 from lstmfcn.errors import ResourceError, TrainingError
-from lstmfcn.versions import difference, versions
+from lstmfcn.versions import common_versions, difference
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 Line: TypeAlias = tuple[Stream, str]
@@ -51,7 +51,7 @@ def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus:
 
 
 def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gpus: int) -> int:
-    begun = there.refusal.remote(versions())
+    begun = there.refusal.remote(common_versions())
     try:
         if not ray.wait([begun], timeout=_SECONDS_OF_PATIENCE)[0]:
             print(capacity.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
@@ -96,7 +96,8 @@ class _Errand:
 
     def run(self, module: str, flags: list[str]) -> Iterator[Line]:
         """Run the command, and yield the lines that it writes as it writes them."""
-        environment = {**os.environ, NODE: _address()}
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        environment = {**os.environ, NODE: address}
         environment.pop(CLUSTER, None)  # with it the command would send itself on
         if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
             environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides none from a worker without one
@@ -130,11 +131,6 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> subproce
         errors="backslashreplace",  # a path may be no UTF-8
         preexec_fn=_end_with_the_parent,  # noqa: PLW1509 (it takes no lock)
     )
-
-
-def _address() -> str:
-    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    return address
 
 
 def _end_with_the_parent() -> None:

@@ -49,6 +49,22 @@ class TrainingError(RuntimeError):
     """A run can't go on, for a reason that lies in itself and not in its input. Jobs exit with status 1."""
 
 
+_SIGNS_OF_FULL_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "MemoryError",
+    "NODE_OUT_OF_MEMORY",
+    "running low on memory",
+)
+
+
+def is_of_full_memory(text: str) -> bool:
+    """Return whether an error's text, of PyTorch, NumPy or Ray, says that a machine's or a GPU's memory is
+    full.
+    """
+    return any(sign in text for sign in _SIGNS_OF_FULL_MEMORY)
+
+
 def shown(text: str) -> str:
     """Return a text from a file as such a sentence shows it: quoted and cut short."""
     return repr(text if len(text) <= 40 else text[:40] + "...")

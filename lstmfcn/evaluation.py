@@ -56,12 +56,13 @@ class Evaluation:
         """Write confusion-matrix.png and evaluation.json, with the digests of the inputs if they are given,
         and remove the files of an earlier evaluation.
         """
-        storage.remove(output, SUMMARY, ENSEMBLE)  # a summary is to belong to the picture beside it
+        storage.remove(
+            output, SUMMARY, ENSEMBLE
+        )  # so that a summary never stands beside another evaluation's picture
         table = ConfusionTable.of(self.summary)
         picture = plots.confusion_matrix(np.array(table.counts), table.rows, table.columns)
         storage.write_bytes(output / _PICTURE, picture)
-        document = json.dumps({**self.summary, **inputs}, indent=2) + "\n"
-        storage.write_bytes(output / SUMMARY, document.encode())
+        storage.write_text(output / SUMMARY, json.dumps({**self.summary, **inputs}, indent=2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class ConfusionTable:
         predicted one; for labels, two rows for each.
         """
         names, confusion = list(summary["classes"]), summary["confusion"]
-        if summary.get("task") != "multilabel":
+        if summary["task"] != "multilabel":
             return cls(names, names, confusion)
         rows = [row for name in names for row in (f"not {name}", name)]
         return cls(rows, ["not predicted", "predicted"], [counts for label in confusion for counts in label])
@@ -194,7 +195,7 @@ class EnsembleComparison(BaseModel):
 
     def save(self, output: Location) -> None:
         """Write ensemble.json."""
-        storage.write_bytes(output / ENSEMBLE, self.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_text(output / ENSEMBLE, self.model_dump_json(indent=2))
 
     def __str__(self) -> str:
         times = self.milliseconds / self.milliseconds_alone

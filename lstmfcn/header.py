@@ -39,24 +39,22 @@ class Header:
         cls,
         names: Sequence[str],
         source: str,
-        length: int | None,
+        num_values: int | None,
         *,
         labelled: bool,
         identifiers: Container[int] = (),
         channels: int | None = None,
     ) -> Self:
-        """Read the header from the cells of a first line; those at the places `identifiers`, from 0, are none
-        of its columns.
+        """Read the header from the cells of a first line, without the columns `identifiers`, which are
+        counted from 1.
 
-        `length` is the number of values in a row and `channels` that of channels, if they are known; labels
-        must be there if the rows are `labelled`, else they must not.
-        Raises DataError for columns that are unknown, twice there or missing.
+        `num_values` is the number of values in a row and `channels` that of channels, if they are known;
+        labels must be there if the rows are `labelled`, else they must not. Raises DataError for columns that
+        are unknown, twice there or missing.
         """
         steps: dict[str, dict[int, int]] = {}
         labels: dict[int, int] = {}
-        kept = [
-            (column, name.strip()) for column, name in enumerate(names, 1) if column - 1 not in identifiers
-        ]
+        kept = [(column, name.strip()) for column, name in enumerate(names, 1) if column not in identifiers]
         for place, (column, name) in enumerate(kept):
             where = f"{source}: row 1, column {column}"
             kind, number = _kind_and_number(name, where)
@@ -83,9 +81,9 @@ class Header:
             hint = "" if len(by_channel) > 1 else "; x2_1 names the first step of the second"
             raise DataError(f"{source}: row 1 is a header of {found} where {expected} expected{hint}")
         series = tuple(place for places in by_channel for place in places)
-        if length not in (None, len(series)):
+        if num_values not in (None, len(series)):
             found = f"{len(series)} x columns"
-            raise DataError(f"{source}: row 1 is a header with {found} where {length} are expected")
+            raise DataError(f"{source}: row 1 is a header with {found} where {num_values} are expected")
         return cls(series, labels_in_order, len(by_channel))
 
     @property

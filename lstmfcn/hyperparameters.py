@@ -40,7 +40,8 @@ class Hyperparameters(BaseModel):
         0,
         ge=0,
         le=1,
-        description="1 for attention LSTM layers (ALSTM-FCN); of a single channel they choose nothing",
+        description="1 for attention LSTM layers (ALSTM-FCN); with a single channel there is nothing for them"
+        " to choose from",
     )
     squeeze_excite: int = Field(
         0,

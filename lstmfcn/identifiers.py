@@ -31,12 +31,12 @@ class Identifiers:
 
         Raises DataError for anything else.
         """
-        try:
-            chosen = next(csv.reader([text]), [])
-        except csv.Error:
-            chosen = [""]
         if not text:
             return cls()
+        try:
+            chosen = next(csv.reader([text]))
+        except csv.Error:
+            chosen = []
         if chosen and all(re.fullmatch("[1-9][0-9]{0,5}", one) for one in chosen):
             return cls(positions=tuple(sorted(set(map(int, chosen)))))
         names = tuple(one.strip() for one in chosen)
@@ -75,7 +75,7 @@ class Identifiers:
                     f" {position}"
                 )
 
-    def refuse_behind_values(self, source: str, *, labelled: bool) -> None:
+    def refuse_after_values(self, source: str, *, labelled: bool) -> None:
         """Raise DataError unless all positions come before the values of a row, whatever its length."""
         for position in self.positions:
             if position > len(self.positions) + labelled:
@@ -129,9 +129,8 @@ class Origin:
             position += identifier <= position
         return position
 
-    def columns(self, num_cells: int) -> Sequence[int]:
-        """Return the columns in the file of a row's first `num_cells` cells."""
-        positions = range(1, num_cells + 1)
+    def columns(self, positions: Sequence[int]) -> Sequence[int]:
+        """Return the columns in the file of the cells at these positions in a row, all from 1."""
         return list(map(self.column, positions)) if self.identifiers.positions else positions
 
     def num_columns(self, num_cells: int) -> int:

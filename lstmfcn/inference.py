@@ -184,7 +184,7 @@ class _ImageBlock:
         return image.mean(dim=(2, 3), dtype=torch.float32)
 
 
-class _Weights:
+class _Excitation:
     """Computes what squeeze-and-excite multiplies the filters by."""
 
     def __init__(self, block: SqueezeExcite) -> None:
@@ -213,7 +213,7 @@ def _folded(layer: nn.Module, length: int) -> Layer:
     assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bias = (convolution.bias - norm.running_mean) * scale + norm.bias
-    weigh = [_Weights(block) for block in excite if isinstance(block, SqueezeExcite)]
+    weigh = [_Excitation(block) for block in excite if isinstance(block, SqueezeExcite)]
     (taps,) = convolution.kernel_size
     before, after = (max(0, reach - (length - 1)) for reach in ((taps - 1) // 2, taps // 2))
     kernel = convolution.weight[:, :, before : taps - after] * scale[:, None, None]

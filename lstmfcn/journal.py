@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -30,8 +30,9 @@ _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
 _CONCLUDED = "concluded"
+_OUTPUT_SUFFIX = ".out"
 
-RESULT_PATTERNS = ("**/*.out", f"**/*{REJECTS_SUFFIX}", _SUMMARY)
+RESULT_PATTERNS = (f"**/*{_OUTPUT_SUFFIX}", f"**/*{REJECTS_SUFFIX}", _SUMMARY)
 """What a transform writes to its output folder."""
 
 
@@ -53,6 +54,11 @@ class Part:
     def rejects_name(self) -> str:
         """Path of its rejects, below the run's folder, if it has bad rows."""
         return f"{self.file}/{self.part}.rejects"
+
+
+def _result_names(inputs: Iterable[str]) -> set[str]:
+    """Return the paths that the outputs and rejects of these inputs have, below the output folder."""
+    return {f"{name}{end}" for name in inputs for end in (_OUTPUT_SUFFIX, REJECTS_SUFFIX)}
 
 
 class Journal:
@@ -86,7 +92,7 @@ class Journal:
         self._run = uuid4().hex
         self.take_over()
         self._write_plan({"input": [[name] for name in inputs]})  # for the next, if this one ends here
-        stale = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
+        stale = _result_names(inputs)
         storage.remove(self.output, _SUMMARY, *(stale & set(storage.names_below(self.output))))
         self._write_plan(plan)
         for name in set(storage.names(self._work_folder)) - {_OWNER, _PLAN}:
@@ -95,7 +101,7 @@ class Journal:
 
     def _refuse_clashes(self, inputs: set[str]) -> None:
         folders = {str(folder) for name in inputs for folder in PurePosixPath(name).parents}
-        files = {f"{name}{end}" for name in inputs for end in (".out", REJECTS_SUFFIX)}
+        files = _result_names(inputs)
         for name in sorted(folders & (files | {_SUMMARY, _WORK_FOLDER})):
             raise OutputError(
                 f"the input's folder {name} has the name of a file or folder that a transform writes to"
@@ -149,7 +155,7 @@ class Journal:
                 f"--resume: {self.output} holds what was computed from another checkpoint or input, or in"
                 " another way; --overwrite starts over"
             )
-        outputs = {f"{file['relative']}.out" for file in recorded["files"] if file["is_sound"]}
+        outputs = {f"{file['relative']}{_OUTPUT_SUFFIX}" for file in recorded["files"] if file["is_sound"]}
         for name in sorted(outputs - set(storage.names_below(self.output))):
             raise OutputError(f"--resume: {self.output} has lost {name}; --overwrite starts over")
         return recorded
@@ -198,7 +204,7 @@ class Journal:
         with self.pending() as whole:
             storage.join([self.folder / part.name for part in parts], whole)
             self.refuse_another_run()
-            whole.commit(self.output / f"{relative}.out")
+            whole.commit(self.output / f"{relative}{_OUTPUT_SUFFIX}")
         if any(part.num_bad for part in parts):
             rows = self._rejects(parts, rows_before)
             with self.pending() as rejects:

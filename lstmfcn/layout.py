@@ -49,23 +49,21 @@ class Layout:
         by_position = replace(format, identifiers=format.identifiers.located(cells, source))
         if cells is None:
             if treatment.takes_any_length:
-                by_position.identifiers.refuse_behind_values(source, labelled=False)
+                by_position.identifiers.refuse_after_values(source, labelled=False)
             return cls(by_position, columns, treatment=treatment)
-        identifiers = {position - 1 for position in by_position.identifiers.positions}
         header = Header.of(
             cells,
             source,
-            treatment.fixed(num_values),
+            treatment.required(num_values),
             labelled=False,
-            identifiers=identifiers,
+            identifiers=by_position.identifiers.positions,
             channels=treatment.channels,
         )
         predicted = renderer.names(columns)
-        for place in identifiers:
-            if (name := cells[place].strip()) in predicted:
-                where = f"{source}: row 1, column {place + 1}"
+        for position in by_position.identifiers.positions:
+            if (name := cells[position - 1].strip()) in predicted:
+                where = f"{source}: row 1, column {position}"
                 raise DataError(f"{where}: the predictions have a {shown(name)} of their own")
-        line = first_line.removeprefix(BYTE_ORDER_MARK)
-        _, before = by_position.take_identifiers(line, begins_file=False)
+        _, before = by_position.take_identifiers(first_line.removeprefix(BYTE_ORDER_MARK))
         written = b",".join([*(before or []), ",".join(predicted).encode()])
         return cls(by_position, columns, header, written + b"\n", treatment)

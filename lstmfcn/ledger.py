@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
 from lstmfcn.search import Search
-from lstmfcn.trials import Trial, Trials
+from lstmfcn.trials import Trial, TrialFolders
 
 
 class View(Protocol):
@@ -26,7 +26,7 @@ class Ledger:
 
     def __init__(
         self,
-        trials: Trials,
+        folders: TrialFolders,
         search: Search,
         objective: Objective,
         num_trials: int,
@@ -37,7 +37,7 @@ class Ledger:
     ) -> None:
         """`points` are tried first. `earlier` are the trials of a sweep that is resumed."""
         self.trials = {trial.number: trial for trial in earlier}
-        self._folders, self._search, self._objective, self._views = trials, search, objective, views
+        self._folders, self._search, self._objective, self._views = folders, search, objective, views
         self._num_trials, self._points = num_trials, points
         self._last = max(self.trials, default=0)
         self._unfinished = [trial for trial in earlier if not trial.has_ended]
@@ -85,6 +85,10 @@ class Ledger:
         if trial.has_ended:
             self._learn(trial)
         return trial
+
+    def interrupt(self, trial: Trial) -> None:
+        """Note that a running trial was interrupted, and what its process saved after its last report."""
+        self.update(trial.number, status="interrupted", **self._folders.saved(trial))
 
     def _learn(self, trial: Trial) -> None:
         value = None

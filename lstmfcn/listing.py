@@ -48,7 +48,9 @@ def files(path: Location) -> list[StoredFile]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether it is a file. Raises DataError for a broken link named as CSV or as a folder may be."""
+    """Return whether it is a file. Raises DataError for a broken link that may stand for data: one named as
+    CSV, or without a suffix, as a folder is.
+    """
     is_data = path.name.endswith(CSV_SUFFIXES) or not path.suffix
     if is_data and not path.name.startswith(".") and path.is_symlink() and not path.exists():
         raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")

@@ -25,7 +25,8 @@ _SHARE_OF_MEMORY = 0.9
 def gpus_per_trial(
     data: TrainingData, largest: Hyperparameters, precision: TrainingPrecision, cpus_per_trial: float
 ) -> float:
-    """Return the share of a GPU that a trial of the largest network needs, or more if CPUs are scarcer.
+    """Return the share of a GPU that each trial gets: what the largest network needs of its memory, or more
+    where a node's CPUs allow fewer trials per GPU.
 
     It is 0 if the cluster isn't known to have a GPU. Raises ResourceError if the network doesn't fit on a
     GPU alone.

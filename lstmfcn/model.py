@@ -18,6 +18,10 @@ from torch.nn import functional
 from lstmfcn.convolution import Convolution, in_bfloat16_on_cpu
 from lstmfcn.hyperparameters import Hyperparameters
 
+# Keras's momentum of 0.99 is the share of the old mean that is kept; PyTorch's is the share that is replaced.
+BATCH_NORM_MOMENTUM = 0.01
+"""Weight of a step's statistics in the running ones, as in the paper: it takes hundreds of steps to forget
+the untrained network."""
 _REDUCTION = 16
 
 
@@ -37,7 +41,7 @@ class RecurrentBlock(nn.Module):
         if channels == 1:
             for recurrent in self.layers:
                 assert isinstance(recurrent, LSTM)
-                recurrent.fix_unused()
+                recurrent.freeze_unused()
         self.dropout = nn.Dropout(hyperparameters.dropout)
 
     def forward(self, series: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ class LSTM(nn.LSTM):
             states.append(state)
         return torch.stack(states, dim=1)
 
-    def fix_unused(self) -> None:
+    def freeze_unused(self) -> None:
         """Exclude from training what has no effect over a single step.
 
         DataParallel would give these weights gradients of zeros where a single device gives them none: a
@@ -141,9 +145,9 @@ class AttentionLSTM(LSTM):
             states.append(state)
         return torch.stack(states[1:], dim=1)
 
-    def fix_unused(self) -> None:
+    def freeze_unused(self) -> None:
         """Exclude from training what has no effect over a single step, the alignment among it."""
-        super().fix_unused()
+        super().freeze_unused()
         for name, parameter in self.named_parameters():
             if name.startswith("alignment"):
                 parameter.requires_grad_(False)
@@ -213,7 +217,7 @@ class SqueezeExcite(nn.Module):
         self.squeeze = nn.Linear(filters, units, bias=False)
         self.excite = nn.Linear(units, filters, bias=False)
         for linear in (self.squeeze, self.excite):
-            if not linear.weight.is_meta:  # where it would import PyTorch's compiler
+            if not linear.weight.is_meta:  # on a meta tensor it would import PyTorch's compiler
                 nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
 
     def forward(self, features: Tensor) -> Tensor:
@@ -257,7 +261,6 @@ def _convolution(channels: int, filters: int, kernel_size: int) -> nn.Sequential
         # As Keras pads: an even kernel's odd step goes to the right.
         nn.ConstantPad1d(((kernel_size - 1) // 2, kernel_size // 2), 0.0),
         convolution,
-        # Keras's momentum 0.99 is the share of the old mean that is kept; PyTorch's is what is replaced.
-        BatchNormalisation(filters, eps=1e-3, momentum=0.01),
+        BatchNormalisation(filters, eps=1e-3, momentum=BATCH_NORM_MOMENTUM),
         nn.ReLU(),
     )

@@ -81,7 +81,7 @@ class Outcomes:
         self._work, self._max_bad_rows = work, max_bad_rows
         self._parts: dict[int, dict[int, Part]] = defaultdict(dict)
         self._reports: dict[int, dict[int, RangeReport]] = defaultdict(dict)
-        self._num_ranges = Counter(one.file for one in work.ranges)
+        self._num_ranges = Counter(each.file for each in work.ranges)
         self._num_left = self._num_ranges.copy()
         self._num_faulty = sum(not result.is_sound for result in self.concluded.values())
         for part in done:
@@ -92,16 +92,16 @@ class Outcomes:
         """Return the indices of the ranges whose outcome is known."""
         return {
             number
-            for number, one in enumerate(self._work.ranges)
-            if one.file in self.concluded
-            or one.part in self._parts[one.file]
-            or one.part in self._reports.get(one.file, ())
+            for number, each in enumerate(self._work.ranges)
+            if each.file in self.concluded
+            or each.part in self._parts[each.file]
+            or each.part in self._reports.get(each.file, ())
         }
 
     def done_bytes(self) -> int:
         """Return how many bytes the ranges in `done_ranges` have."""
         ranges = self._work.ranges
-        return sum(ranges[number].end - ranges[number].start for number in self.done_ranges())
+        return sum(ranges[number].num_bytes for number in self.done_ranges())
 
     def __str__(self) -> str:
         """Return how far the files are, in words."""
@@ -116,13 +116,15 @@ class Outcomes:
 
     def add(self, report: RangeReport) -> None:
         """Take in what became of a range; conclude its file if that was the last one."""
-        one = self._work.ranges[report.number]
-        self._reports[one.file][one.part] = report
+        byte_range = self._work.ranges[report.number]
+        self._reports[byte_range.file][byte_range.part] = report
         if not report.spoils_its_file(self._work.bad_rows) and not report.is_left_out:
-            self._parts[one.file][one.part] = Part(one.file, one.part, report.num_rows, report.num_bad)
-        self._num_left[one.file] -= 1
-        if self._num_left[one.file] == 0:
-            self.conclude(one.file)
+            self._parts[byte_range.file][byte_range.part] = Part(
+                byte_range.file, byte_range.part, report.num_rows, report.num_bad
+            )
+        self._num_left[byte_range.file] -= 1
+        if self._num_left[byte_range.file] == 0:
+            self.conclude(byte_range.file)
 
     def conclude(self, number: int) -> None:
         """Join the parts of a sound file to its output, or say what is wrong with another."""

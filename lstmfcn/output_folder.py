@@ -30,7 +30,7 @@ def check(output: Location, *patterns: str, overwrite: bool) -> None:
         if not is_file:
             _try_to_write(output)
     except OSError as error:
-        raise OutputError(f"--output {output} can't be written: {storage.reason(error)}") from None
+        raise OutputError(unwritable(output, error)) from None
     if is_file:
         raise OutputError(f"--output {output} is a file; it must be a folder")
     if overwrite:
@@ -41,6 +41,11 @@ def check(output: Location, *patterns: str, overwrite: bool) -> None:
                 f"--output {output} already holds a result ({storage.relative(existing, output)});"
                 " choose another folder, or add --overwrite to replace it"
             )
+
+
+def unwritable(output: Location, error: OSError) -> str:
+    """Return the sentence on an output folder that can't be written."""
+    return f"--output {output} can't be written: {storage.reason(error)}"
 
 
 def refuse_resume_and_overwrite(*, resume: bool, overwrite: bool) -> None:

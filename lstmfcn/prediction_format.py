@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from lstmfcn.cells import BYTE_ORDER_MARK
 from lstmfcn.errors import DataError
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 
@@ -26,14 +25,11 @@ class PredictionFormat:
     join_input: bool = False
     """Whether the whole input line is copied instead."""
 
-    def take_identifiers(self, block: bytes, *, begins_file: bool) -> tuple[bytes, list[bytes] | None]:
+    def take_identifiers(self, block: bytes) -> tuple[bytes, list[bytes] | None]:
         """Return whole lines without identifiers, and what the output of each begins with, if anything."""
         if not self.identifiers.positions and not self.join_input:
             return block, None
-        lines = block.removesuffix(b"\n").split(b"\n")
-        if begins_file:
-            lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
-        kept = [line.removesuffix(b"\r") for line in lines]
+        kept = [line.removesuffix(b"\r") for line in block.removesuffix(b"\n").split(b"\n")]
         if not self.identifiers.positions:
             return block, kept
         cut = [self.identifiers.cut(line) for line in kept]

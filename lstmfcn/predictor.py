@@ -121,7 +121,7 @@ class Predictor:
         """Predict CSV of series without labels and return CSV: a label for each or, if the series have a
         header, the columns that are usual then. Raises DataError.
         """
-        series = parse_series(data, source=source, length=self.num_values, treatment=self.treatment)
+        series = parse_series(data, source=source, num_values=self.num_values, treatment=self.treatment)
         return self.answer(self.probabilities(series), with_header=has_header(data))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -83,22 +83,16 @@ class Place:
     """The column of each value, from 1."""
     channels: int = 1
     """Number of channels that every row is split into."""
-    num_before: int = 0
-    """Number of channels of these rows that come before the one at hand."""
 
     def row(self, index: int) -> str:
         """Return the beginning of a sentence on one of the rows, counted from 0."""
         return f"{self.source}: row {self.first_row + index}"
 
-    def after(self, num_channels: int) -> Place:
-        """Return the place of what follows the next `num_channels` channels."""
-        return replace(self, num_before=self.num_before + num_channels)
-
     def sentence(self, at: int, num_values: int, width: int, gap: int | None, length: int | None) -> str:
         """Return a sentence on what is wrong with the channel at position `at`, of `width` cells: it has too
         few values, more than the network's length, or a gap at a time step.
         """
-        row, channel = divmod(self.num_before + at, self.channels)
+        row, channel = divmod(at, self.channels)
         where = self.row(row)
         of_channel = "" if self.channels == 1 else f" in channel {channel + 1}"
         if num_values < 2:

@@ -6,28 +6,33 @@ for a GPU others read, and a range travels to the predictor as one block.
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
-from lstmfcn import storage
+from lstmfcn import output_folder, storage
 from lstmfcn.cells import csv_cell, split_line
-from lstmfcn.errors import DataError, ForbiddenDataError, MissingDataError
+from lstmfcn.errors import DataError, ForbiddenDataError, MissingDataError, is_of_full_memory
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
 from lstmfcn.predictor import Predictor
 from lstmfcn.ranges import Block, ByteRange, InputFile, count_rows, read_blocks
+from lstmfcn.series import Fault
 
 BadRows: TypeAlias = Literal["fail", "mark"]
 
 MARK = b"ERROR"
 MOST_FAULTS = 100
 """Most faults that are told of a file, and of all files together."""
+_MOST_CELLS_SENT = 1 << 24
+"""Most values of a range that are sent to another process: as many as 32 MB of text hold, at two bytes each.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Work:
 
     files: list[InputFile]
     ranges: list[ByteRange]
-    length: int
+    num_values: int
     """Values in each row."""
     layouts: list[Layout | str]
     """Layout of each file, or a sentence on what is wrong with its header."""
@@ -44,9 +49,9 @@ class Work:
     journal: Journal | None
     """None if the input is only checked."""
 
-    def layout(self, number: int) -> Layout:
-        """Return the layout of a range's file. Raises DataError when its header is wrong."""
-        layout = self.layouts[self.ranges[number].file]
+    def layout(self, file: int) -> Layout:
+        """Return a file's layout. Raises DataError when its header is wrong."""
+        layout = self.layouts[file]
         if isinstance(layout, str):
             raise DataError(layout)
         return layout
@@ -62,21 +67,26 @@ class RangeReport:
     """Seconds since 1970."""
     ended: float = 0.0
     is_left_out: bool = False
-    """Whether it was at most counted, since a bad row in another range is known to spoil the file."""
+    """Whether it was not predicted, because another range of the file has a bad row."""
     is_counted: bool = True
-    """Whether its rows are known."""
+    """Whether `num_rows` is known."""
     num_rows: int = 0
     num_predicted: int = 0
     num_bad: int = 0
     faults: list[tuple[int, str]] = field(default_factory=list)
-    """Bad rows that aren't marked, counted from 1 within the range, each with what follows `row <row>` in the
-    sentence about it; row 0 comes with a whole sentence about the file."""
+    """(row, reason) of each bad row that isn't marked. Rows count from 1 within the range, and the reason
+    goes on from `<file>: row <row>`. Row 0 stands for the whole file, and its reason is a whole sentence."""
     read_seconds: float = 0.0
     predict_seconds: float = 0.0
     error: str = ""
     """Why the transform can't go on, in a sentence: the storage failed, or this process is unfit for it."""
     missing: str = ""
     """Sentence that says that the file isn't there, or may not be read, on this node; empty if it is."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return a report from its fields as JSON has kept them."""
+        return cls(**{**values, "faults": [(row, reason) for row, reason in values["faults"]]})
 
     def spoils_its_file(self, bad_rows: BadRows) -> bool:
         """Whether its faults leave the file without an output: any fault or, where bad rows are marked, only
@@ -91,20 +101,20 @@ def read_range(work: Work, number: int, report: RangeReport) -> Iterator[Block]:
 
     Adds to the report what reading took and what is wrong with the file as a whole.
     """
-    one = work.ranges[number]
-    file = work.files[one.file]
+    byte_range = work.ranges[number]
+    file = work.files[byte_range.file]
     faulty = None
-    if work.journal is not None and work.bad_rows == "fail" and one.end - one.start < file.size:
-        faulty = work.journal.first_fault(one.file)
+    if work.journal is not None and work.bad_rows == "fail" and byte_range.num_bytes < file.size:
+        faulty = work.journal.first_fault(byte_range.file)
     try:
-        layout = work.layout(number)
-        if faulty is not None and one.part != faulty:
+        layout = work.layout(byte_range.file)
+        if faulty is not None and byte_range.part != faulty:
             report.is_left_out = True
-            report.is_counted = one.part < faulty
-            report.num_rows = count_rows(file, one, layout) if report.is_counted else 0
+            report.is_counted = byte_range.part < faulty
+            report.num_rows = count_rows(file, byte_range, layout) if report.is_counted else 0
             return
         most_faults = MOST_FAULTS if work.bad_rows == "fail" else math.inf
-        blocks = read_blocks(file, one, work.length, layout, most_faults)
+        blocks = read_blocks(file, byte_range, work.num_values, layout, most_faults)
         while True:
             started = time.perf_counter()
             block = next(blocks, None)
@@ -137,17 +147,24 @@ def predict_range(
             _commit(work, report, blocks, predictor, work.journal)
     except OSError as error:
         assert work.journal is not None
-        report.error = f"--output {work.journal.output} can't be written: {storage.reason(error)}"
+        report.error = output_folder.unwritable(work.journal.output, error)
+    except (RuntimeError, MemoryError) as error:
+        if not is_of_full_memory(repr(error)):
+            raise
+        report.error = (
+            f"a predictor on {platform.node()} has no memory left; fewer at once, or more memory for them,"
+            " would be right"
+        )
     report.ended = time.time()
 
 
 def _commit(
     work: Work, report: RangeReport, blocks: Iterable[Block], predictor: Predictor, journal: Journal
 ) -> None:
-    one = work.ranges[report.number]
-    layout = work.layouts[one.file]
+    byte_range = work.ranges[report.number]
+    layout = work.layouts[byte_range.file]
     with journal.pending() as lines, journal.pending() as rejects:
-        if one.part == 0 and isinstance(layout, Layout):
+        if byte_range.part == 0 and isinstance(layout, Layout):
             lines.write(layout.output_header)
         for block in blocks:
             rows_before = report.num_rows
@@ -155,7 +172,7 @@ def _commit(
             if report.faults and work.bad_rows == "fail":
                 continue  # the rest of the range is only counted
             started = time.perf_counter()
-            lines.write(_output_lines(work.layout(report.number), block, predictor))
+            lines.write(_output_lines(work.layout(byte_range.file), block, predictor))
             report.predict_seconds += time.perf_counter() - started
             report.num_predicted += len(block.series)
             rejects.write(_reject_lines(block, rows_before))
@@ -163,9 +180,9 @@ def _commit(
             return
         if report.spoils_its_file(work.bad_rows):
             if any(row for row, _ in report.faults):  # faults of the file may be this node's, and be mended
-                journal.note_fault(one.file, one.part)
+                journal.note_fault(byte_range.file, byte_range.part)
         elif not report.is_left_out:
-            part = Part(one.file, one.part, report.num_rows, report.num_bad)
+            part = Part(byte_range.file, byte_range.part, report.num_rows, report.num_bad)
             if report.num_bad:
                 rejects.commit(journal.folder / part.rejects_name)
             lines.commit(journal.folder / part.name)
@@ -216,8 +233,60 @@ def _reject_lines(block: Block, rows_before: int) -> bytes:
     return storage.csv_lines(rows)
 
 
-def one_block(blocks: list[Block], length: int) -> Block:
-    """Join the blocks of a range into one, which can be sent to another process."""
+def pack_range(work: Work, number: int) -> dict[str, Any]:
+    """Read a range and return it as a row for `unpack_range` in another process: the series as one tensor,
+    all else as JSON. A range that is too long for one block, or can't be read here, is left to that process.
+    """
+    report = RangeReport(number, time.time())
+    blocks = _blocks_to_send(work, report)
+    block = _one_block(blocks or [], work.num_values)
+    identifiers = block.identifiers
+    rest = {
+        "report": asdict(report),
+        "is_read": blocks is not None,
+        "num_rows": block.num_rows,
+        "identifiers": None if identifiers is None else [text.decode("latin-1") for text in identifiers],
+        "faults": [(fault.row, fault.reason, fault.line.decode("latin-1")) for fault in block.faults],
+    }
+    return {"series": block.series, "rest": json.dumps(rest)}
+
+
+def unpack_range(row: dict[str, Any]) -> tuple[RangeReport, list[Block] | None]:
+    """Return the report and the blocks that `pack_range` packed; no blocks if they are still to be read."""
+    rest = json.loads(row["rest"])
+    report = RangeReport.from_dict(rest["report"])
+    if not rest["is_read"]:
+        return report, None
+    identifiers = rest["identifiers"]
+    if identifiers is not None:
+        identifiers = [text.encode("latin-1") for text in identifiers]
+    faults = [Fault(number, reason, line.encode("latin-1")) for number, reason, line in rest["faults"]]
+    block = Block(rest["num_rows"], np.ascontiguousarray(row["series"], np.float32), identifiers, faults)
+    return report, [block] if block.num_rows else []
+
+
+def _blocks_to_send(work: Work, report: RangeReport) -> list[Block] | None:
+    """Return the blocks of a range; None if its predictor is to read it, since they are too long to travel as
+    one block, or since they can't be read, which the predictor then says.
+    """
+    byte_range = work.ranges[report.number]
+    blocks: list[Block] = []
+    num_cells = 0
+    try:
+        if byte_range.start == 0 and storage.is_gzip(work.files[byte_range.file].path):
+            return None
+        for block in read_range(work, report.number, report):
+            blocks.append(block)
+            num_cells += block.series.size
+            if num_cells > _MOST_CELLS_SENT:  # short series that are made as long as the network's
+                return None
+    except (DataError, OSError):
+        return None
+    return blocks
+
+
+def _one_block(blocks: list[Block], num_values: int) -> Block:
+    """Return the blocks of a range joined into one."""
     num_rows = 0
     faults = []
     identifiers: list[bytes] = []
@@ -226,6 +295,6 @@ def one_block(blocks: list[Block], length: int) -> Block:
         num_rows += block.num_rows
         identifiers += block.identifiers or []
     series = [block.series for block in blocks]
-    whole = np.concatenate(series) if series else np.empty((0, length), np.float32)
+    whole = np.concatenate(series) if series else np.empty((0, num_values), np.float32)
     has_identifiers = bool(blocks) and blocks[0].identifiers is not None
     return Block(num_rows, whole, identifiers if has_identifiers else None, faults)

@@ -10,7 +10,7 @@ from itertools import compress
 import numpy as np
 
 from lstmfcn import listing, storage
-from lstmfcn.cells import num_lines
+from lstmfcn.cells import BYTE_ORDER_MARK, num_lines
 from lstmfcn.errors import DataError, MissingDataError
 from lstmfcn.layout import Layout
 from lstmfcn.prediction_format import REJECTS_SUFFIX, PredictionFormat
@@ -22,13 +22,13 @@ from lstmfcn.treatment import UNTREATED, Treatment
 _LARGEST_RANGE = 32 << 20
 _SMALLEST_RANGE = 1 << 20
 _MOST_TASKS = 2000
+"""About the most tasks of a transform, since Ray Data needs 3 ms for each before the first one starts."""
 _TASKS_PER_PREDICTOR = 2
-"""There are at most about `_MOST_TASKS`, since Ray Data needs 3 ms for each before the first one starts; or,
-where that is more, this many for each predictor, so that none is without one and the last one isn't long."""
+"""With very many predictors there may be more tasks: so many for each, so that none is idle."""
 _BLOCK_BYTES = 4 << 20
 """Bytes that are read and predicted at a time, so that memory doesn't grow with the range."""
 _MOST_CELLS = _BLOCK_BYTES // 2
-"""Values of a block at most, as many as so many bytes of numbers have: short series may be made longer."""
+"""Most values in a block: a treatment may turn short lines into long series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class ByteRange:
     start: int
     end: int
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes in the range; its last line may reach beyond them."""
+        return self.end - self.start
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -64,9 +69,10 @@ class Block:
     series: Matrix
     """The sound rows: (cases, values)."""
     identifiers: list[bytes] | None
-    """What the output line of each row, sound or bad, begins with; None if with nothing."""
+    """What the output line of each row, sound or bad, begins with; None if there is nothing to copy."""
     faults: list[Fault]
-    """The bad rows, counted within the block; rows after the last that is asked for are in neither."""
+    """The bad rows, counted within the block. Rows after the last fault that is asked for are in neither
+    list."""
 
 
 def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile], list[str]]:
@@ -170,7 +176,7 @@ def group_ranges(
     """Return the indices of the ranges of each task, in order: small neighbours share a task and, where there
     are very many ranges, larger ones do too.
     """
-    sizes = {index: one.end - one.start for index, one in enumerate(ranges) if index not in leave_out}
+    sizes = {index: each.num_bytes for index, each in enumerate(ranges) if index not in leave_out}
     most_tasks = max(_MOST_TASKS, _TASKS_PER_PREDICTOR * num_predictors)
     most = max(_SMALLEST_RANGE, sum(sizes.values()) // most_tasks)
     groups: list[list[int]] = []
@@ -185,28 +191,30 @@ def group_ranges(
 
 
 def read_blocks(
-    file: InputFile, one: ByteRange, length: int, layout: Layout, most_faults: float = math.inf
+    file: InputFile, byte_range: ByteRange, num_values: int, layout: Layout, most_faults: float = math.inf
 ) -> Iterator[Block]:
     """Yield the rows of a range, a block at a time, with at most _BLOCK_BYTES and a line in memory. Once
     there are `most_faults`, further rows are only counted.
 
     Raises DataError for a file that is empty or isn't a whole gzip file.
     """
-    begins_file = one.start == 0
-    most_lines = max(1, _MOST_CELLS // length)
-    for read in storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES):
+    begins_file = byte_range.start == 0
+    most_lines = max(1, _MOST_CELLS // num_values)
+    for read in storage.line_blocks(file.path, byte_range.start, byte_range.end, _BLOCK_BYTES):
         lines = read
-        if begins_file and layout.header is not None:
-            lines, begins_file = read.partition(b"\n")[2], False
+        if begins_file:
+            lines = lines.removeprefix(BYTE_ORDER_MARK)
+            begins_file = not lines
+            if layout.header is not None:
+                lines = lines.partition(b"\n")[2]
         for few_lines in _pieces(lines, most_lines):
             if most_faults <= 0:
-                yield Block(num_lines(few_lines), np.empty((0, length), np.float32), None, [])
+                yield Block(num_lines(few_lines), np.empty((0, num_values), np.float32), None, [])
                 continue
-            block = _read_block(few_lines, length, layout, most_faults, begins_file=begins_file)
+            block = _read_block(few_lines, num_values, layout, most_faults)
             most_faults -= len(block.faults)
             yield block
-            begins_file = False
-    if one.start == 0 and begins_file:
+    if begins_file:
         raise DataError(f"{file.name} is empty")
 
 
@@ -223,12 +231,11 @@ def _pieces(lines: bytes, most_lines: int) -> Iterator[bytes]:
         start = end
 
 
-def _read_block(lines: bytes, length: int, layout: Layout, most_faults: float, *, begins_file: bool) -> Block:
-    without, identifiers = layout.format.take_identifiers(lines, begins_file=begins_file)
+def _read_block(lines: bytes, num_values: int, layout: Layout, most_faults: float) -> Block:
+    without, identifiers = layout.format.take_identifiers(lines)
     series, faults = parse_sound_rows(
         without,
-        length=length,
-        begins_file=begins_file,
+        num_values=num_values,
         header=layout.header,
         identifiers=layout.format.identifiers,
         treatment=layout.treatment,
@@ -240,7 +247,7 @@ def _read_block(lines: bytes, length: int, layout: Layout, most_faults: float, *
     return Block(num_lines(lines), series, identifiers, faults)
 
 
-def count_rows(file: InputFile, one: ByteRange, layout: Layout) -> int:
+def count_rows(file: InputFile, byte_range: ByteRange, layout: Layout) -> int:
     """Return the number of rows in a range, without parsing them."""
-    blocks = storage.line_blocks(file.path, one.start, one.end, _BLOCK_BYTES)
-    return sum(map(num_lines, blocks)) - (one.start == 0 and layout.header is not None)
+    blocks = storage.line_blocks(file.path, byte_range.start, byte_range.end, _BLOCK_BYTES)
+    return sum(map(num_lines, blocks)) - (byte_range.start == 0 and layout.header is not None)

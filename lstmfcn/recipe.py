@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Objective
+from lstmfcn.model import BATCH_NORM_MOMENTUM
 
 RecipeName: TypeAlias = Literal["reference", "paper", "fast"]
 
@@ -22,10 +23,8 @@ class Recipe:
     """Whether half of the first kernels begin whitened; else all are random, as in the paper."""
     weight_decay: ClassVar[float] = 0.0
     """Decay that is decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101)."""
-    batch_norm_momentum: ClassVar[float] = 0.01
-    """Weight of a step's statistics in the running ones that batch normalisation predicts with. Keras's 0.01
-    takes hundreds of steps to forget the untrained network.
-    """
+    batch_norm_momentum: ClassVar[float] = BATCH_NORM_MOMENTUM
+    """Weight of a step's statistics in the running ones that batch normalisation predicts with."""
 
     def chosen(self, num_cases: int) -> dict[str, float]:
         """Return the hyperparameters that it chooses for `num_cases` training series, if not given."""

@@ -60,7 +60,7 @@ class Record(BaseModel):
 
     def write(self, output: Location) -> None:
         """Write sweep.json."""
-        storage.write_bytes(output / RECORD, self.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_text(output / RECORD, self.model_dump_json(indent=2))
 
     def refuse_other(self, other: Record) -> None:
         """Raise OutputError if `other`, which is to resume this sweep, differs in what must not change."""

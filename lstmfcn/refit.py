@@ -19,14 +19,14 @@ from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.recipe import RECIPES
 from lstmfcn.record import Record
-from lstmfcn.results import BEST, kept
+from lstmfcn.results import BEST, trials_in_best
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.storage import Location
 from lstmfcn.sweep import REFIT, writing
 from lstmfcn.training import TrainingData
-from lstmfcn.trials import Trial, Trials, ranked
+from lstmfcn.trials import Trial, TrialFolders, ranked
 from lstmfcn.tuning import run_trials
 
 OBJECTIVE = Objective.usual(has_validation=False)
@@ -52,37 +52,37 @@ def refit(
     output = output.resolve()
     record = Record.read(output)
     plan = record.plan.model_copy(update={"scheduler": "none", "target": None, "time_budget": None})
-    best = kept(ranked(Trials(output).read(), plan.objective), plan)
-    again = Trials(output / REFIT)
+    best = trials_in_best(ranked(TrialFolders(output).read(), plan.objective), plan)
+    refitted = TrialFolders(output / REFIT)
     with writing(output):
         ledger = Ledger(
-            again,
+            refitted,
             RandomSearch(SearchSpace({}), plan.seed),
             OBJECTIVE,
             num_trials=0,
-            earlier=_begun(best, again, plan),
+            earlier=_begun(best, refitted, plan),
             views=[] if view is None else [view],
         )
         if ledger.num_left:
             together = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
             data = replace(together, num_for_recipe=len(training))
-            in_turn = schedulers.build(plan, SearchSpace({}))
-            run_trials(data, plan, in_turn, ledger, output / REFIT)
+            scheduler = schedulers.build(plan, SearchSpace({}))
+            run_trials(data, plan, scheduler, ledger, output / REFIT)
         for trial in ledger.trials.values():
             if trial.error:
                 raise TrainingError(f"trial {trial.number} can't be trained again: {trial.error}")
-        folders = [again.folder(trial.number) for trial in best]
+        folders = [refitted.folder(trial.number) for trial in best]
         checkpoints = [Checkpoint.load(folder) for folder in folders]
         save_best(_with_temperatures_of(output / BEST, checkpoints), output / REFIT)
-        again.remove_states([trial.number for trial in best])
+        refitted.remove_states([trial.number for trial in best])
 
 
-def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
+def _begun(best: Sequence[Trial], refitted: TrialFolders, plan: Plan) -> list[Trial]:
     """Return what is known of each network's second training; one that failed begins anew, and those of other
     trials are removed.
     """
     recipe = RECIPES[plan.recipe]
-    known = {trial.number: trial for trial in again.read()}
+    known = {trial.number: trial for trial in refitted.read()}
     begun = []
     for trial in best:
         wanted = recipe.refitted(trial.hyperparameters, trial.best_epoch)
@@ -90,10 +90,10 @@ def _begun(best: Sequence[Trial], again: Trials, plan: Plan) -> list[Trial]:
         if before is not None and before.hyperparameters == wanted and not before.error:
             begun.append(before)
         else:
-            again.remove(trial.number)
+            refitted.remove(trial.number)
             begun.append(Trial(number=trial.number, hyperparameters=wanted, status="interrupted"))
     for number in known.keys() - {trial.number for trial in best}:
-        again.remove(number)
+        refitted.remove(number)
     return begun
 
 

@@ -42,7 +42,9 @@ class Renderer:
             else _rows(probabilities[:, self._num_classes - self._num_columns(with_header) :])
             for column in columns
         ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return np.array([b",".join(cells) for cells in zip(*parts, strict=True)], object)
 
     def _labels(self, probabilities: NDArray[np.float32], with_header: bool) -> NDArray[np.object_]:
         predicted = tasks.predicted(self._task, probabilities)
@@ -85,8 +87,4 @@ def _rows(numbers: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.object
         some = numbers[start : start + rows_at_once]
         texts = pa.array(some.ravel()).cast(pa.string()).to_numpy(zero_copy_only=False)
         lines += [",".join(row).encode() for row in texts.reshape(some.shape)]
-    return np.array([*lines, None], object)[:-1]
-
-
-def _joined(parts: list[NDArray[np.object_]]) -> NDArray[np.object_]:
-    return np.array([b",".join(cells) for cells in zip(*parts, strict=True)] + [None], object)[:-1]
+    return np.array(lines, object)

@@ -26,7 +26,7 @@ from lstmfcn.search_space import Choice, Range, SearchSpace
 from lstmfcn.storage import Location
 from lstmfcn.sweep import EVALUATION, REPORT
 from lstmfcn.sweep_plots import Bar, Curve
-from lstmfcn.trials import Trial, Trials, ranked
+from lstmfcn.trials import Trial, TrialFolders, ranked
 
 _TEMPLATE = "report.html.jinja"
 _NUM_BEST = 10
@@ -52,7 +52,7 @@ def write_report(output: Location) -> None:
         coordinates=_coordinates(sweep),
         importance=importance,
         importances=sweep_plots.importances(importance) if importance else None,
-        time_line=_time_line(_some(sweep.trials)),
+        time_line=_time_line(_thinned(sweep.trials, _MOST_DRAWN)),
         most_drawn=_MOST_DRAWN,
         confusion=_confusion(output / EVALUATION),
         ensemble=_ensemble(output / EVALUATION),
@@ -91,7 +91,7 @@ class _Sweep:
     def read(cls, output: Location) -> Self:
         record = Record.read(output)
         objective = record.plan.objective
-        trials = ranked(Trials(output).read(), objective)
+        trials = ranked(TrialFolders(output).read(), objective)
         if not trials:
             raise OutputError(f"{output} holds a sweep without a trial; there is nothing to show")
         space = SearchSpace.from_mapping(record.search_space)
@@ -115,9 +115,9 @@ class _Sweep:
         return Counter(trial.status for trial in sorted(self.trials, key=lambda trial: trial.number))
 
 
-def _some(trials: Sequence[Trial]) -> Sequence[Trial]:
-    """Return at most _MOST_DRAWN of the trials, at equal steps through their order."""
-    return trials[:: -(-len(trials) // _MOST_DRAWN) or 1]
+def _thinned(trials: Sequence[Trial], most: int) -> Sequence[Trial]:
+    """Return at most so many of the trials, at equal steps through their order."""
+    return trials[:: max(1, math.ceil(len(trials) / most))]
 
 
 def _value(trial: Trial, name: str) -> float:
@@ -166,10 +166,8 @@ def _curves(sweep: _Sweep, output: Location) -> str | None:
     trained = [trial for trial in sweep.trials if trial.epoch > 0]
     if not trained:
         return None
-    others = trained[_NUM_BEST:]
-    step = max(1, -(-len(others) // (_NUM_CURVES - _NUM_BEST)))
-    drawn = trained[:_NUM_BEST] + others[::step]
-    folders = Trials(output)
+    drawn = [*trained[:_NUM_BEST], *_thinned(trained[_NUM_BEST:], _NUM_CURVES - _NUM_BEST)]
+    folders = TrialFolders(output)
     paths = (folders.folder(trial.number) / METRICS for trial in drawn)
     # A process that was lost may have reported more epochs than it wrote to metrics.csv, if it wrote any.
     columns = [_column(table, sweep.objective.metric) for table in storage.read_all(paths, missing=b"")]
@@ -193,7 +191,7 @@ def _coordinates(sweep: _Sweep) -> str | None:
     metric, mode = sweep.objective.metric, sweep.objective.mode
     points = [
         {**{name: _value(trial, name) for name in sweep.domains}, metric: trial.best_metrics[metric]}
-        for trial in _some(sweep.usable)
+        for trial in _thinned(sweep.usable, _MOST_DRAWN)
     ]
     return sweep_plots.parallel_coordinates(sweep.domains, points, metric, mode)
 
@@ -202,7 +200,7 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
     """Return the importance of each hyperparameter that varies, the greatest first; empty if there is too
     little to tell it from.
     """
-    usable = _some(sweep.usable)
+    usable = _thinned(sweep.usable, _MOST_DRAWN)
     results = [trial.best_metrics[sweep.objective.metric] for trial in usable]
     combinations = {tuple(_value(trial, name) for name in sweep.domains) for trial in usable}
     if (
@@ -216,10 +214,10 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
-    distributions = {name: optuna_distribution(_drawn_from(domain)) for name, domain in sweep.domains.items()}
+    distributions = {name: optuna_distribution(_uniform(domain)) for name, domain in sweep.domains.items()}
     finished = [
         optuna.create_trial(
-            params={name: _drawn(domain, _value(trial, name)) for name, domain in sweep.domains.items()},
+            params={name: _on_uniform(domain, _value(trial, name)) for name, domain in sweep.domains.items()},
             distributions=distributions,
             value=result,
         )
@@ -233,7 +231,7 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
     return {name: float(share) for name, share in shares.items()}
 
 
-def _drawn_from(domain: Range | Choice) -> Range | Choice:
+def _uniform(domain: Range | Choice) -> Range | Choice:
     """Return the domain as fANOVA sees it, uniform: a log-uniform one in logarithms."""
     match domain:
         case Range("log_uniform", low, high):
@@ -241,8 +239,8 @@ def _drawn_from(domain: Range | Choice) -> Range | Choice:
     return domain
 
 
-def _drawn(domain: Range | Choice, value: float) -> float:
-    """Return the value as it lies in the domain that `_drawn_from` returns."""
+def _on_uniform(domain: Range | Choice, value: float) -> float:
+    """Return the value as it lies in the domain that `_uniform` returns."""
     return math.log(value) if isinstance(domain, Range) and domain.kind == "log_uniform" else value
 
 

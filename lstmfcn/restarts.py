@@ -19,9 +19,9 @@ _MANY_LOSSES = 5
 
 
 @contextmanager
-def telling_losses(what: str, class_name: str) -> Iterator[None]:
-    """Warn, while the block runs, when this job's actors of a class lose their processes again and again: Ray
-    starts them for ever, though there may never be enough memory.
+def warning_of_losses(class_name: str) -> Iterator[None]:
+    """Warn, while the block runs, when this job's predictors, actors of that class, lose their processes
+    again and again: Ray starts them for ever, though there may never be enough memory.
     """
     ended = Event()
 
@@ -31,9 +31,8 @@ def telling_losses(what: str, class_name: str) -> Iterator[None]:
             if (lost := _num_losses(class_name)) >= told + _MANY_LOSSES:
                 told = lost
                 _log.warning(
-                    "%s lost their processes %d times and were started again; fewer at once, or more memory"
-                    " for them, would help",
-                    what,
+                    "predictors lost their processes %d times and were started again; fewer at once, or more"
+                    " memory for them, would help",
                     lost,
                 )
 

@@ -14,17 +14,18 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.storage import Location
-from lstmfcn.trials import Trial, Trials, ranked, write_leaderboard
+from lstmfcn.trials import Trial, TrialFolders, ranked, write_leaderboard
 
 BEST = "best"
 
 _SECONDS_BETWEEN_WRITES = 10.0
 _PAUSE_PER_SECOND = 20.0
-"""Seconds between writes for each second that a write takes; with 100,000 trials it takes several."""
+"""Seconds to wait before the next write for each second that the last one took; with 100,000 trials that is
+several."""
 
 
-def kept(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """Return the trials whose networks best/ holds; of trials with equal networks, such as copies, one."""
+def trials_in_best(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
+    """Return the trials whose networks best/ is to hold; of trials with equal networks, as copies, one."""
     different: dict[tuple[object, ...], Trial] = {}
     for trial in best_first:
         if len(different) == plan.ensemble or not trial.is_usable:
@@ -65,7 +66,7 @@ class Results:
         best_first = ranked(self._trials.values(), self._record.plan.objective)
         if best_first:
             write_leaderboard(self._output, best_first)
-        self._keep(kept(best_first, self._record.plan), calibrate_on)
+        self._keep(trials_in_best(best_first, self._record.plan), calibrate_on)
         self._record.seconds = self._earlier_seconds + began - self._started
         self._record.write(self._output)
         self._written = time.monotonic()
@@ -75,7 +76,7 @@ class Results:
         wanted = [(trial.number, trial.fingerprint) for trial in best]
         if not wanted or (wanted == self._kept and calibrate_on is None):
             return
-        folders = [Trials(self._output).folder(trial.number) for trial in best]
+        folders = [TrialFolders(self._output).folder(trial.number) for trial in best]
         checkpoints = [Checkpoint.load(folder) for folder in folders]
         if calibrate_on is not None:
             checkpoints = [calibrated(checkpoint, calibrate_on) for checkpoint in checkpoints]

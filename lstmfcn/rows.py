@@ -80,7 +80,7 @@ def _read_pieces(
     return labels, parts
 
 
-def first_length(data: bytes, origin: Origin, labelled: bool) -> int:
+def num_values_of_first(data: bytes, origin: Origin, labelled: bool) -> int:
     """Return the number of values in the first row. Raises DataError when it is less than two."""
     num_cells = len(split_line(data.partition(b"\n")[0], origin.row(0)))
     if num_cells - labelled < 2:
@@ -169,7 +169,7 @@ def _rows(
         if shape.num_values and len(cells) != shape.num_cells:
             found = counted(origin.num_columns(len(cells)), "column")
             raise DataError(f"{where} has {found} {_expected(len(cells), shape)}")
-        columns = origin.columns(max(len(cells), first + 1))
+        columns = origin.columns(range(1, max(len(cells), first + 1) + 1))
         if shape.labelled:
             labels.append(label_in(cells[0], f"{where}, column {columns[0]}"))
         rows.append(

@@ -30,11 +30,12 @@ from lstmfcn.plan import Plan
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
 _JUDGEMENTS = 10
-"""How often a trial with the most epochs is judged; more would take short trials longer than training."""
+"""How many times the trial with the most epochs is judged. Where epochs are short, more judgements would take
+longer than the training."""
 _JUDGEMENT = "judgement"
 """Key in a result for the number of judgements that its trial has come to."""
 _REDUCTION = 3
-_OF_A_POPULATION = ("lr", "dropout", "batch_size")
+_CHANGEABLE_WHILE_TRAINING = ("lr", "dropout", "batch_size")
 """Hyperparameters that can change while a network trains."""
 
 
@@ -52,17 +53,17 @@ def refuse_unsuitable(plan: Plan, space: SearchSpace, points: Sequence[Hyperpara
             "scheduler pbt changes the hyperparameters that --search bayesian proposes and learns from; leave"
             " one of them out"
         )
-    fixed = [name for name in space.varied if name not in _OF_A_POPULATION]
+    fixed = [name for name in space.varied if name not in _CHANGEABLE_WHILE_TRAINING]
     if fixed:
         raise HyperparameterError(
-            f"scheduler pbt changes {', '.join(_OF_A_POPULATION)} while networks train; the search space also"
-            f" varies {', '.join(fixed)}"
+            f"scheduler pbt changes {', '.join(_CHANGEABLE_WHILE_TRAINING)} while networks train; the search"
+            f" space also varies {', '.join(fixed)}"
         )
     if not space.varied:
         raise HyperparameterError(
-            f"scheduler pbt needs a search space that varies one of {', '.join(_OF_A_POPULATION)}"
+            f"scheduler pbt needs a search space that varies one of {', '.join(_CHANGEABLE_WHILE_TRAINING)}"
         )
-    network = space.largest().model_dump(exclude=set(_OF_A_POPULATION))
+    network = space.largest().model_dump(exclude=set(_CHANGEABLE_WHILE_TRAINING))
     for number, point in enumerate(points, 1):
         for fixed_name, value in network.items():
             if (own := getattr(point, fixed_name)) != value:
@@ -88,16 +89,16 @@ def judged_every(scheduler: TrialScheduler) -> int | None:
     return scheduler.every if isinstance(scheduler, _Epochwise) else None
 
 
-def _judge(plan: Plan, space: SearchSpace, most_epochs: int, first: int) -> _Epochwise:
+def _judge(plan: Plan, space: SearchSpace, most_epochs: int, every: int) -> _Epochwise:
     metric, mode = plan.metric, plan.objective.mode
     by_metric: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": mode}
     match plan.scheduler:
         case "asha":
-            return _ASHA(**by_metric, max_t=most_epochs, grace_period=first, reduction_factor=_REDUCTION)
+            return _ASHA(**by_metric, max_t=most_epochs, grace_period=every, reduction_factor=_REDUCTION)
         case "median":
             # A trial with too few others to be compared with goes on: a pause would end its process.
             without_pauses = {**by_metric, "min_time_slice": math.inf}
-            return _Median(**without_pauses, grace_period=first, min_samples_required=3)
+            return _Median(**without_pauses, grace_period=every, min_samples_required=3)
         case "hyperband":
             # The last trials of a bracket train on.
             in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
@@ -105,7 +106,7 @@ def _judge(plan: Plan, space: SearchSpace, most_epochs: int, first: int) -> _Epo
         case "pbt":
             # By the best epoch so far, so that no trial gives up a better one than it gets.
             by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
-            return _Population(space.varied, **by_best, perturbation_interval=first)
+            return _Population(space.varied, **by_best, perturbation_interval=every)
     raise AssertionError(plan.scheduler)
 
 
@@ -142,8 +143,8 @@ class _ASHA(_Epochwise, ASHAScheduler):
         super().on_trial_complete(tune_controller, trial, result)
 
     def _note_passed(self, trial: TuneTrial, result: dict[str, Any]) -> None:
-        """Note that a trial's scores at the judgements that it has passed are unknown, if they are: one that
-        resumes from an earlier run's state would be judged there by what it reports now.
+        """Record NaN as the trial's score at each judgement that it passed in an earlier run. Its score there
+        is unknown, and Ray would take what it reports now, at a later epoch, for it.
         """
         for epoch, scores in self._trial_info[trial.trial_id]._rungs:
             if epoch <= result.get("epoch", 0) - self.every:
@@ -151,7 +152,7 @@ class _ASHA(_Epochwise, ASHAScheduler):
 
 
 class _Rungs(RaysRungs):
-    """Rungs where scores may be unknown, all of them too, of which NumPy would warn."""
+    """Ray's rungs, in which a score may be NaN, which is unknown; NumPy would warn where all of them are."""
 
     def cutoff(self, recorded: Mapping[str, float]) -> Any:
         return super().cutoff({trial: score for trial, score in recorded.items() if not math.isnan(score)})
@@ -173,8 +174,8 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        """Count judgements one by one: a trial that resumes from an earlier run's state has passed some, and
-        its bracket would wait there for ever.
+        """Judge a trial by the number of its judgements in this run, not by its epoch. Ray never unpauses one
+        that is ahead of its bracket's next milestone, as one that resumes from an earlier run's state may be.
         """
         number, epochs_since = divmod(result["epoch"], self.every)
         if not epochs_since:
@@ -195,8 +196,8 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
         )
 
     def _process_bracket(self, tune_controller: TuneController, bracket: RaysBracket) -> str:
-        """Clear the bracket's mark, which Ray's own never does: the end of a trial that others wait for would
-        wake none of them.
+        """Reset the flag that says the bracket is being processed. Ray never does, and would then ignore the
+        end of a trial that others are waiting for.
         """
         action: str = super()._process_bracket(tune_controller, bracket)
         bracket.is_being_processed = False

@@ -56,8 +56,7 @@ class Range:
             case "integer":
                 return int(random.integers(int(self.low), int(self.high), endpoint=True))
             case "log_uniform":
-                drawn = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
-                return min(max(drawn, self.low), self.high)
+                return self.nearest(math.exp(random.uniform(math.log(self.low), math.log(self.high))))
             case "uniform":
                 return float(random.uniform(self.low, self.high))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ from lstmfcn.errors import DataError
 from lstmfcn.header import Header
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers, Origin
 from lstmfcn.ragged import Place, Ragged
-from lstmfcn.rows import Shape, first_length, parse_fast, parse_ragged_rows, parse_rows
+from lstmfcn.rows import Shape, num_values_of_first, parse_fast, parse_ragged_rows, parse_rows
 from lstmfcn.treatment import UNTREATED, Treatment
 
 Matrix: TypeAlias = NDArray[np.float32]
@@ -69,18 +69,20 @@ def has_header(data: bytes) -> bool:
     return header_cells(_first_line(data)) is not None
 
 
-def parse_plain(data: bytes, *, length: int, channels: int = 1) -> Matrix | None:
+def parse_plain(data: bytes, *, num_values: int, channels: int = 1) -> Matrix | None:
     """Return what parse_series would, within milliseconds for a megabyte of plain numbers; None for all other
     data, which parse_series takes longer to read or to refuse.
     """
-    if _first_line(data).count(b",") != length - 1:
+    if _first_line(data).count(b",") != num_values - 1:
         return None
     try:
-        header, data = _take_header(data, "", length, channels, labelled=False)
+        header, data = _take_header(data, "", num_values, channels, labelled=False)
     except DataError:
         return None
-    columns = length if header is None else header.num_columns
-    parsed = parse_fast(data.removesuffix(b"\n"), Shape(Origin(""), False, columns, True))
+    columns = num_values if header is None else header.num_columns
+    parsed = parse_fast(
+        data.removesuffix(b"\n"), Shape(Origin(""), labelled=False, num_values=columns, is_given=True)
+    )
     if parsed is None:
         return None
     _, rows = parsed
@@ -91,37 +93,40 @@ def parse_series(
     data: bytes,
     *,
     source: str,
-    length: int | None = None,
+    num_values: int | None = None,
     treatment: Treatment = UNTREATED,
 ) -> Matrix:
     """Return series without labels, as (cases, values).
 
-    `source` is what errors call the data. `length` is the number of values that every row must have, or that
-    the treatment gives it; None takes it from the first row or, where lengths may differ, from the longest:
-    each channel of the other rows then ends with NaN, as a padded one does.
+    `source` is what errors call the data. `num_values` is how many every row must have, or how many the
+    treatment gives it; None takes it from the first row or, where lengths may differ, from the longest: each
+    channel of the other rows then ends with NaN, as a padded one does.
 
     Raises DataError with row and column, both counted from 1.
     """
-    header, data = _take_header(data, source, treatment.fixed(length), treatment.channels, labelled=False)
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    header, data = _take_header(
+        data, source, treatment.required(num_values), treatment.channels, labelled=False
+    )
     origin = Origin(source, 1 if header is None else 2)
-    return _parse_unlabelled(data, origin, header, length, treatment)
+    return _parse_unlabelled(data, origin, header, num_values, treatment)
 
 
 def _parse_unlabelled(
-    data: bytes, origin: Origin, header: Header | None, length: int | None, treatment: Treatment
+    data: bytes, origin: Origin, header: Header | None, num_values: int | None, treatment: Treatment
 ) -> Matrix:
     """Return series without labels, as (cases, values), from rows that may stand below a header."""
     if header is None:
-        return _parse(data, origin, length, labelled=False, treatment=treatment)[1]
+        return _parse(data, origin, num_values, labelled=False, treatment=treatment)[1]
     cells = _parse_named(data, origin, header, treatment)
-    return _series_below(header, cells, origin, length, treatment)
+    return _series_below(header, cells, origin, num_values, treatment)
 
 
 def parse_labelled(
     data: bytes,
     *,
     source: str,
-    length: int | None = None,
+    num_values: int | None = None,
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = UNTREATED,
 ) -> LabelledSeries:
@@ -136,26 +141,31 @@ def parse_labelled(
     if names is None:
         identifiers.refuse_beyond(first_line, source)
         if treatment.takes_any_length:
-            identifiers.refuse_behind_values(source, labelled=True)
+            identifiers.refuse_after_values(source, labelled=True)
     header, data = _take_header(
-        data, source, treatment.fixed(length), treatment.channels, labelled=True, identifiers=identifiers
+        data,
+        source,
+        treatment.required(num_values),
+        treatment.channels,
+        labelled=True,
+        identifiers=identifiers,
     )
     data = identifiers.without(data)
     if header is None:
         origin = Origin(source, 1, identifiers)
-        labels, series = _parse(data, origin, length, labelled=True, treatment=treatment)
+        labels, series = _parse(data, origin, num_values, labelled=True, treatment=treatment)
         return LabelledSeries(source, labels, series, label_column=origin.column(1))
     origin = Origin(source, 2, identifiers)
     cells = _parse_named(data, origin, header, treatment)
     marks = _marks(header, cells, origin)
-    series = _series_below(header, cells, origin, length, treatment)
+    series = _series_below(header, cells, origin, num_values, treatment)
     return LabelledSeries(source, [], series, marks, header.channels)
 
 
 def _take_header(
     data: bytes,
     source: str,
-    length: int | None,
+    num_values: int | None,
     channels: int | None,
     *,
     labelled: bool,
@@ -166,8 +176,9 @@ def _take_header(
     cells = header_cells(line)
     if cells is None:
         return None, data
-    places = {position - 1 for position in identifiers.positions}
-    header = Header.of(cells, source, length, labelled=labelled, identifiers=places, channels=channels)
+    header = Header.of(
+        cells, source, num_values, labelled=labelled, identifiers=identifiers.positions, channels=channels
+    )
     if len(line) == len(data):
         raise DataError(f"{source} holds a header and no series")
     return header, data[len(line) :]
@@ -192,80 +203,73 @@ class Fault:
 def parse_sound_rows(
     data: bytes,
     *,
-    length: int,
-    begins_file: bool,
+    num_values: int,
     header: Header | None = None,
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = UNTREATED,
     most_faults: float = math.inf,
 ) -> tuple[Matrix, list[Fault]]:
     """Return the sound rows as (cases, values), and the faults of the others, in order. If the file has a
-    header, `data` are rows below it; `identifiers` have been cut out of the rows already. Rows after the
-    last of `most_faults` faulty ones are left out.
+    header, `data` are rows below it; a byte order mark and `identifiers` have been cut out already. Rows
+    after the last of `most_faults` faulty ones are left out.
 
     Data with a fault are halved until the faulty rows stand alone: this is fast as long as they are few.
     """
     if not data:
-        return np.empty((0, length), np.float32), []
+        return np.empty((0, num_values), np.float32), []
+    origin = Origin("", identifiers=identifiers)
 
-    def parsed(rows: bytes, origin: Origin) -> Matrix:
-        return _parse_unlabelled(rows, origin, header, length, treatment)
+    def parsed(rows: bytes) -> Matrix:
+        return _parse_unlabelled(rows, origin, header, num_values, treatment)
 
-    # A first row of 1 lets the parser remove a byte order mark, which only a file's first row may have.
-    origin = Origin("", 1 if begins_file else 2, identifiers)
-    matrices, faults = _sound_rows(data, 1, origin, parsed, most_faults)
-    return np.concatenate(matrices) if matrices else np.empty((0, length), np.float32), faults
+    matrices, faults = _sound_rows(data, 1, parsed, most_faults)
+    return np.concatenate(matrices) if matrices else np.empty((0, num_values), np.float32), faults
 
 
 def _sound_rows(
-    data: bytes, row: int, origin: Origin, parsed: Callable[[bytes, Origin], Matrix], most_faults: float
+    data: bytes, row: int, parsed: Callable[[bytes], Matrix], most_faults: float
 ) -> tuple[list[Matrix], list[Fault]]:
     """Return the sound rows between faulty ones, and the faults, whose rows are counted from `row` on."""
     try:
-        return [parsed(data, origin)], []
+        return [parsed(data)], []
     except DataError as error:
         middle = data.find(b"\n", len(data) // 2, -1) + 1 or data.rfind(b"\n", 0, len(data) // 2) + 1
         if middle == 0:
-            reason = str(error).removeprefix(origin.row(0))
+            reason = str(error).removeprefix(": row 1")  # as Origin("") begins a sentence on a single row
             return [], [Fault(row, reason, data.removesuffix(b"\n").removesuffix(b"\r"))]
-    before, faults = _sound_rows(data[:middle], row, origin, parsed, most_faults)
+    before, faults = _sound_rows(data[:middle], row, parsed, most_faults)
     if len(faults) >= most_faults:
         return before, faults
     row += data.count(b"\n", 0, middle)
-    within, left = replace(origin, first_row=2), most_faults - len(faults)
-    after, faults_after = _sound_rows(data[middle:], row, within, parsed, left)
+    after, faults_after = _sound_rows(data[middle:], row, parsed, most_faults - len(faults))
     return before + after, faults + faults_after
 
 
 def _parse(
-    data: bytes, origin: Origin, length: int | None, *, labelled: bool, treatment: Treatment
+    data: bytes, origin: Origin, num_values: int | None, *, labelled: bool, treatment: Treatment
 ) -> tuple[list[str], Matrix]:
     """Return labels, if rows have them, and series."""
-    if origin.first_row == 1:
-        data = data.removeprefix(BYTE_ORDER_MARK)
     if not data:
         raise DataError(f"{origin.source} is empty")
-    num_values = 0 if treatment.takes_any_length else length or first_length(data, origin, labelled)
-    shape = Shape(origin, labelled, num_values, length is not None)
+    expected = 0 if treatment.takes_any_length else num_values or num_values_of_first(data, origin, labelled)
+    shape = Shape(origin, labelled, expected, is_given=num_values is not None)
     if treatment.takes_rows_as_they_are:
         return parse_rows(data, shape)
     labels, rows = parse_ragged_rows(data, shape)
     place = _place(origin, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
-    if treatment.takes_any_length and treatment.channels not in (None, 1):
+    if treatment.takes_any_length and treatment.num_channels > 1:
         rows.refuse_open_ends(place)
-    return labels, treatment(rows, length, place)
+    return labels, treatment(rows, num_values, place)
 
 
 def _place(origin: Origin, positions: Sequence[int]) -> Place:
     """Return the place of rows whose values stand at these positions, from 1."""
-    if origin.identifiers.positions:
-        positions = [origin.column(position) for position in positions]
-    return Place(origin.source, origin.first_row, positions)
+    return Place(origin.source, origin.first_row, origin.columns(positions))
 
 
 def _parse_named(data: bytes, origin: Origin, header: Header, treatment: Treatment) -> Matrix:
     """Return the cells of rows below a header, in the order of its columns: (cases, columns)."""
-    shape = Shape(origin, False, header.num_columns, False)
+    shape = Shape(origin, labelled=False, num_values=header.num_columns, is_given=False)
     if treatment.takes_rows_as_they_are:
         return parse_rows(data, shape)[1]
     _, rows = parse_ragged_rows(data, shape)
@@ -287,11 +291,11 @@ def _marks(header: Header, cells: Matrix, origin: Origin) -> NDArray[np.bool_]:
 
 
 def _series_below(
-    header: Header, cells: Matrix, origin: Origin, length: int | None, treatment: Treatment
+    header: Header, cells: Matrix, origin: Origin, num_values: int | None, treatment: Treatment
 ) -> Matrix:
     """Return the series of rows, whose cells are in the order of the header's columns."""
     series = header.series_of(cells)
     if treatment.takes_rows_as_they_are:
         return series
     treatment = treatment.model_copy(update={"channels": header.channels})
-    return treatment(Ragged.of(series), length, _place(origin, [place + 1 for place in header.series]))
+    return treatment(Ragged.of(series), num_values, _place(origin, [place + 1 for place in header.series]))

@@ -46,18 +46,18 @@ class Start:
 
         Raises HyperparameterError when another network is given.
         """
-        for name, own in self._network.items():
+        for name, own in self._network_hyperparameters.items():
             if name in given.model_fields_set and (value := getattr(given, name)) != own:
                 _refuse(name, own, f"{value:g}")
-        return given.model_copy(update=self._network)
+        return given.model_copy(update=self._network_hyperparameters)
 
     def search_space(self, space: SearchSpace) -> SearchSpace:
         """Return the space with the checkpoint's network. Raises HyperparameterError if it has another."""
-        for name, own in self._network.items():
+        for name, own in self._network_hyperparameters.items():
             domain = space.domains.get(name, Choice((own,)))
             if domain != Choice((own,)):
                 _refuse(name, own, str(domain.described()))
-        return space.completed(self._network)
+        return space.completed(self._network_hyperparameters)
 
     def refuse_other(self, given: Mapping[str, object]) -> None:
         """Raise HyperparameterError if `given`, by the names of a TrainingPlan, has another scaling, task,
@@ -78,7 +78,7 @@ class Start:
                 )
 
     @property
-    def _network(self) -> dict[str, float]:
+    def _network_hyperparameters(self) -> dict[str, float]:
         return self.checkpoint.hyperparameters.model_dump(exclude=set(CHOSEN))
 
     def weights(self, fresh: Mapping[str, Tensor], classes: ClassLabels) -> dict[str, Tensor]:

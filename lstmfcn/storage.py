@@ -127,7 +127,9 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 @contextmanager
 def _open(path: Location, start: int = 0) -> Iterator[IO[bytes]]:
-    """Open a file at the byte before `start` or, for 0, at its beginning, and then unzipped if it is gzip."""
+    """Open a file: for start 0 at its beginning, unzipped if it is gzip; else, as it is, at the byte before
+    `start`.
+    """
     try:
         with path.open("rb") as raw:
             if start > 0:
@@ -255,13 +257,14 @@ def write_bytes(path: Location, content: bytes) -> None:
         raise
 
 
+def write_text(path: Location, text: str) -> None:
+    """Write a whole text file at once, with a line end after the text, as `write_bytes` does."""
+    write_bytes(path, text.encode() + b"\n")
+
+
 def write_table(path: Location, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a CSV with a header; all rows must have the columns of the first."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    """Write a CSV with a header; all rows have the columns of the first, in its order."""
+    write_bytes(path, csv_lines([rows[0].keys(), *(row.values() for row in rows)]))
 
 
 def join(paths: Sequence[Location], whole: PendingFile) -> None:
@@ -305,7 +308,7 @@ def read_rows(path: Location) -> Iterator[list[str]]:
         yield from csv.reader(text)
 
 
-def csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
+def csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
     """Return rows as the lines of a CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)

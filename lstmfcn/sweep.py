@@ -24,7 +24,7 @@ from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
-from lstmfcn.trials import FOLDER, LEADERBOARD, Trial, Trials, ranked
+from lstmfcn.trials import LEADERBOARD, TRIALS, Trial, TrialFolders, ranked
 from lstmfcn.tuning import run_trials
 from lstmfcn.versions import installed
 
@@ -33,7 +33,7 @@ EVALUATION = "evaluation"
 REPORT = "report.html"
 REFIT = "refit"
 """Folder with the networks of best/, trained on the validation set too."""
-RESULT_NAMES = (LEADERBOARD, BEST, RECORD, FOLDER, EVALUATION, REPORT, REFIT)
+RESULT_NAMES = (LEADERBOARD, BEST, RECORD, TRIALS, EVALUATION, REPORT, REFIT)
 
 _USUAL_NUM_TRIALS = 8
 
@@ -73,7 +73,7 @@ def sweep(
     if start is not None:
         plan = plan.model_copy(update={"scaling": start.checkpoint.scaling.method})
     space, points = settled(space, points, plan.recipe, len(training), start)
-    trials = Trials(output)
+    folders = TrialFolders(output)
     record = Record(
         plan=plan,
         search_space=space.described(),
@@ -88,7 +88,7 @@ def sweep(
         before = Record.read(output)
         before.refuse_other(record)
         record.seconds = before.seconds  # those of this run are added
-        earlier = trials.read()
+        earlier = folders.read()
     schedulers.refuse_unsuitable(plan, space, points)
     search = _search(space, plan, len(earlier))
     if known and not isinstance(search, BayesianSearch):
@@ -107,7 +107,7 @@ def sweep(
     storage.remove(output / REFIT, CHECKPOINT)  # it may be of networks that are no longer the best
     results = Results(record, output, started)
     ledger = Ledger(
-        trials,
+        folders,
         search,
         plan.objective,
         _num_trials(plan, search, len(points)),
@@ -122,7 +122,7 @@ def sweep(
                 run_trials(data, plan, scheduler, ledger, output)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
-            trials.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])
+            folders.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])
     best_first = ranked(ledger.trials.values(), plan.objective)
     if not best_first or not best_first[0].is_usable:
         raise TrainingError(_why_none_is_usable(best_first))
@@ -156,8 +156,7 @@ def writing(output: Location) -> Iterator[None]:
         if error.errno is None:  # not a disk's error, but Ray's about a connection
             raise
         raise OutputError(
-            f"--output {output} can't be written: {storage.reason(error)};"
-            " --resume goes on when that is mended"
+            f"{output_folder.unwritable(output, error)}; --resume goes on when that is mended"
         ) from None
 
 

@@ -129,7 +129,8 @@ class _Scale:
             return cls(name, np.full(len(np.asarray(values)), 0.5), {0.5: f"{marks[0]:.4g}"})
         places = (transform(np.asarray(values, float)) - low) / (high - low)
         heights = (transform(marks) - low) / (high - low)
-        return cls(name, places, {float(at): f"{mark:.3g}" for at, mark in zip(heights, marks, strict=True)})
+        texts = [f"{mark:.3g}" if mark % 1 else f"{mark:.0f}" for mark in marks]
+        return cls(name, places, {float(at): text for at, text in zip(heights, texts, strict=True)})
 
 
 def parallel_coordinates(

@@ -48,7 +48,7 @@ def loss(task: TaskName, outputs: Tensor, targets: Tensor, class_weights: Tensor
     Outputs are (cases, outputs); targets (cases,) classes or (cases, labels) of 0 and 1. A case's loss
     is multiplied by the weight of its class, (classes,), a label's by that of its value, 0 or 1: (2, labels).
     """
-    # Not divided by the weights' sum, as PyTorch does: in a batch of one class every case would weigh 1.
+    # PyTorch would divide by the sum of the weights: in a batch of one class every case would then weigh 1.
     if task != "multilabel":
         each = functional.cross_entropy(class_logits(task, outputs), targets, class_weights, reduction="none")
         return each.mean()

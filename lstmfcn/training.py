@@ -72,7 +72,7 @@ class TrainingData:
 
     train: Dataset
     valid: Dataset | None
-    scale: Scaling
+    scaling: Scaling
     start: Start | None = None
     """What a network starts from instead of random weights."""
     num_for_recipe: int | None = None
@@ -83,17 +83,20 @@ class TrainingData:
         cls,
         training: Dataset,
         validation: Dataset | None,
-        scaling: ScalingMethod,
+        method: ScalingMethod,
         start: Start | None = None,
     ) -> Self:
         """Scale data as read, by the start's scaling or else one that is fitted to the training set."""
         channels = training.channels
         if start is None:
-            scale = Scaling.fitted(scaling, training.series, channels)
+            scaling = Scaling.fitted(method, training.series, channels)
         else:
-            scale = start.checkpoint.scaling
-        valid = None if validation is None else replace(validation, series=scale(validation.series, channels))
-        return cls(replace(training, series=scale(training.series, channels)), valid, scale, start)
+            scaling = start.checkpoint.scaling
+        train = replace(training, series=scaling(training.series, channels))
+        valid = None
+        if validation is not None:
+            valid = replace(validation, series=scaling(validation.series, channels))
+        return cls(train, valid, scaling, start)
 
 
 class Trainer:
@@ -199,13 +202,13 @@ class Trainer:
             self.best_epoch = self.epoch
             train = self.data.train
             checkpoint = Checkpoint(
-                self.hyperparameters,
-                train.classes,
-                train.length,
-                self.data.scale,
-                self.epoch,
-                metrics,
-                _on_cpu(self._model.state_dict()),
+                hyperparameters=self.hyperparameters,
+                classes=train.classes,
+                length=train.length,
+                scaling=self.data.scaling,
+                epoch=self.epoch,
+                metrics=metrics,
+                weights=_on_cpu(self._model.state_dict()),
                 task=train.task,
                 treatment=train.treatment,
             )

@@ -45,8 +45,8 @@ class TrainingRecord(BaseModel):
     recipe: RecipeName
     class_weight: ClassWeight
     scaling: ScalingMethod
-    missing: MissingTreatment = "refuse"
-    length: LengthTreatment = "equal"
+    missing: MissingTreatment
+    length: LengthTreatment
     seed: int
     precision: TrainingPrecision
     data: str
@@ -64,7 +64,7 @@ class TrainingRecord(BaseModel):
             task=data.train.task,
             recipe=settings.recipe,
             class_weight=settings.class_weight,
-            scaling=data.scale.method,
+            scaling=data.scaling.method,
             missing=data.train.treatment.missing,
             length=data.train.treatment.length,
             seed=settings.seed,
@@ -84,7 +84,7 @@ class TrainingRecord(BaseModel):
 
     def write(self, output: Location) -> None:
         """Write training.json."""
-        storage.write_bytes(output / RECORD, self.model_dump_json(indent=2).encode() + b"\n")
+        storage.write_text(output / RECORD, self.model_dump_json(indent=2))
 
     def refuse_other(self, other: TrainingRecord) -> None:
         """Raise OutputError if `other`, which is to resume this training, differs in more than its epochs."""

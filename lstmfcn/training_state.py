@@ -29,8 +29,6 @@ class _Header(BaseModel):
 
     columns: list[str] = []
     """What the history has of each epoch, in the order of its tensor."""
-    history: list[dict[str, float]] = []
-    """The history, as earlier versions wrote it."""
     best_epoch: int
 
 
@@ -88,7 +86,7 @@ class TrainingState:
                 group, part, name = key.split("/")
                 groups[group][part][name] = tensor
             epochs = groups[_HISTORY][""][_HISTORY].tolist() if header.columns else []
-            history = header.history + [dict(zip(header.columns, row, strict=True)) for row in epochs]
+            history = [dict(zip(header.columns, row, strict=True)) for row in epochs]
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from None
         return cls(

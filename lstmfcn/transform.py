@@ -12,15 +12,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import ActorUnschedulableError, RayActorError
 
-from lstmfcn import capacity, cluster, restarts, storage
+from lstmfcn import capacity, cluster, output_folder, restarts
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import DataError, OutputError
@@ -33,12 +32,12 @@ from lstmfcn.range_prediction import (
     BadRows,
     RangeReport,
     Work,
-    one_block,
+    pack_range,
     predict_range,
     read_range,
+    unpack_range,
 )
 from lstmfcn.ranges import (
-    Block,
     InputFile,
     choose_range_bytes,
     group_ranges,
@@ -46,16 +45,13 @@ from lstmfcn.ranges import (
     read_layouts,
 )
 from lstmfcn.rendering import Renderer
-from lstmfcn.series import Fault, Matrix
 from lstmfcn.storage import Location
-from lstmfcn.versions import difference, versions
+from lstmfcn.versions import common_versions, difference
 
 _MOST_RESTARTS = 20
 """Most restarts of one predictor's process before the transform gives up."""
 _MOST_FAILURES = 3
 """Failures of Ray Data in a row, without a range done in between, at which the transform gives up."""
-_MOST_CELLS_APART = 1 << 24
-"""Most values of a range that travel from its reader to a predictor: as many as fit into its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,25 +106,26 @@ def transform(
     fitting = max(1, capacity.num_fitting(1, options.gpus_per_predictor))
     num_predictors = options.num_predictors or fitting
     precision = cluster.precision_there(options.precision, options.gpus_per_predictor)
+    options = replace(options, precision=precision)
     journal = None if output is None else Journal(output)
     range_bytes = choose_range_bytes(files, num_predictors)
     done: list[Part] = []
     concluded: dict[int, FileResult] = {}
-    plan = _plan(checkpoint, files, options, precision)
+    plan = _plan(checkpoint, files, options)
     plan_digest = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
     if journal is not None and resume and (ended := journal.ended(plan_digest)) is not None:
         return Summary.from_dict(ended)
     layouts = _layouts(checkpoint, files, options)
     with _writing(journal):
         if journal is not None and resume:
-            range_bytes = journal.resume({**plan, **versions()})["range_bytes"]
+            range_bytes = journal.resume({**plan, **common_versions()})["range_bytes"]
             journal.take_over()
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
         faulty = {number for number, layout in enumerate(layouts) if isinstance(layout, str)}
         ranges = plan_ranges(files, range_bytes, faulty)
         if journal is not None and not resume:
-            journal.begin({**plan, **versions(), "range_bytes": range_bytes})
+            journal.begin({**plan, **common_versions(), "range_bytes": range_bytes})
     work = Work(files, ranges, checkpoint.num_values, layouts, options.bad_rows, journal)
     outcomes = Outcomes(work, options.max_bad_rows, done, concluded)
     groups = group_ranges(ranges, num_predictors, leave_out=outcomes.done_ranges())
@@ -136,16 +133,16 @@ def transform(
     if resume:
         on_advance(Advance(outcomes.done_bytes(), 0, str(outcomes), is_new=False))
     rates = Rates()
-    for report in _run_to_the_end(checkpoint, work, outcomes, groups, precision, num_predictors, options):
-        one = ranges[report.number]
-        if report.missing and journal is not None and _can_read(files[one.file]):
+    for report in _run_to_the_end(checkpoint, work, outcomes, groups, num_predictors, options):
+        byte_range = ranges[report.number]
+        if report.missing and journal is not None and _can_read(files[byte_range.file]):
             raise _stopped(journal, report.missing)  # else the file would lose the ranges that are done
         if report.error:
             raise _stopped(journal, report.error)
         rates.add(report)
         with _writing(journal):
             outcomes.add(report)
-        on_advance(Advance(one.end - one.start, report.num_rows, str(outcomes)))
+        on_advance(Advance(byte_range.num_bytes, report.num_rows, str(outcomes)))
     with _writing(journal):
         for number in range(len(files)):
             outcomes.conclude(number)
@@ -180,18 +177,15 @@ def _can_read(file: InputFile) -> bool:
 def _writing(journal: Journal | None) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        assert journal is not None
-        raise _stopped(
-            journal,
-            f"--output {journal.output} lacks what other processes have written there;"
-            " on a cluster it must be a folder that all nodes share",
-        ) from None
     except OSError as error:
         assert journal is not None
-        raise _stopped(
-            journal, f"--output {journal.output} can't be written: {storage.reason(error)}"
-        ) from None
+        sentence = output_folder.unwritable(journal.output, error)
+        if isinstance(error, FileNotFoundError):
+            sentence = (
+                f"--output {journal.output} lacks what other processes have written there;"
+                " on a cluster it must be a folder that all nodes share"
+            )
+        raise _stopped(journal, sentence) from None
 
 
 def _stopped(journal: Journal | None, sentence: str) -> OutputError:
@@ -202,14 +196,12 @@ def _stopped(journal: Journal | None, sentence: str) -> OutputError:
     return OutputError(f"{sentence}; --resume goes on when that is mended")
 
 
-def _plan(
-    checkpoint: AnyCheckpoint, files: list[InputFile], options: Options, precision: Precision
-) -> dict[str, Any]:
+def _plan(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options) -> dict[str, Any]:
     """Return what must be the same for a transform to be resumed."""
     return {
         "checkpoint": checkpoint.digest(),
         "device": "cpu" if options.gpus_per_predictor == 0 else "gpu",
-        "precision": precision,
+        "precision": options.precision,
         "columns": list(options.format.columns or ()),
         "id columns": [*options.format.identifiers.positions, *options.format.identifiers.names],
         "join": options.format.join_input,
@@ -224,22 +216,21 @@ def _run_to_the_end(
     work: Work,
     outcomes: Outcomes,
     groups: list[list[int]],
-    precision: Precision,
     num_predictors: int,
     options: Options,
 ) -> Iterator[RangeReport]:
-    """Yield the report on every range of the groups as it gets done; begin Ray Data again where it gives up.
+    """Yield the report on every range of the groups as it gets done; start Ray Data again when it fails.
 
-    It does so when a process of its own can't be started again: the one that knows where predictors are
-    belongs to the node of the first driver that this Ray had, and is lost with that node.
-    Raises OutputError when it gives up again and again and nothing gets done in between, or when a predictor
+    It fails when its process that tracks where predictors are can't be started again: that process is tied to
+    the node of the first driver that used this Ray, and is lost with it.
+    Raises OutputError when Ray Data fails several times without a range done in between, or when a predictor
     can't start.
     """
     num_failures = 0
     while groups:
         try:
             again = num_failures > 0
-            for report in _run(checkpoint, work, groups, precision, num_predictors, options, again=again):
+            for report in _run(checkpoint, work, groups, num_predictors, options, again=again):
                 num_failures = 0
                 yield report
             return
@@ -257,7 +248,6 @@ def _run(
     checkpoint: AnyCheckpoint,
     work: Work,
     groups: list[list[int]],
-    precision: Precision,
     num_predictors: int,
     options: Options,
     *,
@@ -267,7 +257,7 @@ def _run(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # no limit: a gzip file, or a wait for CPUs, may be long
-    shared: _Shared = ray.put((checkpoint, work, versions()))
+    shared: _Shared = ray.put((checkpoint, work, common_versions()))
     pool = ActorPoolStrategy(size=min(num_predictors, len(groups)))
     rows: Dataset = ray.data.from_items(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
@@ -278,17 +268,15 @@ def _run(
         num_cpus = 0  # else as many predictors as CPUs would leave none for reading
     reports = rows.map_batches(
         _RangePredictor,
-        fn_constructor_args=(shared, precision, again),
+        fn_constructor_args=(shared, options.precision, again),
         batch_size=1,
         compute=pool,
         num_cpus=num_cpus,
         num_gpus=options.gpus_per_predictor,
     )
-    with restarts.telling_losses("predictors", _RangePredictor.__name__):
+    with restarts.warning_of_losses(_RangePredictor.__name__):
         for row in reports.iter_rows():
-            for report in json.loads(row["reports"]):
-                report["faults"] = [tuple(fault) for fault in report["faults"]]
-                yield RangeReport(**report)
+            yield from map(RangeReport.from_dict, json.loads(row["reports"]))
 
 
 _Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Work, dict[str, str]]]"
@@ -296,7 +284,7 @@ _Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Work, dict[str, str]]]"
 
 
 class _Reader:
-    """Reads ranges for predictors that have a GPU, and yields a row for each, its series as one tensor."""
+    """Reads ranges for predictors that have a GPU, and yields a row for each."""
 
     def __init__(self, shared: _Shared) -> None:
         self._shared = shared
@@ -304,39 +292,7 @@ class _Reader:
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         _, work, _ = ray.get(self._shared)
         for number in row["ranges"]:
-            report = RangeReport(int(number), time.time())
-            blocks = _blocks_to_send(work, report)
-            block = one_block(blocks or [], work.length)
-            rest = {
-                "report": asdict(report),
-                "is_stream": blocks is None,
-                "num_rows": block.num_rows,
-                "identifiers": None
-                if block.identifiers is None
-                else [identifier.decode("latin-1") for identifier in block.identifiers],
-                "faults": [(fault.row, fault.reason, fault.line.decode("latin-1")) for fault in block.faults],
-            }
-            yield {"series": block.series, "rest": json.dumps(rest)}
-
-
-def _blocks_to_send(work: Work, report: RangeReport) -> list[Block] | None:
-    """Return the blocks of a range; None if its predictor is to read it, since they are too long to travel as
-    one block, or since they can't be read, which the predictor then says.
-    """
-    one = work.ranges[report.number]
-    blocks: list[Block] = []
-    num_cells = 0
-    try:
-        if one.start == 0 and storage.is_gzip(work.files[one.file].path):
-            return None
-        for block in read_range(work, report.number, report):
-            blocks.append(block)
-            num_cells += block.series.size
-            if num_cells > _MOST_CELLS_APART:  # short series that are made as long as the network's
-                return None
-    except (DataError, OSError):
-        return None
-    return blocks
+            yield pack_range(work, int(number))
 
 
 class _RangePredictor:
@@ -365,7 +321,7 @@ class _RangePredictor:
         if self._refusal:
             reports = [RangeReport(0, time.time(), error=self._refusal)]
         elif "rest" in batch:
-            reports = [self._predict_read(batch["series"][0], json.loads(batch["rest"][0]))]
+            reports = [self._predict_read({name: values[0] for name, values in batch.items()})]
         else:
             reports = [self._read_and_predict(int(number)) for number in batch["ranges"][0]]
         return {"reports": [json.dumps([asdict(report) for report in reports])]}
@@ -376,25 +332,18 @@ class _RangePredictor:
             predict_range(self._work, report, read_range(self._work, number, report), self._predictor)
         return report
 
-    def _predict_read(self, series: Matrix, rest: dict[str, Any]) -> RangeReport:
-        report = RangeReport(**rest["report"])
-        report.faults = [(row, reason) for row, reason in report.faults]
-        if rest["is_stream"]:
+    def _predict_read(self, row: dict[str, Any]) -> RangeReport:
+        report, blocks = unpack_range(row)
+        if blocks is None:
             return self._read_and_predict(report.number)
-        if self._complete_if_committed(report):
-            return report
-        faults = [Fault(row, reason, line.encode("latin-1")) for row, reason, line in rest["faults"]]
-        identifiers = rest["identifiers"]
-        if identifiers is not None:
-            identifiers = [identifier.encode("latin-1") for identifier in identifiers]
-        block = Block(rest["num_rows"], np.ascontiguousarray(series, np.float32), identifiers, faults)
-        predict_range(self._work, report, [block] if block.num_rows else [], self._predictor)
+        if not self._complete_if_committed(report):
+            predict_range(self._work, report, blocks, self._predictor)
         return report
 
     def _complete_if_committed(self, report: RangeReport) -> bool:
         """Complete the report if its range is committed already; return whether it is."""
-        one = self._work.ranges[report.number]
-        part = self._committed.get((one.file, one.part))
+        byte_range = self._work.ranges[report.number]
+        part = self._committed.get((byte_range.file, byte_range.part))
         if part is None:
             return False
         report.num_rows, report.num_bad, report.ended = part.num_rows, part.num_bad, time.time()

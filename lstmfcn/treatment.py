@@ -52,7 +52,7 @@ class Treatment(BaseModel):
         """Whether rows may have fewer or more values than others."""
         return self.length != "equal"
 
-    def fixed(self, num_values: int | None) -> int | None:
+    def required(self, num_values: int | None) -> int | None:
         """Return the number of values that rows must have; None if lengths may differ or it is unknown."""
         return None if self.takes_any_length else num_values
 
@@ -81,7 +81,7 @@ class Treatment(BaseModel):
         usual = length or max(2, int(rows.lengths[0]))
         if (rows.lengths != usual).any() or np.isnan(rows.values).any():
             blocks = rows.blocks(max(1, len(rows.values) // len(rows.lengths)))
-            rows = Ragged.joined([self._completed(block, length, place.after(at)) for at, block in blocks])
+            rows = Ragged.joined([self._completed(block, length, place, at) for at, block in blocks])
         if length is None:
             return _padded(rows, int(rows.lengths.max()))
         return self._of_length(rows, length)
@@ -91,8 +91,10 @@ class Treatment(BaseModel):
             return np.concatenate([_resampled(block, length) for _, block in rows.blocks(length)])
         return _padded(rows, length)
 
-    def _completed(self, rows: Ragged, length: int | None, place: Place) -> Ragged:
-        """Return the rows, each up to the end of its series, with gaps filled. Raises DataError."""
+    def _completed(self, rows: Ragged, length: int | None, place: Place, num_before: int) -> Ragged:
+        """Return the rows, each up to the end of its series, with gaps filled; `num_before` rows come before
+        them. Raises DataError.
+        """
         starts = rows.lengths.cumsum() - rows.lengths
         row_of = np.repeat(np.arange(len(starts)), rows.lengths)
         steps = np.arange(len(row_of)) - starts[row_of]
@@ -111,7 +113,7 @@ class Treatment(BaseModel):
             row = int(np.argmax(is_faulty))
             gap = int(np.argmin(is_there[starts[row] :])) if is_open[row] else None
             num_values = int(lengths[row]) if last[row] >= 0 else 0
-            raise DataError(place.sentence(row, num_values, int(rows.lengths[row]), gap, length))
+            raise DataError(place.sentence(num_before + row, num_values, int(rows.lengths[row]), gap, length))
         values = rows.values
         if len(gaps):
             of = row_of[gaps]

@@ -17,7 +17,7 @@ from lstmfcn import cluster
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_run import TrialRun, TrialSettings
-from lstmfcn.trials import Trials
+from lstmfcn.trials import TrialFolders
 
 NUMBER = "number"
 """Key of a trial's number in its configuration in Tune, beside its hyperparameters."""
@@ -35,7 +35,7 @@ class TrialProcess(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # with_parameters adds the others
-        self, config: dict[str, Any], data: TrainingData, trials: Trials, settings: TrialSettings
+        self, config: dict[str, Any], data: TrainingData, trials: TrialFolders, settings: TrialSettings
     ) -> None:
         cluster.set_up_worker()
         self._data, self._trials, self._settings = data, trials, settings

@@ -22,7 +22,7 @@ from lstmfcn.storage import Location
 from lstmfcn.tensorboard import remove_events, write_events
 from lstmfcn.training import Trainer, TrainingData, TrainingSettings
 from lstmfcn.training_state import STATE, TrainingState
-from lstmfcn.versions import difference, versions
+from lstmfcn.versions import common_versions, difference
 
 _SECONDS_BETWEEN_REPORTS = 2.0
 _SECONDS_BETWEEN_STATES = 5.0
@@ -39,7 +39,7 @@ class TrialSettings:
     training: TrainingSettings
     judged_every: int | None
     """Epochs between two judgements of a scheduler, the same for all trials; None without judgements."""
-    versions: dict[str, str] = field(default_factory=versions)
+    versions: dict[str, str] = field(default_factory=common_versions)
     """Versions on the driver."""
 
 

@@ -22,7 +22,7 @@ from lstmfcn.training_state import STATE
 
 Status: TypeAlias = Literal["running", "interrupted", "completed", "stopped early", "failed"]
 
-FOLDER = "trials"
+TRIALS = "trials"
 LEADERBOARD = "leaderboard.csv"
 _DOCUMENT = "trial.json"
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
@@ -78,11 +78,11 @@ class Trial(BaseModel):
         return False, -value, -tie, self.number
 
 
-class Trials:
+class TrialFolders:
     """The folders of a sweep's trials."""
 
     def __init__(self, output: Location) -> None:
-        self._folder = output / FOLDER
+        self._folder = output / TRIALS
 
     def folder(self, number: int) -> Location:
         """Return the folder of a trial."""
@@ -90,8 +90,7 @@ class Trials:
 
     def write(self, trial: Trial) -> None:
         """Write what is known of a trial into its trial.json."""
-        content = trial.model_dump_json(indent=2).encode() + b"\n"
-        storage.write_bytes(self.folder(trial.number) / _DOCUMENT, content)
+        storage.write_text(self.folder(trial.number) / _DOCUMENT, trial.model_dump_json(indent=2))
 
     def has_ended(self, number: int) -> bool:
         """Return whether trial.json says that a trial has ended; False if it can't be read."""
@@ -128,13 +127,15 @@ class Trials:
         paths = [self.folder(number) / _DOCUMENT for number in numbers]
         trials = []
         for path, content in zip(paths, storage.read_all(paths, missing=b""), strict=True):
+            if not content:
+                continue
             try:
-                if content:
-                    trial = Trial.model_validate_json(content)
-                    is_told = trial.status != "running"  # else what it reported was not written down
-                    trials.append(trial if is_told else trial.model_copy(update=self.saved(trial)))
+                trial = Trial.model_validate_json(content)
             except ValidationError as error:
                 raise CheckpointError(f"{path} is damaged: {error.errors()[0]['msg']}") from None
+            if trial.status == "running":  # what it reported was not written down
+                trial = trial.model_copy(update=self.saved(trial))
+            trials.append(trial)
         return trials
 
 

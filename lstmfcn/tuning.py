@@ -28,13 +28,14 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from lstmfcn import capacity, schedulers, storage
+from lstmfcn.errors import is_of_full_memory
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
 from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
 from lstmfcn.trial_run import TrialSettings
-from lstmfcn.trials import FOLDER, METRIC_NAMES, Trial, Trials
+from lstmfcn.trials import METRIC_NAMES, TRIALS, Trial, TrialFolders
 
 _log = logging.getLogger(__name__)
 
@@ -46,10 +47,8 @@ _SIGNS_OF_DEATH = (
     "NodeDiedError",
 )
 """Texts in Ray's errors that mean that a process was lost."""
-_SIGNS_OF_FULL_MEMORY = ("OutOfMemoryError", "NODE_OUT_OF_MEMORY", "running low on memory")
-"""Texts in the errors of PyTorch for a GPU's full memory, and of Ray for a node's."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of the errors of a full disk and of a user's full share of one."""
+_ERRNOS_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, and a user's full share of one."""
 _SECONDS_OF_PATIENCE = 30.0
 """Seconds to wait for a first trial to begin before a warning is logged."""
 
@@ -65,15 +64,15 @@ def run_trials(
 
     Raises KeyboardInterrupt when it was interrupted.
     """
-    asked = plan.cpus_per_trial, plan.known_gpus_per_trial
-    _prepare_tune(most_pending=max(1, capacity.num_fitting(*asked)))
-    watcher = _Watcher(ledger, plan, Trials(output), asked)
-    if watcher.has_to_end():
+    fitting = capacity.num_fitting(plan.cpus_per_trial, plan.known_gpus_per_trial)
+    _prepare_tune(most_pending=max(1, fitting))
+    watcher = _Watcher(ledger, plan)
+    if watcher.stop_all():
         watcher.on_experiment_end([])
     else:
         with _sigint_handler_kept():
             _tuner(data, plan, scheduler, ledger, output, watcher).fit()
-    storage.remove(output / FOLDER, _TUNES_OWN)
+    storage.remove(output / TRIALS, _TUNES_OWN)
     if watcher.error is not None:
         raise watcher.error
     if watcher.was_interrupted:
@@ -106,7 +105,7 @@ def _tuner(
         training=plan.training,
         judged_every=schedulers.judged_every(scheduler),
     )
-    trainable = tune.with_parameters(TrialProcess, data=data, trials=Trials(output), settings=settings)
+    trainable = tune.with_parameters(TrialProcess, data=data, trials=TrialFolders(output), settings=settings)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.known_gpus_per_trial}
     return tune.Tuner(
         tune.with_resources(trainable, resources),
@@ -119,10 +118,10 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=_TUNES_OWN,
-            storage_path=str(output / FOLDER),
+            storage_path=str(output / TRIALS),
             verbose=0,
             callbacks=[watcher],
-            stop=_End(watcher),
+            stop=watcher,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
         ),
@@ -144,8 +143,9 @@ class _Controller(TuneController):
     """Tune's controller with two defects mended."""
 
     def _maybe_reuse_cached_actor(self, trial: TuneTrial) -> bool:
-        """Tune's own would end a process that is being started for a trial as soon as another is free, then
-        start one for the next trial, end that too, and so on: short trials would never run in parallel.
+        """Leave a trial the process that is being started for it. Tune would end that process as soon as
+        another one is free, start one for the next trial, end that too, and so on, and short trials would
+        never run in parallel.
         """
         if trial not in self._resetting_trials:
             own = self._trial_to_actor.get(trial)
@@ -195,16 +195,16 @@ class _Drawer(Searcher):
         """Do nothing, as in `save`."""
 
 
-class _Watcher(tune.Callback):
-    """Tells the ledger what becomes of trials."""
+class _Watcher(tune.Callback, tune.Stopper):
+    """Tells the ledger what becomes of trials, and ends them all when the target or the time is reached."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, folders: Trials, asked: tuple[float, float]) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
         self.was_interrupted = False
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
         self.error: OSError | None = None
         """Error of the output's storage, if there was one; Tune would turn it into an error of its own."""
-        self._ledger, self._plan, self._folders, self._asked = ledger, plan, folders, asked
+        self._ledger, self._plan = ledger, plan
         self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
@@ -213,7 +213,11 @@ class _Watcher(tune.Callback):
         """Return nothing, as the drawer does."""
         return {}
 
-    def has_to_end(self) -> bool:
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return False: the scheduler says which single trials end."""
+        return False
+
+    def stop_all(self) -> bool:
         """Return whether the sweep is to end: the target or the time is reached, or there was an error."""
         self.is_ending = self.is_ending or self._is_reached or time.monotonic() >= self._deadline
         return self.is_ending
@@ -233,7 +237,8 @@ class _Watcher(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
         if time.monotonic() >= self._has_to_wait_until:
             self._has_to_wait_until = math.inf
-            _log.warning(capacity.waiting("a trial", *self._asked))
+            asked = self._plan.cpus_per_trial, self._plan.known_gpus_per_trial
+            _log.warning(capacity.waiting("a trial", *asked))
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
@@ -254,13 +259,12 @@ class _Watcher(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         with self._ending_on_errors():
-            failures = storage.read_bytes(Path(trial.error_file)).decode()
-            for number in _FULL:
-                if f"[Errno {number}]" in failures:  # no trial's fault: all can be resumed once there is room
+            failure = storage.read_bytes(Path(trial.error_file)).decode().rpartition("Failure # ")[2]
+            for number in _ERRNOS_OF_A_FULL_DISK:
+                if f"[Errno {number}]" in failure:  # no trial's fault: all can be resumed once there is room
                     raise OSError(number, os.strerror(number))
-            reason = _reason(failures)
             self._ledger.update(
-                trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
+                trial.config[NUMBER], status="failed", error=_reason(failure), failures=trial.num_failures - 1
             )
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
@@ -269,7 +273,7 @@ class _Watcher(tune.Callback):
         self.was_interrupted = is_early and not self.is_ending
         with self._ending_on_errors():
             for trial in running:
-                self._ledger.update(trial.number, status="interrupted", **self._folders.saved(trial))
+                self._ledger.interrupt(trial)
 
     @contextmanager
     def _ending_on_errors(self) -> Iterator[None]:
@@ -293,27 +297,10 @@ def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _reason(failures: str) -> str:
-    """Return the reason for a trial's last failure, from Tune's tracebacks of all its failures."""
-    _, _, last = failures.rpartition("Failure # ")
-    if any(sign in last for sign in _SIGNS_OF_FULL_MEMORY):
+def _reason(failure: str) -> str:
+    """Return the reason for a trial's failure, from Tune's text on it, which ends with a traceback."""
+    if is_of_full_memory(failure):
         return "out of memory; give each trial more, by fewer at once or a smaller batch_size"
-    if "creation task" not in last and any(sign in last for sign in _SIGNS_OF_DEATH):
+    if "creation task" not in failure and any(sign in failure for sign in _SIGNS_OF_DEATH):
         return "its process or its node was lost"
-    return last.strip().splitlines()[-1]
-
-
-class _End(tune.Stopper):
-    """Ends all trials when the watcher says so."""
-
-    def __init__(self, watcher: _Watcher) -> None:
-        self._watcher = watcher
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self._watcher.has_to_end()
+    return failure.strip().splitlines()[-1]

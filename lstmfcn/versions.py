@@ -19,7 +19,7 @@ def installed(*packages: str) -> dict[str, str]:
     return {"lstmfcn": lstmfcn.__version__, **{name: _version(name) for name in packages}}
 
 
-def versions() -> dict[str, str]:
+def common_versions() -> dict[str, str]:
     """Return the versions that driver and nodes must have in common, besides those of Ray and Python, which
     Ray compares. PyTorch's builds for CPUs and for CUDA count as one version.
     """
@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 def difference(of_driver: dict[str, str]) -> str:
     """Return a sentence on why this node can't work for a driver with these versions; empty if it can."""
-    for name, here in versions().items():
+    for name, here in common_versions().items():
         if here != of_driver[name]:
             return (
                 f"node {platform.node()} has {name} {here}, the driver's is {of_driver[name]};"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 OUTPUTS = 4
 """m, the number of outputs. With 4, float32 has the error that it has without transforms (2e-7 of the largest
-feature, with the paper's kernels); 6 were a tenth faster, and five times less exact."""
+feature, with the paper's kernels); 6 would be a tenth faster and five times less exact."""
 
 BIAS_POINT = 1
 """Index of the product to which a bias is added: that at the point 1, which goes into each output once."""

@@ -24,7 +24,7 @@ def job(
     fail: str = "",
     number: Count = 1,
     place: LocationFlag | None = None,
-    hyperparameters: HyperparameterFlags = Hyperparameters(),  # noqa: B008
+    hyperparameters: HyperparameterFlags = Hyperparameters(),
 ) -> None:
     """Do something.
 

@@ -56,11 +56,11 @@ def test_every_parser_finds_them(names: list[str], quoting: int, line_end: str) 
     header = Header.of(names, "f", 12, labelled=False)
     expected = [[n + 100 * row for n in range(1, 13)] for row in range(3)]
 
-    plain = parse_plain(data, length=12)
-    sound, faults = parse_sound_rows(data.partition(b"\n")[2], length=12, begins_file=False, header=header)
+    plain = parse_plain(data, num_values=12)
+    sound, faults = parse_sound_rows(data.partition(b"\n")[2], num_values=12, header=header)
 
     assert has_header(data)
-    assert parse_series(data, source="f", length=12).tolist() == expected
+    assert parse_series(data, source="f", num_values=12).tolist() == expected
     assert plain is None if quoting == csv.QUOTE_ALL else plain is not None and plain.tolist() == expected
     assert (sound.tolist(), faults) == (expected, [])
 
@@ -83,18 +83,18 @@ def test_steps_are_found_by_the_numbers_of_channel_and_step(
     data = as_csv([spelling.format(c, n) for c, n in columns], rows, quoting, line_end)
     length = channels * num_steps
 
-    plain = parse_plain(data, length=length, channels=channels)
+    plain = parse_plain(data, num_values=length, channels=channels)
 
     assert (
-        parse_series(data, source="f", length=length, treatment=Treatment(channels=channels)).tolist()
+        parse_series(data, source="f", num_values=length, treatment=Treatment(channels=channels)).tolist()
         == in_order
     )
     assert plain is None if quoting == csv.QUOTE_ALL else plain is not None and plain.tolist() == in_order
     with pytest.raises(
         DataError, match=rf"^f: row 1 is a header of {channels} channels? where 13 are expected"
     ):
-        parse_series(data, source="f", length=length, treatment=Treatment(channels=13))
-    assert parse_plain(data, length=length, channels=13) is None
+        parse_series(data, source="f", num_values=length, treatment=Treatment(channels=13))
+    assert parse_plain(data, num_values=length, channels=13) is None
 
 
 @given(
@@ -195,7 +195,7 @@ def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
 )
 def test_what_is_wrong_is_said_in_a_sentence(line: str, sentence: str) -> None:
     with pytest.raises(DataError) as refused:
-        parse_series(f"{line}\n1,2,3\n".encode(), source="f", length=2)
+        parse_series(f"{line}\n1,2,3\n".encode(), source="f", num_values=2)
 
     assert str(refused.value) == sentence
 
@@ -218,11 +218,11 @@ def test_labels_are_needed_where_they_are_learnt(line: str, sentence: str) -> No
 
 
 def test_identifiers_are_left_out_and_columns_are_counted_with_them() -> None:
-    header = Header.of(["id", "x_2", "visit", "x_1"], "f", 2, labelled=False, identifiers={0, 2})
+    header = Header.of(["id", "x_2", "visit", "x_1"], "f", 2, labelled=False, identifiers={1, 3})
 
     assert header == Header(series=(1, 0), labels=())
     with pytest.raises(DataError, match=r"^f: row 1, column 4: 'z' is no column of a header"):
-        Header.of(["id", "x_2", "visit", "z"], "f", 2, labelled=False, identifiers={0, 2})
+        Header.of(["id", "x_2", "visit", "z"], "f", 2, labelled=False, identifiers={1, 3})
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from lstmfcn.prediction_format import PredictionFormat, parse_columns
 
 
 def test_a_plain_block_is_left_as_it_is() -> None:
-    assert PredictionFormat().take_identifiers(b"1,2\r\n3,4", begins_file=True) == (b"1,2\r\n3,4", None)
+    assert PredictionFormat().take_identifiers(b"1,2\r\n3,4") == (b"1,2\r\n3,4", None)
 
 
 def test_identifiers_are_taken_out_of_the_series() -> None:
     block = b"a,1,2,x\r\nb,3,4,y"
 
-    assert PredictionFormat(identifiers=Identifiers((1, 4))).take_identifiers(block, begins_file=True) == (
+    assert PredictionFormat(identifiers=Identifiers((1, 4))).take_identifiers(block) == (
         b"1,2\n3,4\n",
         [b"a,x", b"b,y"],
     )
@@ -23,27 +23,23 @@ def test_identifiers_are_taken_out_of_the_series() -> None:
 def test_quoted_identifiers_stay_one_cell() -> None:
     block = b'"a, ""b""",1,2\n'
 
-    assert PredictionFormat(identifiers=Identifiers((1,))).take_identifiers(block, begins_file=True) == (
+    assert PredictionFormat(identifiers=Identifiers((1,))).take_identifiers(block) == (
         b"1,2\n",
         [b'"a, ""b"""'],
     )
 
 
-def test_joined_lines_are_kept_whole_without_the_files_mark_and_line_ends() -> None:
-    block = b"\xef\xbb\xbfa,1,2\r\nb,3,4\n"
+def test_joined_lines_are_kept_whole_without_line_ends() -> None:
+    block = b"a,1,2\r\nb,3,4\n"
 
-    assert PredictionFormat(identifiers=Identifiers((1,)), join_input=True).take_identifiers(
-        block, begins_file=True
-    ) == (
+    assert PredictionFormat(identifiers=Identifiers((1,)), join_input=True).take_identifiers(block) == (
         b"1,2\n3,4\n",
         [b"a,1,2", b"b,3,4"],
     )
 
 
 def test_a_row_without_the_identifiers_column_is_a_column_short() -> None:
-    assert PredictionFormat(identifiers=Identifiers((1, 9))).take_identifiers(
-        b"a,1,2\n", begins_file=True
-    ) == (
+    assert PredictionFormat(identifiers=Identifiers((1, 9))).take_identifiers(b"a,1,2\n") == (
         b"1\n",
         [b"a,"],  # an empty one in its place
     )
@@ -56,9 +52,7 @@ def test_columns_are_read_from_flags() -> None:
 
 
 def test_a_line_that_csv_can_not_read_is_left_to_the_parser() -> None:
-    assert PredictionFormat(identifiers=Identifiers((1,))).take_identifiers(
-        b'"a",1\r2,3\n', begins_file=True
-    ) == (
+    assert PredictionFormat(identifiers=Identifiers((1,))).take_identifiers(b'"a",1\r2,3\n') == (
         b'"a",1\r2,3\n',
         [b""],
     )

@@ -44,7 +44,15 @@ def random_checkpoint(
     model = LSTMFCN(num_outputs(task, len(classes)), length, chosen, channels)
     weights = model.state_dict()
     return Checkpoint(
-        chosen, classes, length, Scaling(), 1, {}, weights, task=task, treatment=Treatment(channels=channels)
+        hyperparameters=chosen,
+        classes=classes,
+        length=length,
+        scaling=Scaling(),
+        epoch=1,
+        metrics={},
+        weights=weights,
+        task=task,
+        treatment=Treatment(channels=channels),
     )
 
 

@@ -85,7 +85,7 @@ def test_ranges_of_any_size_treat_rows_alike(
     assert isinstance(layout, Layout)
     planned = plan_ranges(files, range_bytes)
     blocks = [block for one in planned for block in read_blocks(files[0], one, LENGTH, layout)]
-    whole = parse_series(path.read_bytes(), source="f", length=LENGTH, treatment=treatment)
+    whole = parse_series(path.read_bytes(), source="f", num_values=LENGTH, treatment=treatment)
     assert b"".join(block.series.tobytes() for block in blocks) == whole.tobytes()
     assert len(whole) == num_rows
 

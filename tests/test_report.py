@@ -20,7 +20,7 @@ from lstmfcn.record import Record
 from lstmfcn.report import write_report
 from lstmfcn.storage import Location
 from lstmfcn.sweep_plots import Bar
-from lstmfcn.trials import Status, Trial, Trials
+from lstmfcn.trials import Status, Trial, TrialFolders
 
 SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 0.1]}, "batch_size": 32}
 
@@ -62,7 +62,7 @@ def write_sweep(output: Location, trials: Iterable[Trial], **plan: Any) -> None:
         versions={"lstmfcn": "1.2.3", "torch": "2.13.0"},
         seconds=12.5,
     ).write(output)
-    folders = Trials(output)
+    folders = TrialFolders(output)
     for trial in trials:
         folders.write(trial)
         if trial.epoch:
@@ -194,7 +194,7 @@ def test_class_names_and_workers_are_text(tmp_path: Path) -> None:
 
 
 def write_evaluation(output: Path, classes: dict[str, Any], confusion: list[list[int]]) -> None:
-    document = json.dumps({"classes": classes, "confusion": confusion}).encode()
+    document = json.dumps({"task": "multiclass", "classes": classes, "confusion": confusion}).encode()
     storage.write_bytes(output / "evaluation" / "evaluation.json", document)
 
 
@@ -311,15 +311,16 @@ def test_trials_without_an_epoch_have_no_pictures(tmp_path: Path) -> None:
     assert "svg" not in page.tags
 
 
-@pytest.mark.long
-@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(99.9, "99.9 s"), (125.0, "2 min 5 s"), (5999.0, "99 min 59 s"), (7200.0, "2 h 0 min")]
+    ("seconds", "told"),
+    [(99.9, "99.9 s"), (125.0, "2 min 5 s"), (5999.0, "99 min 59 s"), (7200.0, "2 h 0 min")],
 )
 def test_a_sweeps_time_is_told_in_fitting_units(seconds: float, told: str) -> None:
     assert report._duration(seconds) == told
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("drawn")
 def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
     assert len(page_of(tmp_path, some(1000)).source) < 5_000_000
 
@@ -363,9 +364,9 @@ def test_a_sweep_without_a_trial_has_no_report(tmp_path: Path) -> None:
 def test_curves_are_drawn_as_far_as_a_lost_process_wrote_them_down(tmp_path: Path) -> None:
     lost = [trained(number, 0.7, "failed") for number in (2, 3)]
     write_sweep(tmp_path, [trained(1, 0.6), *lost])
-    table = Trials(tmp_path).folder(2) / METRICS
+    table = TrialFolders(tmp_path).folder(2) / METRICS
     storage.write_table(table, [{"epoch": 1, **lost[0].metrics, "seconds": 0.5}])
-    storage.remove(Trials(tmp_path).folder(3), METRICS)
+    storage.remove(TrialFolders(tmp_path).folder(3), METRICS)
 
     write_report(tmp_path)
 

@@ -13,7 +13,7 @@ from lstmfcn.errors import CheckpointError
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.results import Results
-from lstmfcn.trials import Trial, Trials
+from lstmfcn.trials import Trial, TrialFolders
 from tests.samples import make_dataset
 
 
@@ -24,7 +24,7 @@ def make(output: Path, **plan: int) -> Results:
 
 def trained_trial(output: Path, trained: Checkpoint, number: int, accuracy: float) -> Trial:
     """One with a checkpoint, whose epoch is its number."""
-    replace(trained, epoch=number).save(Trials(output).folder(number))
+    replace(trained, epoch=number).save(TrialFolders(output).folder(number))
     return Trial(
         number=number,
         hyperparameters=trained.hyperparameters,
@@ -74,7 +74,7 @@ def test_a_checkpoint_that_is_being_replaced_is_left_for_later(
     trial = trained_trial(tmp_path, trained, 1, 0.5)
     kept.update(trial)
     better = trained_trial(tmp_path, trained, 2, 0.75)
-    (weights,) = Trials(tmp_path).folder(2).glob("weights-*")
+    (weights,) = TrialFolders(tmp_path).folder(2).glob("weights-*")
     content = Path(str(weights)).read_bytes()
     Path(str(weights)).unlink()
 

@@ -241,7 +241,7 @@ def test_rows_are_counted_through_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_byte_order_mark_belongs_only_at_the_start_of_a_file() -> None:
-    _, [fault] = parse_sound_rows(b"\xef\xbb\xbf1,2\n", length=2, begins_file=False)
+    _, [fault] = parse_sound_rows(b"\xef\xbb\xbf1,2\n", num_values=2)
 
     assert fault.reason == r", column 1: '\ufeff1' is not a finite number"
 
@@ -261,7 +261,7 @@ def test_a_byte_order_mark_belongs_only_at_the_start_of_a_file() -> None:
 )
 def test_another_length_than_the_given_one_is_refused(data: bytes, sentence: str) -> None:
     with pytest.raises(DataError) as refused:
-        parse_series(data, source="f", length=3)
+        parse_series(data, source="f", num_values=3)
 
     assert str(refused.value) == sentence
 
@@ -308,13 +308,13 @@ def test_a_row_without_its_label_is_recognised() -> None:
     with pytest.raises(
         DataError, match=r"has 2 columns where 3 are expected; the first one must be the label$"
     ):
-        parse_labelled(b"1,2\n", source="f", length=2)
+        parse_labelled(b"1,2\n", source="f", num_values=2)
 
 
 def test_sound_rows_are_parsed_and_the_others_told_apart() -> None:
     data = b"1,2\r\n3,x\n\n5,6\n7\n8,9"
 
-    series, faults = parse_sound_rows(data, length=2, begins_file=True)
+    series, faults = parse_sound_rows(data, num_values=2)
 
     assert series.tolist() == [[1, 2], [5, 6], [8, 9]]
     assert [(fault.row, fault.reason, fault.line) for fault in faults] == [
@@ -326,7 +326,7 @@ def test_sound_rows_are_parsed_and_the_others_told_apart() -> None:
 
 @given(st.lists(st.sampled_from([b"1,2", b"3,4.5", b"1", b"", b"a,b", b"1,nan", b"\xff,1"]), min_size=1))
 def test_every_row_is_either_sound_or_a_fault_as_it_is_alone(lines: list[bytes]) -> None:
-    series, faults = parse_sound_rows(b"\n".join(lines) + b"\n", length=2, begins_file=False)
+    series, faults = parse_sound_rows(b"\n".join(lines) + b"\n", num_values=2)
 
     is_bad = [line not in (b"1,2", b"3,4.5") for line in lines]
     assert [fault.row for fault in faults] == [row for row, bad in enumerate(is_bad, 1) if bad]
@@ -337,17 +337,17 @@ def test_every_row_is_either_sound_or_a_fault_as_it_is_alone(lines: list[bytes])
 @pytest.mark.parametrize("odd", [b"1" * 200_000 + b"x", b" " * 200_000 + b"x"])
 def test_a_long_odd_cell_is_judged_in_no_time(odd: bytes) -> None:
     with pytest.raises(DataError, match=r"^f: row 1, column 2: '.{40}\.\.\.' is not a finite number$"):
-        parse_series(b"1," + odd + b"\n", source="f", length=2)
+        parse_series(b"1," + odd + b"\n", source="f", num_values=2)
     assert parse_labelled(odd + b",1,2\n", source="f").labels == [odd.decode()]
 
 
 def test_plain_numbers_are_parsed_at_once_and_nothing_else_is() -> None:
-    plain = parse_plain(b"1,2\n3,4\n", length=2)
+    plain = parse_plain(b"1,2\n3,4\n", num_values=2)
     assert plain is not None
     assert same_bits(plain, parse_series(b"1,2\n3,4\n", source="f"))
-    assert parse_plain(b"1,.5\n", length=2) is None
-    assert parse_plain(b"1,2,3\n", length=2) is None
-    assert parse_plain(b"", length=2) is None
+    assert parse_plain(b"1,.5\n", num_values=2) is None
+    assert parse_plain(b"1,2,3\n", num_values=2) is None
+    assert parse_plain(b"", num_values=2) is None
 
 
 def test_identifiers_beyond_a_row_are_refused() -> None:

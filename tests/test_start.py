@@ -90,7 +90,7 @@ def test_the_scaling_is_that_of_the_checkpoint(trained: Checkpoint) -> None:
 
     data = TrainingData.scaled(dataset, dataset, "series", start)
 
-    assert data.scale == scaling
+    assert data.scaling == scaling
     assert data.valid is not None
     np.testing.assert_array_equal(data.valid.series, scaling(dataset.series))
     start.refuse_other({"scaling": "training-set", "task": None})

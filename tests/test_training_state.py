@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,17 +66,6 @@ def test_the_header_of_a_state_grows_by_no_epoch(tmp_path: Path) -> None:
     assert abs(lengths[1] - lengths[0]) < 1_000
     assert loaded is not None
     assert loaded.history == long.history
-
-
-def test_a_state_whose_header_holds_its_history_is_read(tmp_path: Path) -> None:
-    header = {"history": [{"train_loss": 0.5, "seconds": 0.1}], "best_epoch": 1}
-    content = safetensors.torch.save({"weights//w": torch.ones(2)}, {"training": json.dumps(header)})
-    (tmp_path / STATE).write_bytes(content)
-
-    state = TrainingState.load(tmp_path)
-
-    assert state is not None
-    assert (state.history, state.best_epoch) == (header["history"], 1)
 
 
 def test_where_nothing_was_saved_there_is_no_state(tmp_path: Path) -> None:

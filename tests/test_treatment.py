@@ -46,7 +46,7 @@ def as_csv(rows: Matrix | list[list[float]]) -> bytes:
 
 
 def read(data: bytes, treated: Treatment, length: int | None = None) -> list[list[float]]:
-    values: list[list[float]] = parse_series(data, source="f", length=length, treatment=treated).tolist()
+    values: list[list[float]] = parse_series(data, source="f", num_values=length, treatment=treated).tolist()
     return [[value for value in row if not np.isnan(value)] for row in values]
 
 
@@ -55,7 +55,9 @@ def test_series_of_one_length_without_gaps_stay_the_same_bits(matrix: Matrix, tr
     data, length = as_csv(matrix), matrix.shape[1]
 
     for known in (length, None):
-        assert parse_series(data, source="f", length=known, treatment=treated).tobytes() == matrix.tobytes()
+        assert (
+            parse_series(data, source="f", num_values=known, treatment=treated).tobytes() == matrix.tobytes()
+        )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_spellings_of_a_missing_value(cell: str) -> None:
 @pytest.mark.parametrize("treated", TREATMENTS)
 def test_what_is_neither_a_number_nor_missing_is_refused(cell: str, treated: Treatment) -> None:
     with pytest.raises(DataError, match=r"^f: row 2, column 2"):
-        parse_series(f"1,2,3\n1,{cell},3\n".encode(), source="f", length=3, treatment=treated)
+        parse_series(f"1,2,3\n1,{cell},3\n".encode(), source="f", num_values=3, treatment=treated)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_series_is_resampled_at_equal_distances() -> None:
 
 
 def test_values_that_resampling_meets_keep_their_bits() -> None:
-    resampled = parse_series(b"-0.0,-0.0,1\n-0.0,1,2,-0.0,4\n", source="f", length=5, treatment=RESAMPLE)
+    resampled = parse_series(b"-0.0,-0.0,1\n-0.0,1,2,-0.0,4\n", source="f", num_values=5, treatment=RESAMPLE)
 
     assert np.signbit(resampled).tolist() == [
         [True, True, True, False, False],
@@ -230,7 +232,7 @@ def test_what_no_treatment_makes_a_series_of_is_refused_with_its_place(
     data: bytes, treated: Treatment, sentence: str
 ) -> None:
     with pytest.raises(DataError) as refused:
-        parse_series(data, source="f", length=3, treatment=treated)
+        parse_series(data, source="f", num_values=3, treatment=treated)
 
     assert str(refused.value) == sentence
 
@@ -305,15 +307,15 @@ def test_plain_numbers_and_usual_gaps_take_the_fast_engine(
     ),
 )
 def test_a_row_is_treated_alike_alone_and_among_others(treated: Treatment, lines: list[bytes]) -> None:
-    sound, faults = parse_sound_rows(b"\n".join(lines) + b"\n", length=3, begins_file=True, treatment=treated)
+    sound, faults = parse_sound_rows(b"\n".join(lines) + b"\n", num_values=3, treatment=treated)
 
     alone = []
     reasons = []
     for line in lines:
         try:
-            alone.append(series._parse(line + b"\n", Origin("", 2), 3, labelled=False, treatment=treated)[1])
+            alone.append(series._parse(line + b"\n", Origin(""), 3, labelled=False, treatment=treated)[1])
         except DataError as error:
-            reasons.append(str(error).removeprefix(": row 2"))
+            reasons.append(str(error).removeprefix(": row 1"))
     assert sound.tobytes() == b"".join(row.tobytes() for row in alone)
     assert [fault.reason for fault in faults] == reasons
 
@@ -321,9 +323,7 @@ def test_a_row_is_treated_alike_alone_and_among_others(treated: Treatment, lines
 def test_a_header_decides_on_columns_in_a_range_too() -> None:
     header = Header.of(["x_2", "x_3", "x_1"], "f", None, labelled=False)
 
-    sound, faults = parse_sound_rows(
-        b"2,,1\n,3,1\n", length=3, begins_file=False, header=header, treatment=RESAMPLE
-    )
+    sound, faults = parse_sound_rows(b"2,,1\n,3,1\n", num_values=3, header=header, treatment=RESAMPLE)
 
     assert sound.tolist() == [[1, 1.5, 2]]
     assert [(fault.row, fault.reason.partition(" is")[0]) for fault in faults] == [(2, ", column 1")]
@@ -331,12 +331,14 @@ def test_a_header_decides_on_columns_in_a_range_too() -> None:
 
 @pytest.mark.parametrize("treated", TREATMENTS)
 def test_what_is_parsed_at_once_needs_no_treatment(treated: Treatment) -> None:
-    plain = parse_plain(b"1,2\n3,4\n", length=2)
+    plain = parse_plain(b"1,2\n3,4\n", num_values=2)
 
     assert plain is not None
-    assert plain.tobytes() == parse_series(b"1,2\n3,4\n", source="f", length=2, treatment=treated).tobytes()
-    assert parse_plain(b"1,2,3\n4,5\n", length=2) is None
-    assert parse_plain(b"1,\n", length=2) is None
+    assert (
+        plain.tobytes() == parse_series(b"1,2\n3,4\n", source="f", num_values=2, treatment=treated).tobytes()
+    )
+    assert parse_plain(b"1,2,3\n4,5\n", num_values=2) is None
+    assert parse_plain(b"1,\n", num_values=2) is None
 
 
 @pytest.mark.parametrize("cells", [1, 5, 1000])
@@ -357,7 +359,7 @@ def test_the_size_of_blocks_changes_nothing(cells: int, monkeypatch: pytest.Monk
 def test_one_long_row_among_short_ones_takes_no_memory_for_them() -> None:
     data = b"1,2\n" * 50_000 + b"1," * 200_000 + b"1\n"
 
-    assert parse_series(data, source="f", length=4, treatment=RESAMPLE).shape == (50_001, 4)
+    assert parse_series(data, source="f", num_values=4, treatment=RESAMPLE).shape == (50_001, 4)
 
 
 def test_ragged_rows_of_plain_numbers_are_read_as_one_list() -> None:
@@ -380,7 +382,7 @@ def test_a_channel_is_treated_alike_alone_and_beside_another(
         names = [f"x{channel}_{step}" for channel in range(1, channels + 1) for step in range(1, 5)]
         data = ",".join(names).encode() + b"\n" + as_csv(rows)
         try:
-            return parse_series(data, source="", length=4 * channels, treatment=treatment)
+            return parse_series(data, source="", num_values=4 * channels, treatment=treatment)
         except DataError as error:
             return str(error)
 
@@ -444,7 +446,7 @@ def test_what_is_wrong_with_a_channel_is_said_with_its_place(
     data: bytes, treated: Treatment, sentence: str
 ) -> None:
     with pytest.raises(DataError) as refused:
-        parse_series(data, source="f", length=4, treatment=treated.model_copy(update={"channels": 2}))
+        parse_series(data, source="f", num_values=4, treatment=treated.model_copy(update={"channels": 2}))
 
     assert str(refused.value) == sentence
 

@@ -15,7 +15,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.training import Trainer, TrainingData, TrainingSettings
 from lstmfcn.training_state import TrainingState
 from lstmfcn.trial_run import TrialRun, TrialSettings
-from lstmfcn.versions import versions
+from lstmfcn.versions import common_versions
 from tests.samples import TINY, make_dataset
 
 DATA = TrainingData.scaled(make_dataset(20), make_dataset(11, seed=1), "series")
@@ -32,7 +32,7 @@ def begin(
         objective=Plan().objective,
         training=TrainingSettings(),
         judged_every=judged_every,
-        versions=of_driver or versions(),
+        versions=of_driver or common_versions(),
     )
     return TrialRun(DATA, hyperparameters, folder, settings, [CPU])
 
@@ -118,7 +118,7 @@ def test_a_trial_that_takes_over_another_one_keeps_its_state_and_its_best_epoch(
 
 def test_a_trial_runs_on_no_node_with_other_versions_than_the_driver(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"the driver's is 1\.0; all nodes need the same$"):
-        begin(tmp_path, of_driver={**versions(), "PyTorch": "1.0"})
+        begin(tmp_path, of_driver={**common_versions(), "PyTorch": "1.0"})
 
 
 def test_a_trial_that_goes_on_tells_tensorboard_every_epoch(

@@ -13,7 +13,7 @@ from lstmfcn.ledger import Ledger
 from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
-from lstmfcn.trials import Trial, Trials, ranked, read_leaderboard, write_leaderboard
+from lstmfcn.trials import Trial, TrialFolders, ranked, read_leaderboard, write_leaderboard
 
 SPACE = SearchSpace.from_mapping({"lr": {"log_uniform": [0.001, 0.01]}, "epochs": 5})
 ACCURACY = Objective.of("valid_accuracy")
@@ -52,7 +52,7 @@ def test_the_objective_says_what_is_better(metric: str, mode: str | None, order:
 
 
 def test_a_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
-    trials = Trials(tmp_path)
+    trials = TrialFolders(tmp_path)
     written = [ended(2, 0.8, 0.2, error="x", failures=1), ended(10, 0.7, 0.1)]
     for trial in reversed(written):
         trials.write(trial)
@@ -63,7 +63,7 @@ def test_a_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_trial_whose_process_was_killed_has_the_epoch_that_it_saved(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
-    trials = Trials(tmp_path)
+    trials = TrialFolders(tmp_path)
     for number, status in ((1, "running"), (2, "running"), (3, "interrupted")):
         trials.write(Trial(number=number, hyperparameters=trained.hyperparameters, status=status))
     for number in (1, 3):
@@ -80,7 +80,7 @@ def test_a_trial_whose_process_was_killed_has_the_epoch_that_it_saved(
 def test_what_a_process_saved_is_later_or_earlier_than_its_last_report(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
-    trials = Trials(tmp_path)
+    trials = TrialFolders(tmp_path)
     trained.save(trials.folder(1))
     best = {"best_epoch": trained.epoch, "best_metrics": dict(trained.metrics)}
     later = {"epoch": trained.epoch, "metrics": dict(trained.metrics)}
@@ -90,7 +90,7 @@ def test_what_a_process_saved_is_later_or_earlier_than_its_last_report(
 
 
 def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
-    trials = Trials(tmp_path)
+    trials = TrialFolders(tmp_path)
     trials.write(ended(1, 0.8, 0.2))
     (tmp_path / "trials" / "1" / "trial.json").write_text("{")
 
@@ -147,7 +147,7 @@ def test_where_there_is_no_leaderboard_that_is_said(tmp_path: Path) -> None:
 
 
 def ledger(folder: Path, num_trials: int, **known: object) -> Ledger:
-    return Ledger(Trials(folder), RandomSearch(SPACE, seed=0), ACCURACY, num_trials, **known)  # type: ignore[arg-type]
+    return Ledger(TrialFolders(folder), RandomSearch(SPACE, seed=0), ACCURACY, num_trials, **known)  # type: ignore[arg-type]
 
 
 def test_points_are_tried_first_and_change_no_later_trial(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_sweep_that_goes_on_keeps_what_has_ended_and_draws_the_rest(tmp_path: 
     )
     before.update(3, status="interrupted")
 
-    after = ledger(tmp_path, 4, earlier=Trials(tmp_path).read())
+    after = ledger(tmp_path, 4, earlier=TrialFolders(tmp_path).read())
 
     assert after.num_left == 3
     assert after.trials[1] == before.trials[1]
@@ -213,7 +213,7 @@ class Learning(RandomSearch):
 def test_a_search_learns_from_trials_that_have_ended_that_more_is_better(tmp_path: Path) -> None:
     earlier = [ended(1, 0.8, 0.2), ended(2, 0.7, 0.3, status="interrupted"), ended(3, 0, 0, status="failed")]
     search = Learning()
-    known = Ledger(Trials(tmp_path), search, Objective.of("valid_loss"), 4, earlier=earlier)
+    known = Ledger(TrialFolders(tmp_path), search, Objective.of("valid_loss"), 4, earlier=earlier)
     assert search.learnt == [-0.2, None]
 
     known.draw()

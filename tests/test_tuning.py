@@ -13,13 +13,13 @@ from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
-from lstmfcn.trials import Trial, Trials
+from lstmfcn.trials import Trial, TrialFolders
 
 
 def test_a_sweep_that_ends_between_two_trials_was_interrupted(tmp_path: Path) -> None:
-    plan, trials = Plan(), Trials(tmp_path)
-    ledger = Ledger(trials, RandomSearch(SearchSpace({}), seed=0), plan.objective, num_trials=2)
-    watcher = tuning._Watcher(ledger, plan, trials, asked=(1, 0))
+    plan, folders = Plan(), TrialFolders(tmp_path)
+    ledger = Ledger(folders, RandomSearch(SearchSpace({}), seed=0), plan.objective, num_trials=2)
+    watcher = tuning._Watcher(ledger, plan)
 
     ended = []
     for number in (1, 2):
@@ -43,10 +43,10 @@ class FullDisk:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_trial_that_finds_no_room_ends_the_sweep_and_has_not_failed(number: int, tmp_path: Path) -> None:
-    plan, trials = Plan(), Trials(tmp_path)
+    plan, folders = Plan(), TrialFolders(tmp_path)
     search = RandomSearch(SearchSpace({}), seed=0)
-    ledger = Ledger(trials, search, plan.objective, num_trials=2)
-    watcher = tuning._Watcher(ledger, plan, trials, asked=(1, 0))
+    ledger = Ledger(folders, search, plan.objective, num_trials=2)
+    watcher = tuning._Watcher(ledger, plan)
     ledger.trials[1] = Trial(number=1, hyperparameters=search.propose(1))
     (tmp_path / "error.txt").write_text(f"Failure # 1\nOSError: {OSError(number, 'no room')}\n")
     tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=3, error_file=str(tmp_path / "error.txt"))
@@ -58,11 +58,39 @@ def test_a_trial_that_finds_no_room_ends_the_sweep_and_has_not_failed(number: in
     assert ledger.trials[1].error == ""
 
 
-def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path: Path) -> None:
-    plan, trials = Plan(), Trials(tmp_path)
+def test_a_full_disk_that_a_retry_got_over_does_not_end_the_sweep(tmp_path: Path) -> None:
+    plan, folders = Plan(), TrialFolders(tmp_path)
     search = RandomSearch(SearchSpace({}), seed=0)
-    ledger = Ledger(trials, search, plan.objective, num_trials=2, views=[FullDisk()])
-    watcher = tuning._Watcher(ledger, plan, trials, asked=(1, 0))
+    ledger = Ledger(folders, search, plan.objective, num_trials=1)
+    watcher = tuning._Watcher(ledger, plan)
+    ledger.draw()
+    failures = f"Failure # 1\nOSError: {OSError(errno.ENOSPC, 'no room')}\nFailure # 2\nRuntimeError: NaN\n"
+    (tmp_path / "error.txt").write_text(failures)
+    tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=3, error_file=str(tmp_path / "error.txt"))
+
+    watcher.on_trial_error(0, [], tunes)
+
+    assert watcher.error is None
+    assert (ledger.trials[1].status, ledger.trials[1].error) == ("failed", "RuntimeError: NaN")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 1.00 TiB for an array",
+    ],
+)
+def test_a_trial_that_had_too_little_memory_says_so_in_words(line: str) -> None:
+    assert tuning._reason(f"1\n{line}\n").startswith("out of memory; give each trial more")
+
+
+def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path: Path) -> None:
+    plan, folders = Plan(), TrialFolders(tmp_path)
+    search = RandomSearch(SearchSpace({}), seed=0)
+    ledger = Ledger(folders, search, plan.objective, num_trials=2, views=[FullDisk()])
+    watcher = tuning._Watcher(ledger, plan)
     ledger.trials[1] = Trial(number=1, hyperparameters=search.propose(1))
     tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=0)
 
@@ -70,6 +98,6 @@ def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path:
     watcher.on_trial_complete(1, [], tunes)
     watcher.on_experiment_end([])
 
-    assert watcher.has_to_end()
+    assert watcher.stop_all()
     assert watcher.error is not None
     assert watcher.error.errno == errno.ENOSPC

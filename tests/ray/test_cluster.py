@@ -58,7 +58,7 @@ def test_an_address_without_a_ray_is_refused_in_words(
     monkeypatch.setenv("RAY_ADDRESS", address)
 
     with pytest.raises(ResourceError) as refused:
-        lstmfcn_cluster.refuse_silence()
+        lstmfcn_cluster.refuse_unreachable()
 
     assert str(refused.value) == sentence
 
@@ -75,7 +75,7 @@ def test_a_ray_that_ended_without_ray_stop_is_refused_in_words(
     with pytest.raises(
         ResourceError, match=r"127.0.0.1:1 .*, where one was started with `ray start`; `ray stop` lets"
     ):
-        lstmfcn_cluster.refuse_silence()
+        lstmfcn_cluster.refuse_unreachable()
 
 
 @pytest.mark.parametrize("address", ["", "local", "auto"])
@@ -85,7 +85,7 @@ def test_without_an_address_ray_looks_for_itself(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", address)
 
-    lstmfcn_cluster.refuse_silence()
+    lstmfcn_cluster.refuse_unreachable()
 
 
 def test_a_connection_joins_the_ray_of_this_process_and_leaves_it_running() -> None:

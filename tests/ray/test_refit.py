@@ -26,7 +26,7 @@ from lstmfcn.search_space import SearchSpace
 from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
 from lstmfcn.training import Trainer, TrainingData, TrainingSettings
-from lstmfcn.trials import Trials
+from lstmfcn.trials import TrialFolders
 from tests.commands import status_of
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, space
 from tests.samples import TINY, make_dataset, write_csv
@@ -49,7 +49,7 @@ def test_the_best_is_trained_on_all_of_the_data(recipe: RecipeName, tmp_path: Pa
     train, valid = make_dataset(90), make_dataset(20, seed=1)  # by fast, 110 would be trained by Muon
     plan = Plan(num_trials=2, scheduler="none", recipe=recipe)
     best, _ = sweep(train, valid, space(lr=LEARNING_RATES, epochs=6), plan, tmp_path)
-    Trials(tmp_path).write(best.model_copy(update={"best_epoch": 4}))
+    TrialFolders(tmp_path).write(best.model_copy(update={"best_epoch": 4}))
 
     refit(tmp_path, train, valid)
 
@@ -111,14 +111,14 @@ def test_a_sweeps_target_does_not_end_a_refit(tmp_path: Path) -> None:
 
     refit(tmp_path, TRAIN, VALID)
 
-    (again,) = Trials(tmp_path / "refit").read()
+    (again,) = TrialFolders(tmp_path / "refit").read()
     assert (again.status, again.epoch) == ("completed", 20)
 
 
 def test_an_interrupted_refit_goes_on(tmp_path: Path) -> None:
     (trial,) = sweep(TRAIN, VALID, space(epochs=2), Plan(num_trials=1, recipe="fast"), tmp_path)
     longer = trial.hyperparameters.model_copy(update={"epochs": 1200})
-    Trials(tmp_path).write(trial.model_copy(update={"hyperparameters": longer}))
+    TrialFolders(tmp_path).write(trial.model_copy(update={"hyperparameters": longer}))
 
     def interrupt_when_there_is_a_network() -> None:
         while not (tmp_path / "refit" / "trials" / "1" / "checkpoint.json").exists():
@@ -128,7 +128,7 @@ def test_an_interrupted_refit_goes_on(tmp_path: Path) -> None:
     threading.Thread(target=interrupt_when_there_is_a_network, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         refit(tmp_path, TRAIN, VALID)
-    (interrupted,) = Trials(tmp_path / "refit").read()
+    (interrupted,) = TrialFolders(tmp_path / "refit").read()
     assert interrupted.status == "interrupted"
     assert 0 < interrupted.epoch < 1200
     metrics = tmp_path / "refit" / "trials" / "1" / "metrics.csv"
@@ -136,7 +136,7 @@ def test_an_interrupted_refit_goes_on(tmp_path: Path) -> None:
 
     refit(tmp_path, TRAIN, VALID)
 
-    (ended,) = Trials(tmp_path / "refit").read()
+    (ended,) = TrialFolders(tmp_path / "refit").read()
     assert (ended.status, ended.epoch) == ("completed", 1200)
     assert Checkpoint.load(tmp_path / "refit").epoch == 1200
     assert metrics.read_text().startswith(before)

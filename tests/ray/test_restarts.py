@@ -28,7 +28,7 @@ def test_processes_that_die_again_and_again_are_told_of(
     monkeypatch.setattr(restarts, "_SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(restarts, "_MANY_LOSSES", 2)
 
-    with restarts.telling_losses("predictors", "Weary"):
+    with restarts.warning_of_losses("Weary"):
         ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
         give_up = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < give_up:

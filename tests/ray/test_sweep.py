@@ -34,7 +34,7 @@ from lstmfcn.start import Start
 from lstmfcn.sweep import sweep
 from lstmfcn.training import fit
 from lstmfcn.treatment import Treatment
-from lstmfcn.trials import Trial, Trials
+from lstmfcn.trials import Trial, TrialFolders
 from tests.commands import close, in_terminal, status_of
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, read_rows, results, space
 from tests.samples import (
@@ -81,7 +81,7 @@ def test_a_trial_leaves_the_same_as_the_same_training_alone(tmp_path: Path) -> N
         best = [epoch for epoch in epochs if epoch.checkpoint][-1]
         assert (trial.best_epoch, trial.best_metrics) == (best.number, best.metrics)
         assert best.checkpoint is not None
-        folder = Trials(tmp_path).folder(trial.number)
+        folder = TrialFolders(tmp_path).folder(trial.number)
         assert Checkpoint.load(folder).digest() == best.checkpoint.digest()
         metrics = list(csv.DictReader((Path(str(folder)) / "metrics.csv").read_text().splitlines()))
         assert [float(row["valid_loss"]) for row in metrics] == [
@@ -150,7 +150,7 @@ def test_the_target_ends_a_sweep_that_can_go_on(tmp_path: Path) -> None:
     assert Checkpoint.load(tmp_path / "best").metrics["valid_accuracy"] >= 0.9
 
     killed = first[-1].model_copy(update={"status": "running"})
-    Trials(tmp_path).write(killed)
+    TrialFolders(tmp_path).write(killed)
     plan = Plan(num_trials=5, target=0.9, scheduler="none")
     again = sweep(TRAIN, VALID, ranges, plan, tmp_path, resume=True)
     # Nothing is begun when the target is reached already.

@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import SearchSpace
 from lstmfcn.sweep import sweep
-from lstmfcn.trials import Trial, Trials
+from lstmfcn.trials import Trial, TrialFolders
 from tests.samples import TINY, make_dataset, write_csv
 
 pytestmark = pytest.mark.long
@@ -60,7 +60,7 @@ def results(output: Path) -> dict[str, tuple[str, ...]]:
 
 
 def ended(output: Path) -> dict[int, Trial]:
-    return {trial.number: trial for trial in Trials(output).read() if trial.has_ended}
+    return {trial.number: trial for trial in TrialFolders(output).read() if trial.has_ended}
 
 
 def random_moments() -> random.Random:

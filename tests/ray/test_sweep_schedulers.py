@@ -11,7 +11,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.plan import Plan, SchedulerName
 from lstmfcn.sweep import sweep
-from lstmfcn.trials import Trials
+from lstmfcn.trials import TrialFolders
 from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, space
 from tests.samples import TINY
 
@@ -48,7 +48,7 @@ def test_in_a_population_the_worst_goes_on_as_a_copy_of_the_best(tmp_path: Path)
     assert {trial.status for trial in trials} == {"completed"}
     assert all(trial.best_metrics["valid_loss"] < 0.5 for trial in trials)  # at chance it is 0.69
     for trial in trials:
-        kept = Checkpoint.load(Trials(tmp_path).folder(trial.number))
+        kept = Checkpoint.load(TrialFolders(tmp_path).folder(trial.number))
         assert kept.epoch == trial.best_epoch
         assert kept.metrics["valid_loss"] == trial.best_metrics["valid_loss"]
 
