@@ -36,12 +36,12 @@ Classify time series at scale with LSTM-FCN networks, on Ray.
   lstmfcn serve      answer over HTTP
   lstmfcn pipeline   all of it: tune, evaluate, transform and serve
 
-From data to predictions, where train.csv has a series in each row, its label first, and no header:
+From data to predictions, where each row of train.csv is a label and then a series:
 
-  lstmfcn tune --training train.csv --output sweep --num-trials 8
-  lstmfcn evaluate --checkpoint sweep/best --data test.csv
-  lstmfcn transform --checkpoint sweep/best --input data.csv --output predictions
-  lstmfcn serve --checkpoint sweep/best
+  lstmfcn tune --training train.csv --output sweep --num-trials 8 --refit
+  lstmfcn evaluate --checkpoint sweep/refit --data test.csv
+  lstmfcn transform --checkpoint sweep/refit --input data.csv --output predictions
+  lstmfcn serve --checkpoint sweep/refit
 
 `lstmfcn COMMAND --help` explains the flags of a command; `lstmfcn --version` prints the version.
 """

@@ -47,13 +47,12 @@ def train(
     """Train one LSTM-FCN network and keep its best epoch.
 
     Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png, and what
-    the training would go on from.
-    The best epoch has the highest valid_accuracy; without validation data, the lowest train_loss, or as the
-    recipe has it.
+    --resume needs. The best epoch has the highest valid_accuracy; without validation data the lowest
+    train_loss, or with --recipe fast the last one.
     Ctrl-C ends training early and keeps the best epoch so far; the same command with --resume goes on.
 
     ```
-    python -m jobs.train --training train.csv --validation valid.csv --output model --epochs 200
+    python -m jobs.train --training train.csv --validation valid.csv --output model --recipe fast
     ```
 
     Args:

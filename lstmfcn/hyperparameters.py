@@ -33,7 +33,12 @@ class Hyperparameters(BaseModel):
     kernel_size_1: int = _limited(8, "Time steps under the first kernel", at_most=1024)
     kernel_size_2: int = _limited(5, "Time steps under the second kernel", at_most=1024)
     kernel_size_3: int = _limited(3, "Time steps under the third kernel", at_most=1024)
-    lr: float = Field(0.001, gt=0, le=10, description="Learning rate of Adam")
+    lr: float = Field(
+        0.001,
+        gt=0,
+        le=10,
+        description="Learning rate; where the recipe fast uses Muon, kernels move at ten times it",
+    )
     batch_size: int = _limited(128, "Series per optimiser step", at_most=1_000_000)
     epochs: int = _limited(2000, "Passes over the training set", at_most=1_000_000)
     attention: int = Field(

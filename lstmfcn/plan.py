@@ -31,18 +31,16 @@ class TrainingPlan(BaseModel):
     channels: int | None = Field(
         None,
         ge=1,
-        description="Channels of a series, which follow each other in a row; by default those that a header"
-        " names, and 1 without one",
+        description="Number of channels, one after the other in a row; by default as the header says, else 1",
     )
     missing: MissingTreatment = Field(
         "refuse",
-        description="Refuse missing values, or interpolate them linearly. Predictions then treat them alike",
+        description="Refuse missing values, or interpolate them linearly; predictions do the same",
     )
     length: LengthTreatment = Field(
         "equal",
-        description="Series have one length (equal); or shorter ones than the longest are padded with zeros"
-        " once they are normalised (pad), or all are interpolated onto its length (resample). Predictions"
-        " then treat them alike",
+        description="equal: all series have one length. pad: shorter ones are normalised, then filled up with"
+        " zeros. resample: all are interpolated onto the length of the longest. Predictions do the same",
     )
     scaling: ScalingMethod = Field(
         "series",
@@ -50,14 +48,13 @@ class TrainingPlan(BaseModel):
     )
     recipe: RecipeName = Field(
         "reference",
-        description="How networks are trained: reference, with a fixed learning rate; paper, as the paper's"
-        " code, which keeps the epoch of the lowest train_loss; fast, in a fraction of the time, the default"
-        " of a sweep over the default search space. What a recipe chooses of lr, batch_size and epochs gives"
-        " way to what is given",
+        description="reference: a fixed learning rate. paper: as the paper's code; keeps the epoch with the"
+        " lowest train_loss. fast: takes a fraction of the time; the default of a sweep without"
+        " --search-space. lr, batch_size and epochs that you give override the recipe",
     )
     class_weight: ClassWeight = Field(
         "none",
-        description="balanced lets every class weigh alike in the training loss, however rare it is",
+        description="balanced gives every class the same total weight in the training loss",
     )
     calibrate: bool = Field(
         False,
@@ -94,7 +91,7 @@ class Plan(TrainingPlan):
     )
     search: SearchName = Field(
         "random",
-        description="Draw trials at random, take every one of a grid, or learn where the good ones lie",
+        description="random; grid: every combination; bayesian: learns where good trials are",
     )
     scheduler: SchedulerName = Field(
         "asha",
@@ -126,9 +123,7 @@ class Plan(TrainingPlan):
         " share of a GPU whose memory the search space's largest network needs. Without this flag trials"
         " run on CPUs, also where there are GPUs",
     )
-    max_failures: int = Field(
-        2, ge=0, description="How often to retry a trial that failed or whose process was lost"
-    )
+    max_failures: int = Field(2, ge=0, description="Retries of a trial that failed or lost its process")
     ensemble: int = Field(
         1,
         ge=1,

@@ -17,13 +17,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     checkpoint: str = Field(
-        description="Folder that every node sees, written by jobs.train, or the best/ or refit/ folder of"
-        " jobs.tune"
+        description="Checkpoint: folder written by jobs.train, or best/ or refit/ of jobs.tune; on a cluster,"
+        " one that all nodes see"
     )
     columns: Literal["label", "probabilities", "label,probabilities"] | None = Field(
         None,
-        description="What is answered, unless a request asks for something else: by default the label, or"
-        " both if the request's body has a header",
+        description="What to answer unless the request asks for something else; by default the label, or"
+        " label and probabilities if the body has a header",
     )
     precision: Precision = Field(
         "fp32",
@@ -63,7 +63,7 @@ class Settings(BaseModel):
     max_requests: int = Field(
         256,
         ge=1,
-        description="Most requests that a replica answers at once; the same number may be uploading besides",
+        description="Most requests that a replica answers at once; as many more may be uploading",
     )
     body_seconds: float = Field(
         20, gt=0, allow_inf_nan=False, description="Seconds within which a request's whole body must arrive"
@@ -82,7 +82,7 @@ class Settings(BaseModel):
     )
     api_keys: str | None = Field(
         None,
-        description="File with an API key a line; without it they come from LSTMFCN_API_KEYS, if it is set",
+        description="File with one API key per line; by default LSTMFCN_API_KEYS, if it is set",
     )
 
     @model_validator(mode="after")

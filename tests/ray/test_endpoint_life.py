@@ -65,9 +65,11 @@ def test_with_keys_all_but_ping_asks_for_one(checkpoint_folder: Path, tmp_path: 
     assert asyncio.run(ask()) == [200, 401, 401, 403, 200]
 
 
-def test_the_readmes_hook_gives_boto3_a_key(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
-    (hook,) = re.findall(r"```python\n(def add_key.*?)```", readme, re.DOTALL)
+def test_the_documented_hook_gives_boto3_a_key(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text()
+    (hook,) = re.findall(r"```python\n(def add_key.*?)```", document, re.DOTALL)
     monkeypatch.setenv(VARIABLE, KEY)
 
     def ask(url: str) -> bytes:
