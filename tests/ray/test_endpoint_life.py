@@ -95,7 +95,7 @@ def test_the_documented_hook_gives_boto3_a_key(
     ("path", "shown"),
     [
         ("/invocations", "the endpoint failed"),
-        ("/endpoints/a/invocations", '{"Message": "the endpoint failed'),
+        ("/endpoints/a/invocations", '{"Message":"the endpoint failed'),
     ],
 )
 def test_a_fault_of_its_own_is_a_500_in_the_callers_form(

@@ -318,7 +318,7 @@ def test_a_node_with_another_version_than_the_driver_is_one_sentence(
     trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, _ = find_inputs(write_csv(tmp_path / "data.csv", make_dataset(10), labelled=False), None)
-    monkeypatch.setattr("lstmfcn.transform.versions", lambda: {**common_versions(), "PyTorch": "1.0"})
+    monkeypatch.setattr("lstmfcn.transform.common_versions", lambda: {**common_versions(), "PyTorch": "1.0"})
 
     with pytest.raises(OutputError, match=r"has PyTorch .*, the driver's is 1\.0; all nodes need the same;"):
         transform(trained, files, tmp_path / "predictions", Options())
