@@ -2,7 +2,7 @@
 
 A row is a time series, a column a time step. In the format without a header, labelled rows have the class
 label in their first column. The other begins with a header, a line in which no cell is a number, which says
-what each column is. A value is exactly `numpy.float32(float(cell))`. docs/data.md lists what is refused.
+what each column is. A value is exactly `numpy.float32(float(cell))`. README.md lists what is refused.
 
 Where a treatment takes missing values or any length, rows are read as Ragged, and the treatment makes series
 of them.

@@ -68,7 +68,7 @@ def test_with_keys_all_but_ping_asks_for_one(checkpoint_folder: Path, tmp_path: 
 def test_the_documented_hook_gives_boto3_a_key(
     checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text()
+    document = (Path(__file__).parent.parent.parent / "README.md").read_text()
     (hook,) = re.findall(r"```python\n(def add_key.*?)```", document, re.DOTALL)
     monkeypatch.setenv(VARIABLE, KEY)
 
