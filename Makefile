@@ -37,13 +37,13 @@ check: install  ## formatting, lint, types, import layers and the tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
 
-audit: install  ## known weaknesses of all dependencies, and dist/bom.cdx.json, which lists them (asks PyPI)
+audit: install  ## known vulnerabilities of all dependencies, and dist/bom.cdx.json, which lists them (asks PyPI)
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	mkdir -p dist
 	build/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/bom.cdx.json $(BIN)/python
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt || { \
-	    echo "make audit: not passed. A table above lists known weaknesses; an ERROR instead of one means that PyPI told nothing of a package, and that nothing is known" >&2; exit 1; }
+	    echo "make audit: not passed. A table above lists known vulnerabilities; an ERROR instead of one means that PyPI told nothing of a package, and that nothing is known" >&2; exit 1; }
 
 wheel: install  ## a wheel in dist/, which brings the command lstmfcn along
 	rm -rf build dist

@@ -31,10 +31,10 @@ Classify time series at scale with LSTM-FCN networks, on Ray.
   lstmfcn tune       train networks in parallel and keep the best
   lstmfcn train      train one network, or go on with one
   lstmfcn evaluate   score a checkpoint on labelled data
-  lstmfcn explain    show what in a series speaks for its class
+  lstmfcn explain    show which parts of a series support its class
   lstmfcn transform  predict CSV files of any size
   lstmfcn serve      answer over HTTP
-  lstmfcn pipeline   all of it: tune, evaluate, transform and serve
+  lstmfcn pipeline   tune, evaluate and transform in one job; --deploy also serves
 
 From data to predictions, where each row of train.csv is a label and then a series:
 

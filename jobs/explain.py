@@ -1,4 +1,4 @@
-"""Show what in a series speaks for its predicted class: `python -m jobs.explain --help`."""
+"""Show which parts of a series support its predicted class: `python -m jobs.explain --help`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def explain(
     num_cpus: Count | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Show what in a series speaks for its predicted class, by a class activation map.
+    """Show which parts of a series support its predicted class, by a class activation map.
 
-    Writes a picture of each series (row-1.png for row 1), red where a time step speaks for the class and blue
-    where it speaks against it, and explanation.csv with the values: how much each step, in all channels
+    Writes a picture of each series (row-1.png for row 1), red where a time step supports the class and blue
+    where it counts against it, and explanation.csv with the values: how much each step, in all channels
     together, adds to the class's logit beyond the mean of all classes. The recurrent block sees whole
     channels at once, so it has one value. For an ensemble, the values are the mean over its networks.
 

@@ -48,7 +48,7 @@ def train(
 
     Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png, and what
     --resume needs. The best epoch has the highest valid_accuracy; without validation data the lowest
-    train_loss, or with --recipe fast the last one.
+    train_loss, or with --recipe fast the last one. --recipe paper always keeps the lowest train_loss.
     Ctrl-C ends training early and keeps the best epoch so far; the same command with --resume goes on.
 
     ```

@@ -79,7 +79,8 @@ def tune(
         refit: Then train the networks of best/ again, on the training and the validation data together, and
             write them to refit/, the checkpoint to use where series are few. Resuming without it removes the
             checkpoint in refit/, which may no longer be of the best, and keeps its trials.
-        search_space: YAML file of what to try; README.md describes it. By default hidden size, dropout,
+        search_space: YAML file of what to try; --print-search-space prints one to begin from. By default
+        hidden size, dropout,
             the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first. By default, for the default search
             space without --checkpoint, the default network.
