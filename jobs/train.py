@@ -47,8 +47,8 @@ def train(
     """Train one LSTM-FCN network and keep its best epoch.
 
     Writes to the output folder: checkpoint.json and the weights, metrics.csv, learning-curve.png, and what
-    --resume needs. The best epoch has the highest valid_accuracy; without validation data the lowest
-    train_loss, or with --recipe fast the last one. --recipe paper always keeps the lowest train_loss.
+    --resume needs. The best epoch has the highest valid_accuracy; without validation data, or with
+    --recipe paper, the lowest train_loss. With --recipe fast and no validation data it is the last one.
     Ctrl-C ends training early and keeps the best epoch so far; the same command with --resume goes on.
 
     ```

@@ -61,7 +61,9 @@ class _Document(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_channels(self) -> _Document:
-        channels = self.treatment.num_channels
+        channels = self.treatment.channels
+        if channels is None:
+            raise ValueError("treatment.channels is no number")
         if not self.scaling.fits(channels):
             raise ValueError(f"scaling has no mean and deviation for each of the {channels} channels")
         return self

@@ -56,11 +56,12 @@ _SIGNS_OF_FULL_MEMORY = (
     "NODE_OUT_OF_MEMORY",
     "running low on memory",
 )
+"""Parts of errors of a full memory; MemoryError is in the names of PyTorch's and NumPy's own, too."""
 
 
 def is_of_full_memory(text: str) -> bool:
-    """Return whether an error's text, of PyTorch, NumPy or Ray, says that a machine's or a GPU's memory is
-    full.
+    """Return whether an error's text with its type, such as its repr or a traceback, says that a machine's or
+    a GPU's memory is full.
     """
     return any(sign in text for sign in _SIGNS_OF_FULL_MEMORY)
 

@@ -56,9 +56,8 @@ class Evaluation:
         """Write confusion-matrix.png and evaluation.json, with the digests of the inputs if they are given,
         and remove the files of an earlier evaluation.
         """
-        storage.remove(
-            output, SUMMARY, ENSEMBLE
-        )  # so that a summary never stands beside another evaluation's picture
+        # First, so that a summary never stands beside another evaluation's picture.
+        storage.remove(output, SUMMARY, ENSEMBLE)
         table = ConfusionTable.of(self.summary)
         picture = plots.confusion_matrix(np.array(table.counts), table.rows, table.columns)
         storage.write_bytes(output / _PICTURE, picture)

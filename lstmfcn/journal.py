@@ -213,12 +213,12 @@ class Journal:
                 self.refuse_another_run()
                 rejects.commit(self.output / f"{relative}{REJECTS_SUFFIX}")
 
-    def _rejects(self, parts: Sequence[Part], rows_before: Mapping[int, int]) -> Iterator[list[str]]:
+    def _rejects(self, parts: Sequence[Part], rows_before: Mapping[int, int]) -> Iterator[list[object]]:
         yield ["row", "reason", "line"]
         for part in parts:
             if part.num_bad:
                 for row, *rest in storage.read_rows(self.folder / part.rejects_name):
-                    yield [str(rows_before[part.part] + int(row)), *rest]
+                    yield [rows_before[part.part] + int(row), *rest]
 
     def note_concluded(self, file: int, result: dict[str, Any]) -> None:
         """Record what became of a file, and remove its parts. Raises OutputError if another run, which may be

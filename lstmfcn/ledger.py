@@ -37,7 +37,7 @@ class Ledger:
     ) -> None:
         """`points` are tried first. `earlier` are the trials of a sweep that is resumed."""
         self.trials = {trial.number: trial for trial in earlier}
-        self._folders, self._search, self._objective, self._views = folders, search, objective, views
+        self.folders, self._search, self._objective, self._views = folders, search, objective, views
         self._num_trials, self._points = num_trials, points
         self._last = max(self.trials, default=0)
         self._unfinished = [trial for trial in earlier if not trial.has_ended]
@@ -61,7 +61,7 @@ class Ledger:
             trial = Trial(number=self._last, hyperparameters=self._hyperparameters(self._last))
         else:
             return None
-        self._folders.write(trial)
+        self.folders.write(trial)
         self._note(trial)
         return trial
 
@@ -80,7 +80,7 @@ class Ledger:
         before = self.trials[number]
         trial = before.model_copy(update=known)
         if trial.status != "running" or trial.hyperparameters != before.hyperparameters:
-            self._folders.write(trial)
+            self.folders.write(trial)
         self._note(trial)
         if trial.has_ended:
             self._learn(trial)
@@ -88,7 +88,7 @@ class Ledger:
 
     def interrupt(self, trial: Trial) -> None:
         """Note that a running trial was interrupted, and what its process saved after its last report."""
-        self.update(trial.number, status="interrupted", **self._folders.saved(trial))
+        self.update(trial.number, status="interrupted", **self.folders.saved(trial))
 
     def _learn(self, trial: Trial) -> None:
         value = None

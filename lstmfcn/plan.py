@@ -120,7 +120,7 @@ class Plan(TrainingPlan):
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
         0.0,
         description="GPUs for each trial: a fraction shares one, several train with DataParallel; auto is the"
-        " share of a GPU whose memory the search space's largest network needs. Without this flag trials"
+        " share of a GPU's memory that the search space's largest network needs. Without this flag trials"
         " run on CPUs, also where there are GPUs",
     )
     max_failures: int = Field(2, ge=0, description="Retries of a trial that failed or lost its process")

@@ -229,7 +229,7 @@ def _reject_lines(block: Block, rows_before: int) -> bytes:
     rows = []
     for fault in block.faults:
         reason = fault.reason.removeprefix(",").strip()
-        rows.append([str(rows_before + fault.row), reason, _shown(fault.line)])
+        rows.append([rows_before + fault.row, reason, _shown(fault.line)])
     return storage.csv_lines(rows)
 
 

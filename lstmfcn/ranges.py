@@ -71,8 +71,8 @@ class Block:
     identifiers: list[bytes] | None
     """What the output line of each row, sound or bad, begins with; None if there is nothing to copy."""
     faults: list[Fault]
-    """The bad rows, counted within the block. Rows after the last fault that is asked for are in neither
-    list."""
+    """The bad rows, counted within the block. Rows after the last fault that is asked for are neither here
+    nor in series."""
 
 
 def find_inputs(path: Location, output: Location | None) -> tuple[list[InputFile], list[str]]:

@@ -67,7 +67,7 @@ def refit(
             together = TrainingData.scaled(training.with_cases_of(validation), None, plan.scaling, start)
             data = replace(together, num_for_recipe=len(training))
             scheduler = schedulers.build(plan, SearchSpace({}))
-            run_trials(data, plan, scheduler, ledger, output / REFIT)
+            run_trials(data, plan, scheduler, ledger)
         for trial in ledger.trials.values():
             if trial.error:
                 raise TrainingError(f"trial {trial.number} can't be trained again: {trial.error}")

@@ -119,7 +119,7 @@ def sweep(
         try:
             if ledger.num_left:
                 scheduler = schedulers.build(plan, space, points)
-                run_trials(data, plan, scheduler, ledger, output)
+                run_trials(data, plan, scheduler, ledger)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
             folders.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])

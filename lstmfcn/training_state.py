@@ -27,7 +27,7 @@ _WEIGHTS, _MOMENTS, _GENERATORS, _HISTORY = "weights", "moments", "generators", 
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    columns: list[str] = []
+    columns: list[str]
     """What the history has of each epoch, in the order of its tensor."""
     best_epoch: int
 
@@ -85,7 +85,7 @@ class TrainingState:
             for key, tensor in tensors.items():
                 group, part, name = key.split("/")
                 groups[group][part][name] = tensor
-            epochs = groups[_HISTORY][""][_HISTORY].tolist() if header.columns else []
+            epochs = groups[_HISTORY][""][_HISTORY].tolist()
             history = [dict(zip(header.columns, row, strict=True)) for row in epochs]
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from None

@@ -35,10 +35,10 @@ class TrialProcess(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # with_parameters adds the others
-        self, config: dict[str, Any], data: TrainingData, trials: TrialFolders, settings: TrialSettings
+        self, config: dict[str, Any], data: TrainingData, folders: TrialFolders, settings: TrialSettings
     ) -> None:
         cluster.set_up_worker()
-        self._data, self._trials, self._settings = data, trials, settings
+        self._data, self._folders, self._settings = data, folders, settings
         self._run: TrialRun | None = None
 
     def current(self) -> TrialRun:
@@ -49,7 +49,7 @@ class TrialProcess(tune.Trainable):
             self._run = TrialRun(
                 self._data,
                 hyperparameters_of(config),
-                self._trials.folder(self._number),
+                self._folders.folder(self._number),
                 self._settings,
                 cluster.allotted_devices(),
             )
@@ -71,7 +71,7 @@ class TrialProcess(tune.Trainable):
     def cleanup(self) -> None:
         run, self._run = self._run, None
         if run is not None:
-            run.leave(for_good=self._trials.has_ended(self._number))
+            run.leave(for_good=self._folders.has_ended(self._number))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save the trial for schedulers that pause it, or let another one go on as its copy."""

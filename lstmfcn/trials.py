@@ -82,11 +82,12 @@ class TrialFolders:
     """The folders of a sweep's trials."""
 
     def __init__(self, output: Location) -> None:
-        self._folder = output / TRIALS
+        self.root = output / TRIALS
+        """The folder of all."""
 
     def folder(self, number: int) -> Location:
         """Return the folder of a trial."""
-        return self._folder / str(number)
+        return self.root / str(number)
 
     def write(self, trial: Trial) -> None:
         """Write what is known of a trial into its trial.json."""
@@ -106,7 +107,7 @@ class TrialFolders:
 
     def remove(self, number: int) -> None:
         """Remove a trial's folder with all that it holds."""
-        storage.remove(self._folder, str(number))
+        storage.remove(self.root, str(number))
 
     def saved(self, trial: Trial) -> dict[str, Any]:
         """Return what the checkpoint in a trial's folder tells of it, as fields of `Trial`; nothing without
@@ -123,7 +124,7 @@ class TrialFolders:
 
     def read(self) -> list[Trial]:
         """Read all trials that were drawn, by number. Raises CheckpointError for a damaged document."""
-        numbers = sorted(int(name) for name in storage.names(self._folder) if name.isdecimal())
+        numbers = sorted(int(name) for name in storage.names(self.root) if name.isdecimal())
         paths = [self.folder(number) / _DOCUMENT for number in numbers]
         trials = []
         for path, content in zip(paths, storage.read_all(paths, missing=b""), strict=True):

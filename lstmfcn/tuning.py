@@ -31,11 +31,10 @@ from lstmfcn import capacity, schedulers, storage
 from lstmfcn.errors import is_of_full_memory
 from lstmfcn.ledger import Ledger
 from lstmfcn.plan import Plan
-from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
 from lstmfcn.trial_run import TrialSettings
-from lstmfcn.trials import METRIC_NAMES, TRIALS, Trial, TrialFolders
+from lstmfcn.trials import METRIC_NAMES, Trial
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +57,6 @@ def run_trials(
     plan: Plan,
     scheduler: TrialScheduler,
     ledger: Ledger,
-    output: Location,
 ) -> None:
     """Train the ledger's trials until it draws no more, or the plan's target or time is reached.
 
@@ -71,8 +69,8 @@ def run_trials(
         watcher.on_experiment_end([])
     else:
         with _sigint_handler_kept():
-            _tuner(data, plan, scheduler, ledger, output, watcher).fit()
-    storage.remove(output / TRIALS, _TUNES_OWN)
+            _tuner(data, plan, scheduler, ledger, watcher).fit()
+    storage.remove(ledger.folders.root, _TUNES_OWN)
     if watcher.error is not None:
         raise watcher.error
     if watcher.was_interrupted:
@@ -97,7 +95,6 @@ def _tuner(
     plan: Plan,
     scheduler: TrialScheduler,
     ledger: Ledger,
-    output: Location,
     watcher: _Watcher,
 ) -> tune.Tuner:
     settings = TrialSettings(
@@ -105,7 +102,7 @@ def _tuner(
         training=plan.training,
         judged_every=schedulers.judged_every(scheduler),
     )
-    trainable = tune.with_parameters(TrialProcess, data=data, trials=TrialFolders(output), settings=settings)
+    trainable = tune.with_parameters(TrialProcess, data=data, folders=ledger.folders, settings=settings)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.known_gpus_per_trial}
     return tune.Tuner(
         tune.with_resources(trainable, resources),
@@ -118,7 +115,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=_TUNES_OWN,
-            storage_path=str(output / TRIALS),
+            storage_path=str(ledger.folders.root),
             verbose=0,
             callbacks=[watcher],
             stop=watcher,

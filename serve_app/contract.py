@@ -96,7 +96,7 @@ def declared_bytes(headers: Headers) -> int:
     """Return the bytes of the body if the request's Content-Length tells them, else 0."""
     try:
         return int(headers.get("content-length", "0"))
-    except ValueError:  # it has thousands of digits
+    except ValueError:  # no number, or one of thousands of digits
         return 0
 
 

@@ -153,8 +153,8 @@ def _is_free(port: int) -> bool:
 
 
 def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
-    """Raise ResourceError for an address that nobody can listen on, or that can't be served through HAProxy,
-    which looks for its machine's replicas on 127.0.0.1. The Ray of a guest has decided on HAProxy already.
+    """Raise ResourceError for an address that can't be listened on, or can't be served through HAProxy, which
+    looks for its machine's replicas on 127.0.0.1. The Ray of a guest has decided on HAProxy already.
     """
     by_haproxy = not is_guest and _is_by_haproxy()
     others = {os.environ.get(name): name for name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)}

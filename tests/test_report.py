@@ -19,7 +19,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.report import write_report
 from lstmfcn.storage import Location
-from lstmfcn.sweep_plots import Bar
+from lstmfcn.sweep_plots import Bar, Curve
 from lstmfcn.trials import Status, Trial, TrialFolders
 
 SPACE = {"hidden_size": {"categorical": [8, 64]}, "lr": {"log_uniform": [0.001, 0.1]}, "batch_size": 32}
@@ -327,7 +327,13 @@ def test_a_thousand_trials_are_a_small_file(tmp_path: Path) -> None:
 
 def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "_MOST_DRAWN", 5)
+    monkeypatch.setattr(report, "_NUM_CURVES", 15)
     drawn: list[list[float]] = []
+    num_curves: list[int] = []
+
+    def curves(best: Sequence[Curve], others: Sequence[Curve], metric: str) -> str:
+        num_curves.append(len(best) + len(others))
+        return ""
 
     def coordinates(_: object, points: Sequence[Mapping[str, float]], metric: str, mode: Mode) -> str:
         drawn.append([point[metric] for point in points])
@@ -337,12 +343,14 @@ def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.
         drawn.append([bar.number for bar in bars])
         return ""
 
+    monkeypatch.setattr(sweep_plots, "learning_curves", curves)
     monkeypatch.setattr(sweep_plots, "parallel_coordinates", coordinates)
     monkeypatch.setattr(sweep_plots, "time_line", time_line)
     few, many = (page_of(tmp_path / str(count), some(count)) for count in (5, 40))
 
     assert "Of these 40 trials, what follows is from 5 at most" in many.text
     assert "Of these" not in few.text
+    assert num_curves == [5, 15]
     of_few, bars_of_few, of_many, bars_of_many = drawn
     assert (len(of_few), bars_of_few) == (5, [5, 4, 3, 2, 1])
     assert bars_of_many == [40, 32, 24, 16, 8]  # at equal steps from the best

@@ -24,12 +24,12 @@ class Left:
 def test_a_trial_is_left_for_good_when_it_is_noted_to_have_ended(
     status: Status | None, expected: bool, tmp_path: Path
 ) -> None:
-    trials = TrialFolders(tmp_path)
+    folders = TrialFolders(tmp_path)
     if status is not None:
-        trials.write(Trial(number=1, hyperparameters=TINY, status=status))
-    trials.write(Trial(number=2, hyperparameters=TINY))
+        folders.write(Trial(number=1, hyperparameters=TINY, status=status))
+    folders.write(Trial(number=2, hyperparameters=TINY))
     process: Any = TrialProcess.__new__(TrialProcess)
-    process._trials, process._run, process._number = trials, (left := Left()), 1
+    process._folders, process._run, process._number = folders, (left := Left()), 1
     process.config = {NUMBER: 2}  # which Tune has set already
 
     process.cleanup()
@@ -43,7 +43,7 @@ def test_what_a_trial_can_not_write_when_it_is_left_does_not_fail_the_next_one(t
             raise OSError(errno.ENOSPC, "No space left on device")
 
     process: Any = TrialProcess.__new__(TrialProcess)
-    process._trials, process._run, process._number = TrialFolders(tmp_path), OnAFullDisk(), 1
+    process._folders, process._run, process._number = TrialFolders(tmp_path), OnAFullDisk(), 1
 
     assert process.reset_config({NUMBER: 2})
     assert process._run is None

@@ -52,24 +52,24 @@ def test_the_objective_says_what_is_better(metric: str, mode: str | None, order:
 
 
 def test_a_trial_is_read_as_it_was_written(tmp_path: Path) -> None:
-    trials = TrialFolders(tmp_path)
+    folders = TrialFolders(tmp_path)
     written = [ended(2, 0.8, 0.2, error="x", failures=1), ended(10, 0.7, 0.1)]
     for trial in reversed(written):
-        trials.write(trial)
+        folders.write(trial)
 
-    assert trials.read() == written
+    assert folders.read() == written
 
 
 def test_a_trial_whose_process_was_killed_has_the_epoch_that_it_saved(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
-    trials = TrialFolders(tmp_path)
+    folders = TrialFolders(tmp_path)
     for number, status in ((1, "running"), (2, "running"), (3, "interrupted")):
-        trials.write(Trial(number=number, hyperparameters=trained.hyperparameters, status=status))
+        folders.write(Trial(number=number, hyperparameters=trained.hyperparameters, status=status))
     for number in (1, 3):
-        trained.save(trials.folder(number))
+        trained.save(folders.folder(number))
 
-    saved, unsaved, told = trials.read()
+    saved, unsaved, told = folders.read()
 
     metrics = dict(trained.metrics)
     known = (saved.epoch, saved.metrics, saved.best_epoch, saved.best_metrics)
@@ -80,22 +80,22 @@ def test_a_trial_whose_process_was_killed_has_the_epoch_that_it_saved(
 def test_what_a_process_saved_is_later_or_earlier_than_its_last_report(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
-    trials = TrialFolders(tmp_path)
-    trained.save(trials.folder(1))
+    folders = TrialFolders(tmp_path)
+    trained.save(folders.folder(1))
     best = {"best_epoch": trained.epoch, "best_metrics": dict(trained.metrics)}
     later = {"epoch": trained.epoch, "metrics": dict(trained.metrics)}
 
-    assert trials.saved(ended(1, 0.8, 0.2, epoch=trained.epoch - 1)) == {**best, **later}
-    assert trials.saved(ended(1, 0.8, 0.2, epoch=trained.epoch)) == best
+    assert folders.saved(ended(1, 0.8, 0.2, epoch=trained.epoch - 1)) == {**best, **later}
+    assert folders.saved(ended(1, 0.8, 0.2, epoch=trained.epoch)) == best
 
 
 def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
-    trials = TrialFolders(tmp_path)
-    trials.write(ended(1, 0.8, 0.2))
+    folders = TrialFolders(tmp_path)
+    folders.write(ended(1, 0.8, 0.2))
     (tmp_path / "trials" / "1" / "trial.json").write_text("{")
 
     with pytest.raises(CheckpointError, match=r"trial.json is damaged: "):
-        trials.read()
+        folders.read()
 
 
 def test_a_leaderboard_tells_later_sweeps_what_usable_trials_led_to(tmp_path: Path) -> None:

@@ -24,9 +24,7 @@ def test_evaluate_prints_one_json_object(
 def test_identifiers_are_left_out_and_a_precision_is_computed_in(
     valid_csv: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    valid_csv.write_text(
-        "".join(f"p{line}\n" for line in map(",{}".format, valid_csv.read_text().splitlines()))
-    )
+    valid_csv.write_text("".join(f"p,{line}\n" for line in valid_csv.read_text().splitlines()))
     flags = ("--checkpoint", checkpoint_folder, "--data", valid_csv, "--json", "--id-columns", 1)
 
     assert status_of(evaluate, *flags, "--precision", "bf16") == 0

@@ -43,7 +43,7 @@ class Failing(TrialProcess):
         return super().step()
 
     def _has_failed(self) -> bool:
-        mark = Path(str(self._trials.folder(self.config["number"]))) / "failed"
+        mark = Path(str(self._folders.folder(self.config["number"]))) / "failed"
         had = mark.exists()
         mark.touch()
         return had
@@ -74,7 +74,7 @@ class Fleeting(TrialProcess):
     """The first process that is set to another trial dies of it."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        mark = Path(str(self._trials.folder(new_config["number"]))).parent / "reset"
+        mark = Path(str(self._folders.folder(new_config["number"]))).parent / "reset"
         if not mark.exists():
             mark.touch()
             os._exit(1)
@@ -97,7 +97,7 @@ class Dying(TrialProcess):
     """Each trial's process dies once, after two reports."""
 
     def step(self) -> dict[str, Any]:
-        mark = Path(str(self._trials.folder(self.config["number"]))) / "died"
+        mark = Path(str(self._folders.folder(self.config["number"]))) / "died"
         report = super().step()
         if report["epoch"] >= 4 and not mark.exists():
             self.current().leave()

@@ -41,7 +41,7 @@ class OnStandIns(TrialProcess):
             "is_parallel": isinstance(network, nn.DataParallel),
             "process": os.getpid(),
         }
-        (Path(str(self._trials.folder(self.config["number"]))) / "note.json").write_text(json.dumps(note))
+        (Path(str(self._folders.folder(self.config["number"]))) / "note.json").write_text(json.dumps(note))
         time.sleep(1.0)  # until the others have begun
         return super().step()
 
