@@ -28,10 +28,10 @@ pytestmark = pytest.mark.usefixtures("cluster")
 class OnStandIns(TrialProcess):
     """Trials that note the GPUs that they were given, and compute on CPUs in their place."""
 
-    def setup(self, config: dict[str, Any], data: Any, trials: Any, settings: Any) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], data: Any, folders: Any, settings: Any) -> None:  # type: ignore[override]
         num_gpus = len(ray.get_runtime_context().get_accelerator_ids()["GPU"])
         cluster.allotted_devices = lambda: [CPU] * num_gpus
-        super().setup(config, data, trials, settings)
+        super().setup(config, data, folders, settings)
 
     def step(self) -> dict[str, Any]:
         network = self.current()._trainer._network
@@ -132,12 +132,12 @@ def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: P
 class SlowToStart(TrialProcess):
     """Short trials, and processes that take longer to start than they do, but for the first."""
 
-    def setup(self, config: dict[str, Any], data: Any, trials: Any, settings: Any) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], data: Any, folders: Any, settings: Any) -> None:  # type: ignore[override]
         try:
-            Path(str(trials.folder(0).parent / "first")).touch(exist_ok=False)
+            Path(str(folders.folder(0).parent / "first")).touch(exist_ok=False)
         except FileExistsError:
             time.sleep(2)
-        super().setup(config, data, trials, settings)
+        super().setup(config, data, folders, settings)
 
     def step(self) -> dict[str, Any]:
         time.sleep(0.3)
