@@ -74,7 +74,7 @@ def _plan(path: Path) -> tuple[int, float]:
 
 def joining(journal: Journal, num_parts: int) -> Callable[[], object]:
     """Write this many parts, and return work that joins them to an output; they stay, for the listing."""
-    journal.begin({"input": []})
+    journal.begin({"input": [], "range_bytes": RANGE_BYTES})
     parts = [Part(0, number, 18_000, 0) for number in range(num_parts)]
     for part in parts:
         storage.write_bytes(journal.folder / part.name, b"1\n" * (PART_BYTES // 2))
