@@ -80,8 +80,7 @@ def tune(
             write them to refit/, the checkpoint to use where series are few. Resuming without it removes the
             checkpoint in refit/, which may no longer be of the best, and keeps its trials.
         search_space: YAML file of what to try; --print-search-space prints one to begin from. By default
-        hidden size, dropout,
-            the first kernels' length and the learning rate, by the fast recipe.
+            hidden size, dropout, the first kernels' length and the learning rate, by the fast recipe.
         points: YAML file with a list of hyperparameters to try first. By default, for the default search
             space without --checkpoint, the default network.
         warm_start: Output folder of an earlier sweep for --search bayesian to learn from; may be repeated.

@@ -31,8 +31,7 @@ MARK = b"ERROR"
 MOST_FAULTS = 100
 """Most faults that are told of a file, and of all files together."""
 _MOST_CELLS_SENT = 1 << 24
-"""Most values of a range that are sent to another process: as many as 32 MB of text hold, at two bytes each.
-"""
+"""Most values of a range that are sent to another process: those of 32 MB of text, at two bytes each."""
 
 
 @dataclass(frozen=True, slots=True)

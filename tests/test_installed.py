@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,15 @@ def test_the_command_is_the_projects_script() -> None:
     module, _, function = PROJECT["project"]["scripts"]["lstmfcn"].partition(":")
 
     assert getattr(importlib.import_module(module), function) is main
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"serve"}))  # whose import sets variables
+def test_help_explains_every_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(name, "--help") == 0
+
+    text = capsys.readouterr().out
+    assert "--output" in text
+    assert re.findall(r"^│ (--[a-z-]+)(?: [A-Z|]+(?:\.\.\.)?)? +│$", text, re.MULTILINE) == []
 
 
 def test_it_trains_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
