@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lstmfcn.devices import Precision
+
+_Place: TypeAlias = Annotated[str, Parameter(metavar="PATH|URI")]
 
 
 class Settings(BaseModel):
@@ -16,7 +19,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    checkpoint: str = Field(
+    checkpoint: _Place = Field(
         description="Checkpoint: folder written by jobs.train, or best/ or refit/ of jobs.tune; on a cluster,"
         " one that all nodes see"
     )
@@ -80,7 +83,7 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="Seconds within which a request must be predicted; the default is SageMaker's",
     )
-    api_keys: str | None = Field(
+    api_keys: _Place | None = Field(
         None,
         description="File with one API key per line; by default LSTMFCN_API_KEYS, if it is set",
     )
