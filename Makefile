@@ -10,7 +10,7 @@ help:  ## what the targets are
 install: $(BIN)/.installed  ## make .venv with everything in it, at the tested versions
 
 $(BIN)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstmfcn needs Python 3.11 or newer")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14) and "lstmfcn needs Python 3.11 to 3.14")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,notebook,dev,bench]'
 	@touch $@
