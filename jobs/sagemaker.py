@@ -9,20 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from jobs.train import train
 from lstmfcn import storage
 from lstmfcn.checkpoint import CHECKPOINT
-from lstmfcn.command import outcome, run
+from lstmfcn.command import Port, outcome, run
 from lstmfcn.errors import DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.start import CHOSEN
 from lstmfcn.training_run import RECORD
-
-Port = Annotated[
-    int, Parameter(validator=validators.Number(gte=1, lte=65535), env_var="SAGEMAKER_BIND_TO_PORT")
-]
 
 _OF_THE_PLATFORM = ("_", "sagemaker_")
 """Beginnings of the names of hyperparameters that a tuner or the SDK adds."""
@@ -34,7 +30,7 @@ def sagemaker(
     *,
     root: Path = Path("/opt/ml"),
     host: str = "0.0.0.0",  # noqa: S104 (the platform calls from outside the container)
-    port: Port = 8080,
+    port: Annotated[Port, Parameter(env_var="SAGEMAKER_BIND_TO_PORT")] = 8080,
 ) -> None:
     """Train or serve in a container, as SageMaker starts it.
 

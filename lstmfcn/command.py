@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn, TypeAlias
@@ -36,12 +37,23 @@ LocationFlag: TypeAlias = Annotated[
 ]
 """A path, or the URI of a place in object storage."""
 
-Count: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+def _whole(_type: object, tokens: Sequence[Token]) -> int:
+    if not re.fullmatch("[+-]?[0-9]{1,18}", text := tokens[0].value):  # cyclopts would take 0.6 for 1
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+WholeNumber: TypeAlias = Annotated[int, Parameter(converter=_whole, n_tokens=1, accepts_keys=False)]
+"""A whole number, written as one."""
+Count: TypeAlias = Annotated[WholeNumber, Parameter(validator=validators.Number(gte=1))]
 """A whole number from 1."""
-NotNegativeCount: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+NotNegativeCount: TypeAlias = Annotated[WholeNumber, Parameter(validator=validators.Number(gte=0))]
 """A whole number from 0."""
-OneOrNone: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=1))]
+OneOrNone: TypeAlias = Annotated[WholeNumber, Parameter(validator=validators.Number(gte=0, lte=1))]
 """0 or 1."""
+Port: TypeAlias = Annotated[WholeNumber, Parameter(validator=validators.Number(gte=1, lte=65535))]
+"""A port to listen on."""
 GpuShare: TypeAlias = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 """GPUs for what computes on one at most: 0, 1 or a share of one."""
 

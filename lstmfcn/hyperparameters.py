@@ -66,9 +66,10 @@ class Hyperparameters(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_booleans(cls, value: object) -> object:
-        if isinstance(value, bool):  # pydantic would take True for 1
-            raise ValueError("a boolean isn't a number")
+    def _refuse_no_numbers(cls, value: object) -> object:
+        # pydantic would take True for 1, and 1_0 for 10
+        if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+            raise ValueError("not a number")
         return value
 
 

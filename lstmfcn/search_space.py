@@ -116,7 +116,7 @@ class SearchSpace:
     def read(cls, path: Location) -> Self:
         """Read a space from a YAML file. Raises HyperparameterError, or DataError when there is no file."""
         ranges = _read_yaml(path)
-        if not _is_named(ranges):
+        if not isinstance(ranges, dict):
             raise HyperparameterError(f"{path} must map names of hyperparameters to ranges or values")
         return cls.from_mapping(ranges)
 
@@ -154,10 +154,6 @@ class SearchSpace:
         ]
         greatest = {name: max(getattr(one, name) for one in corners) for name in Hyperparameters.model_fields}
         return Hyperparameters(**greatest)
-
-
-def _is_named(given: Any) -> bool:
-    return isinstance(given, dict) and all(isinstance(name, str) for name in given)
 
 
 def _with_underscores(named: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +200,7 @@ def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
     Raises HyperparameterError, or DataError when there is no file.
     """
     points = _read_yaml(path)
-    if not isinstance(points, list) or not all(map(_is_named, points)):
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
         raise HyperparameterError(f"{path} must be a list of mappings from hyperparameters to values")
     try:
         return [Hyperparameters(**{**space.constants, **_with_underscores(point)}) for point in points]
@@ -212,9 +208,24 @@ def read_points(path: Location, space: SearchSpace) -> list[Hyperparameters]:
         raise HyperparameterError(f"{path}: {error}") from None
 
 
+class _Loader(yaml.BaseLoader):
+    """Leaves all values as the text that they are, since YAML would take 010 for 8 and 1:30 for 90; refuses a
+    name that is there twice, whose first value YAML would forget.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value.replace("-", "_") for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1:
+                raise HyperparameterError(f"{name} is there twice")
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Location) -> Any:
     content = read_bytes(path)
     try:
-        return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that doesn't exist
+        return yaml.load(content, _Loader)  # noqa: S506 (it makes text, lists and mappings only)
+    except HyperparameterError as error:
+        raise HyperparameterError(f"{path}: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -64,6 +64,11 @@ def header_cells(line: bytes) -> list[str] | None:
     return cells if is_header else None
 
 
+def num_columns(data: bytes) -> int:
+    """Return the number of columns of the first row, without taking it apart: commas in quotes count too."""
+    return _first_line(data).count(b",") + 1
+
+
 def has_header(data: bytes) -> bool:
     """Return whether a file, or a body, begins with a header."""
     return header_cells(_first_line(data)) is not None
@@ -286,7 +291,8 @@ def _marks(header: Header, cells: Matrix, origin: Origin) -> NDArray[np.bool_]:
     if len(wrong):
         row, label = wrong[0]
         where = f"{origin.row(row)}, column {origin.column(header.labels[label] + 1)}"
-        raise DataError(f"{where}: {marks[row, label]:g} is no label; y columns hold 0 or 1")
+        mark = np.format_float_positional(marks[row, label], trim="-")
+        raise DataError(f"{where}: {mark} is no label; y columns hold 0 or 1")
     return is_mark
 
 

@@ -76,13 +76,16 @@ def predicted(task: TaskName, probabilities: NDArray[np.floating[Any]]) -> NDArr
 def as_choices(
     task: TaskName, probabilities: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return probabilities that add up to 1, (choices, alternatives), and targets, (choices,): for labels
-    each label of each case is a choice between 0 and 1; else they are the cases and classes as given.
+    """Return probabilities that add up to 1 but for rounding, (choices, alternatives), and targets,
+    (choices,): for labels each label of each case is a choice between 0 and 1; else they are the cases and
+    classes as given.
     """
     if task != "multilabel":
         return probabilities, targets
     ones = probabilities.ravel()
-    return np.stack([1 - ones, ones], axis=1), targets.ravel()
+    # A 1 may have been rounded from as little as 1 - 2**-25, so a label that isn't there is no impossibility.
+    zeros = np.maximum(1 - ones, np.float32(2**-25))
+    return np.stack([zeros, ones], axis=1), targets.ravel()
 
 
 def balanced_weights(task: TaskName, targets: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:

@@ -22,18 +22,17 @@ from ray import serve
 
 from lstmfcn.capacity import refuse_unsatisfiable
 from lstmfcn.cluster import connection, joins_another
-from lstmfcn.command import Count, run
+from lstmfcn.command import Count, Port, WholeNumber, run
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.storage import location
 from serve_app.access import ApiKeys
 from serve_app.app import application
 from serve_app.settings import Settings
 
-Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 HeaderSeconds = Annotated[Count, Parameter(env_var=ingress.HEADER_SECONDS)]
 # Ray limits HAProxy to 4096 connections, of all kinds together.
 Connections = Annotated[
-    int, Parameter(validator=validators.Number(gte=1, lte=4000), env_var=ingress.CONNECTIONS)
+    WholeNumber, Parameter(validator=validators.Number(gte=1, lte=4000), env_var=ingress.CONNECTIONS)
 ]
 LargeAtOnce = Annotated[Count, Parameter(env_var=ingress.LARGE_AT_ONCE)]
 

@@ -22,7 +22,7 @@ from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError, counted
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
-from lstmfcn.series import Matrix, has_header, parse_plain, parse_series
+from lstmfcn.series import Matrix, has_header, num_columns, parse_plain, parse_series
 from lstmfcn.storage import location
 from lstmfcn.treatment import Treatment
 from lstmfcn.versions import installed
@@ -43,6 +43,9 @@ _BYTES_ON_LOOP = 1 << 20
 _CELLS_ON_LOOP = 10_000
 """Most bytes of plain numbers, and most probabilities, that the event loop itself handles, which takes some
 milliseconds: for small ones a thread would cost more."""
+
+_COLUMNS_BEYOND = 10_000
+"""Most columns too many for a sentence that says what each of them is."""
 
 _GZIP = b"\x1f\x8b"
 
@@ -221,6 +224,10 @@ class Endpoint:
     def _parse_slowly(self, body: bytes, treatment: Treatment) -> tuple[Matrix, bool]:
         if body.startswith(_GZIP):
             raise RequestError(415, "the body is zipped with gzip; this endpoint takes plain text/csv")
+        # To take a row apart costs a hundred times its size in memory, even if it is then refused.
+        required = treatment.required(self._num_values)
+        if required and (found := num_columns(body)) > required + _COLUMNS_BEYOND:
+            raise RequestError(400, f"body: row 1 has {found} columns where {required} are expected")
         with_header = has_header(body)
         # Counted before they are parsed, since a treatment may make short rows as long as the network's.
         self._refuse_more_rows(num_lines(body) - with_header)

@@ -184,6 +184,12 @@ def test_a_count_is_at_least_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["2.5", "0.6", "1e3", "1_0", "0x10", "two"])
+def test_a_count_is_a_whole_number(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--number", text) == 2
+    assert f"'{text}' is not a whole number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

@@ -51,6 +51,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         ("epochs", 1.5, "epochs must be a whole number, at least 1 and at most 1000000, got 1.5"),
         ("num_layers", "two", "num_layers must be a whole number, at least 1 and at most 64, got 'two'"),
         ("hidden_size", True, "hidden_size must be a whole number, at least 1 and at most 8192, got True"),
+        ("hidden_size", "1_0", "hidden_size must be a whole number, at least 1 and at most 8192, got '1_0'"),
         ("hidden_size", None, "hidden_size must be a whole number, at least 1 and at most 8192, got None"),
         ("dropout", 1, "dropout must be a number, at least 0 and below 1, got 1"),
         ("lr", 0, "lr must be a number, above 0 and at most 10, got 0"),

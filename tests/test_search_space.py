@@ -77,7 +77,7 @@ def test_a_space_that_could_give_an_invalid_hyperparameter_is_refused(
     assert str(refused.value).startswith("search space: " + sentence)
 
 
-@pytest.mark.parametrize("text", ["", "- lr", "lr", "1: 2"])
+@pytest.mark.parametrize("text", ["", "- lr", "lr"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "space.yaml").write_text(text)
 
@@ -85,12 +85,42 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         SearchSpace.read(tmp_path / "space.yaml")
 
 
-@pytest.mark.parametrize("text", ["lr: {uniform: [", "lr: 2020-13-45"])
+@pytest.mark.parametrize("text", ["lr: {uniform: [", "lr: " + 3000 * "[" + 3000 * "]"])
 def test_a_file_that_is_no_yaml_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(text)
 
     with pytest.raises(HyperparameterError, match="is not YAML: "):
         SearchSpace.read(tmp_path / "space.yaml")
+
+
+@pytest.mark.parametrize("text", ["lr: 0.1\nlr: 0.2", "kernel-size-1: 8\nkernel_size_1: 16"])
+def test_a_name_that_is_there_twice_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+
+    with pytest.raises(HyperparameterError) as refused:
+        SearchSpace.read(path)
+
+    name = text.partition(":")[0].replace("-", "_")
+    assert str(refused.value) == f"{path}: {name} is there twice"
+
+
+def test_numbers_in_a_file_are_decimal(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("epochs: 010\nkernel_size_1: {categorical: [08, 016]}\nlr: 1e-3\n")
+
+    space = SearchSpace.read(tmp_path / "space.yaml")
+
+    assert space.described() == {"kernel_size_1": {"categorical": [8, 16]}, "lr": 0.001, "epochs": 10}
+
+
+@pytest.mark.parametrize("value", ["0x10", "1:30", "1_0", "true", "~", "2020-13-45"])
+def test_what_only_yaml_takes_for_a_number_is_refused(value: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(f"epochs: {value}")
+
+    with pytest.raises(HyperparameterError) as refused:
+        SearchSpace.read(tmp_path / "space.yaml")
+
+    assert str(refused.value).endswith(f"got {value!r}")
 
 
 def test_a_file_that_is_not_there_is_told_as_missing(tmp_path: Path) -> None:
@@ -108,7 +138,7 @@ def test_points_are_like_the_whole_space_in_what_they_leave_out(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("text", ["{lr: 0.01}", "[0.01]", "[{lr: 0.01}, {0.01: 0.02}]"])
+@pytest.mark.parametrize("text", ["{lr: 0.01}", "[0.01]", "[{lr: 0.01}, 0.02]"])
 def test_points_that_are_no_list_of_mappings_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "points.yaml"
     path.write_text(text)

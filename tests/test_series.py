@@ -294,6 +294,7 @@ def test_a_missing_label_is_refused(label: str) -> None:
         (b"y_1,x_1,x_2\na,1,2\n", "f: row 2, column 1: 'a' is not a finite number"),
         (b"y_1,x_1,x_2\n1,1,2\n2,1,2\n", "f: row 3, column 1: 2 is no label; y columns hold 0 or 1"),
         (b"x_1,y_1,x_2,y_2\n1,0,2,0.5\n", "f: row 2, column 4: 0.5 is no label; y columns hold 0 or 1"),
+        (b"y_1,x_1,x_2\n1.0000001,1,2\n", "f: row 2, column 1: 1.0000001 is no label; y columns hold 0 or 1"),
         (b"a,1,2\n\xff,1,2\n", "f: row 2 is not UTF-8 text; a series file is CSV in UTF-8, plain or gzip"),
     ],
 )

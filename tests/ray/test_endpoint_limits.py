@@ -240,6 +240,24 @@ def test_a_refused_client_that_sends_too_slowly_is_cut_off(
     assert rest == b""
 
 
+def test_a_row_of_far_too_many_columns_is_refused_without_taking_it_apart(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "has_header", None)
+    monkeypatch.setattr(app, "parse_series", None)
+
+    async def ask() -> httpx.Response:
+        async with replica(checkpoint_folder) as (_, client):
+            return await client.post("/invocations", content=b"x1," * 20_000)
+
+    refused = asyncio.run(ask())
+
+    assert (refused.status_code, refused.text) == (
+        400,
+        f"body: row 1 has 20001 columns where {LENGTH} are expected\n",
+    )
+
+
 def test_rows_that_a_treatment_would_lengthen_are_counted_before(
     trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
