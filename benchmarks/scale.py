@@ -172,8 +172,9 @@ def _drawing(output: Path, number: int) -> Callable[[], object]:
 def _ranking(output: Path) -> Callable[[], object]:
     """Return work that writes the results but for best/, since these trials have no weights."""
     record = Record.read(output)
-    results = Results(record, output, time.monotonic())
-    trials = [trial.model_copy(update={"best_epoch": 0}) for trial in TrialFolders(output).read()]
+    folders = TrialFolders(output)
+    results = Results(record, folders, time.monotonic())
+    trials = [trial.model_copy(update={"best_epoch": 0}) for trial in folders.read()]
     results.begin(trials, len(trials))
     return results.write
 

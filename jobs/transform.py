@@ -119,7 +119,7 @@ def transform(
         try:
             summary = transform_files(loaded, files, output, options, resume=resume, on_advance=on_advance)
         except KeyboardInterrupt:
-            if output is not None and Journal(output).is_unfinished():
+            if output is not None and Journal(output).can_go_on():
                 print(f"{output} keeps what is done; the same command with --resume goes on", flush=True)
             raise
     _report(summary, loaded, output, gpus_per_predictor)

@@ -1,6 +1,6 @@
 """Starting or joining Ray, and the devices and threads that it allots to a worker.
 
-This module, capacity.py and restarts.py are the lowest ones that import Ray.
+This module, capacity.py and actors.py are the lowest ones that import Ray.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -24,7 +24,11 @@ from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.signals import end_on_signals, outliving_the_terminal
 from lstmfcn.storage import reason
 
+_log = logging.getLogger(__name__)
+
 _SECONDS_TO_ANSWER = 10.0
+_SECONDS_OF_PATIENCE = 30.0
+"""Seconds to wait for a worker before a warning is logged."""
 """Seconds that Ray gets to answer: it may be in the middle of a restart."""
 _RAY_CLIENT = "ray://"
 _SIGN_OF_OTHER_VERSIONS = "Version mismatch"
@@ -125,16 +129,20 @@ def _why_unreachable(address: str, error: OSError) -> str:
     return f"{said}, where one was started with `ray start`; `ray stop` lets jobs do without"
 
 
-def precision_there(precision: Precision, num_gpus: float) -> Precision:
-    """Return what a worker with `num_gpus` computes in: the precision, or what auto means on its node."""
+def precision_there(precision: Precision, num_gpus: float, waiting: Callable[[], str]) -> Precision:
+    """Return what a worker with `num_gpus` computes in: the precision, or what auto means on its node. When
+    no worker begins, warn with what `waiting` says.
+    """
     if precision != "auto" and num_gpus == 0:
         return supported_precision(precision, CPU)
 
     def resolved() -> Precision:
         return supported_precision(precision, allotted_devices()[0])
 
-    task = ray.remote(resolved).options(num_cpus=1, num_gpus=num_gpus)
-    found: Precision = ray.get(task.remote())
+    asked = ray.remote(resolved).options(num_cpus=1, num_gpus=num_gpus).remote()
+    if not ray.wait([asked], timeout=_SECONDS_OF_PATIENCE)[0]:
+        _log.warning(waiting())
+    found: Precision = ray.get(asked)
     return found
 
 

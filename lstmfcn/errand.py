@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError
 from lstmfcn import capacity, cluster
 from lstmfcn.environment import CLUSTER, NODE
 from lstmfcn.errors import ResourceError, TrainingError
+from lstmfcn.progress import say
 from lstmfcn.versions import common_versions, difference
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -79,7 +80,7 @@ def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gp
 def _show(lines: Any) -> None:
     for line in lines:
         stream, text = ray.get(line)
-        print(text, end="", file=getattr(sys, stream), flush=True)
+        say(text, getattr(sys, stream), end="")
 
 
 class _Errand:

@@ -1,10 +1,10 @@
 """What a transform has done so far, on disk, so that it can go on after a crash and nothing is mixed up.
 
-A work folder inside the output folder holds plan.json, which says what is computed from what; `owner`, which
-tells which transform began or resumed last; and a folder of the run, since an earlier run that was thought
-dead may still write. The run's folder has a folder for each file, with a part for each range that is done,
-complete as soon as it has its name. The name tells the counts: `<part>.<rows>-<bad rows>`. The rejects of a
-part's bad rows lie beside it, and are written before it.
+A work folder inside the output folder holds plan.json, which says what is computed from what; the mark of the
+transform that began or resumed last; and a folder of the run, since an earlier run that was thought dead may
+still write. The run's folder has a folder for each file, with a part for each range that is done, complete as
+soon as it has its name. The name tells the counts: `<part>.<rows>-<bad rows>`. The rejects of a part's bad
+rows lie beside it, and are written before it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from uuid import uuid4
 
 from lstmfcn import storage
 from lstmfcn.errors import OutputError
+from lstmfcn.ownership import OWNER, Ownership
 from lstmfcn.prediction_format import REJECTS_SUFFIX
 from lstmfcn.storage import Location, PendingFile
 
 _WORK_FOLDER = ".transform"
 _PLAN = "plan.json"
-_OWNER = "owner"
 _SUMMARY = "transform.json"
 _PART = re.compile(r"(\d+)/(\d+)\.(\d+)-(\d+)")
 _FAULT = "fault-"
@@ -66,7 +66,8 @@ class Journal:
 
     def __init__(self, output: Location) -> None:
         self.output = output.resolve()
-        self._run = self._owner = ""
+        self._run = ""
+        self.ownership = Ownership(self.output, self._work_folder)
 
     @property
     def folder(self) -> Location:
@@ -81,21 +82,30 @@ class Journal:
         """Whether there is something to resume."""
         return (self._work_folder / _PLAN).exists()
 
+    def can_go_on(self) -> bool:
+        """Whether `resume` would go on; not while what earlier transforms have left is being removed."""
+        return self.is_unfinished() and _is_whole(_read(self._work_folder / _PLAN))
+
     def begin(self, plan: dict[str, Any]) -> None:
         """Remove what earlier transforms have left, and record what is going to be computed.
 
-        Raises OutputError when an output would lie where another one needs a folder.
+        Raises OutputError when an output would lie where another one needs a folder, or when another run took
+        over.
         """
         own = {name for name, *_ in plan["input"]}
         self._refuse_clashes(own)
         inputs = own | set(self._earlier_inputs())
         self._run = uuid4().hex
-        self.take_over()
+        self.ownership.take()
         self._write_plan({"input": [[name] for name in inputs]})  # for the next, if this one ends here
-        stale = _result_names(inputs)
-        storage.remove(self.output, _SUMMARY, *(stale & set(storage.names_below(self.output))))
+        stale = _result_names(inputs) & set(storage.names_below(self.output))
+        for name in (_SUMMARY, *stale):
+            self.ownership.refuse_another()
+            storage.remove(self.output, name)
+        self.ownership.refuse_another()
         self._write_plan(plan)
-        for name in set(storage.names(self._work_folder)) - {_OWNER, _PLAN}:
+        for name in set(storage.names(self._work_folder)) - {OWNER, _PLAN}:
+            self.ownership.refuse_another()
             with suppress(OSError):  # where an earlier run still writes
                 storage.remove(self._work_folder, name)
 
@@ -129,7 +139,7 @@ class Journal:
         if not self.is_unfinished():
             raise OutputError(f"--resume: {self.output} holds no unfinished transform; leave it out")
         recorded = _read(self._work_folder / _PLAN)
-        if recorded.keys() <= {"input", "run"}:
+        if not _is_whole(recorded):
             raise OutputError(
                 f"--resume: {self.output} holds what --overwrite had begun to replace; only --overwrite goes"
                 " on"
@@ -172,20 +182,6 @@ class Journal:
                 return recorded
         return None
 
-    def take_over(self) -> None:
-        """Own the work folder; another transform that still runs ends when it sees that."""
-        owner = uuid4().hex
-        storage.write_bytes(self._work_folder / _OWNER, owner.encode())
-        self._owner = owner
-
-    def refuse_another_run(self) -> None:
-        """Raise OutputError if another transform has taken the work folder over since this one owned it."""
-        if not self._owner:
-            return
-        path = self._work_folder / _OWNER
-        if not path.exists() or storage.read_bytes(path) != self._owner.encode():
-            raise OutputError(f"--output {self.output} was taken over by another transform; this one ends")
-
     def pending(self) -> AbstractContextManager[PendingFile]:
         """Return a file to write and then commit; before that nobody sees it."""
         return storage.pending_file(self.folder)
@@ -203,14 +199,14 @@ class Journal:
         """
         with self.pending() as whole:
             storage.join([self.folder / part.name for part in parts], whole)
-            self.refuse_another_run()
+            self.ownership.refuse_another()
             whole.commit(self.output / f"{relative}{_OUTPUT_SUFFIX}")
         if any(part.num_bad for part in parts):
             rows = self._rejects(parts, rows_before)
             with self.pending() as rejects:
                 for row in rows:
                     rejects.write(storage.csv_lines([row]))
-                self.refuse_another_run()
+                self.ownership.refuse_another()
                 rejects.commit(self.output / f"{relative}{REJECTS_SUFFIX}")
 
     def _rejects(self, parts: Sequence[Part], rows_before: Mapping[int, int]) -> Iterator[list[object]]:
@@ -224,7 +220,7 @@ class Journal:
         """Record what became of a file, and remove its parts. Raises OutputError if another run, which may be
         about to join them, took over.
         """
-        self.refuse_another_run()
+        self.ownership.refuse_another()
         storage.write_bytes(self.folder / _CONCLUDED / str(file), json.dumps(result).encode())
         storage.remove(self.folder, str(file))
 
@@ -237,7 +233,7 @@ class Journal:
 
     def end(self, summary: bytes | None) -> None:
         """Write transform.json, if there is a result, and remove the work folder; leave no empty folder."""
-        self.refuse_another_run()
+        self.ownership.refuse_another()
         if summary is not None:
             storage.write_bytes(self.output / _SUMMARY, summary)
         storage.remove(self._work_folder, _PLAN)  # first: without it nothing is to be resumed
@@ -264,6 +260,11 @@ def _read(path: Location) -> dict[str, Any]:
     if not isinstance(recorded, dict):
         raise OutputError(f"{path} is not what a transform writes; --overwrite starts over")
     return recorded
+
+
+def _is_whole(plan: dict[str, Any]) -> bool:
+    """Return whether it is more than the list of what a transform had begun to remove."""
+    return not plan.keys() <= {"input", "run"}
 
 
 def _difference(name: str, recorded: object, value: object) -> str:

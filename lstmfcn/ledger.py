@@ -76,9 +76,14 @@ class Ledger:
         return self._search.propose(number - len(self._points))
 
     def update(self, number: int, **known: Any) -> Trial:
-        """Note what is now known of a trial; on disk too once it has stopped or has other hyperparameters."""
+        """Note what is now known of a trial; on disk too once it has stopped or has other hyperparameters.
+
+        Raises OutputError when a trial has stopped after another run took over, for it may be that one's now.
+        """
         before = self.trials[number]
         trial = before.model_copy(update=known)
+        if trial.status != "running":
+            self.folders.ownership.refuse_another()
         if trial.status != "running" or trial.hyperparameters != before.hyperparameters:
             self.folders.write(trial)
         self._note(trial)

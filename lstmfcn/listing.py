@@ -25,6 +25,17 @@ class StoredFile:
     """Time of the last change, in nanoseconds since 1970."""
 
 
+def stored(path: Location) -> StoredFile:
+    """Return what a path names now. Raises FileNotFoundError when that is no file."""
+    if isinstance(path, ObjectPath):
+        info = path.info()
+        if not info.is_file:
+            raise FileNotFoundError(path)
+        return StoredFile(path, info.size, info.mtime_ns)
+    status = path.stat()
+    return StoredFile(path, status.st_size, status.st_mtime_ns)
+
+
 def files(path: Location) -> list[StoredFile]:
     """Return the file itself, or every file below a folder, sorted. Raises DataError when there is no such
     path, for a broken link that may be meant for data, and for a CSV object whose key is no path.
@@ -40,8 +51,7 @@ def files(path: Location) -> list[StoredFile]:
         found = [StoredFile(file, info.size, info.mtime_ns) for file, info in objects]
     else:
         paths = [path] if path.is_file() else [below for below in _below(path) if _is_file(below)]
-        statuses = [(file, file.stat()) for file in paths]
-        found = [StoredFile(file, status.st_size, status.st_mtime_ns) for file, status in statuses]
+        found = [stored(file) for file in paths]
     if not found and not path.exists():
         raise MissingDataError(f"{path} does not exist")
     return sorted(found, key=lambda file: str(file.path))

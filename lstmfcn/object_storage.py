@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import mmap
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -11,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path, PurePosixPath
-from typing import Self
+from pathlib import PurePosixPath
+from typing import IO, Self
 
-from pyarrow import NativeFile, fs, memory_map
+from pyarrow import NativeFile, fs
 
 from lstmfcn.errors import LocationError
 
@@ -83,10 +85,10 @@ class ObjectPath:
         return self.scheme == folder.scheme and self.key.is_relative_to(folder.key)
 
     def exists(self) -> bool:
-        return bool(self._info().type != fs.FileType.NotFound)
+        return bool(self.info().type != fs.FileType.NotFound)
 
     def is_file(self) -> bool:
-        return bool(self._info().type == fs.FileType.File)
+        return bool(self.info().type == fs.FileType.File)
 
     def open(self, mode: str = "rb", buffering: int = _BUFFER_BYTES) -> io.BufferedReader:
         """Open the object for reading bytes, `buffering` of them at once. Raises FileNotFoundError."""
@@ -108,7 +110,7 @@ class ObjectPath:
         """Return the object itself, or all objects below this folder, with what is known of each. A key with
         // or /./ in it is no path: what is known of its object comes with the path of another.
         """
-        info = self._info()
+        info = self.info()
         found = [info] if info.type == fs.FileType.File else self.below(recursive=True)
         return [
             (type(self)(self.scheme, PurePosixPath(info.path)), info)
@@ -127,17 +129,19 @@ class ObjectPath:
         infos = self.below(recursive=self.scheme == "gs")
         return {PurePosixPath(info.path).relative_to(self.key).parts[0] for info in infos}
 
-    def upload(self, file: Path) -> None:
-        """Upload a local file, which appears here as a whole or not at all."""
+    def upload(self, file: IO[bytes]) -> None:
+        """Upload an open local file, which appears here as a whole or not at all."""
         # In a thread, which Ctrl-C can't end half-way: a stream left open completes its upload all the same.
         with ThreadPoolExecutor(1) as uploader:
             uploader.submit(self._upload, file).result()
 
-    def _upload(self, file: Path) -> None:
-        with memory_map(str(file)) as local:  # which can't fail half-way, as reading can
+    def _upload(self, file: IO[bytes]) -> None:
+        size = os.fstat(file.fileno()).st_size
+        # Mapped, since reading can fail half-way; an empty file can't be.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else io.BytesIO() as local:
             stream = self._filesystem().open_output_stream(str(self.key), compression=None)
             try:
-                while (piece := local.read_buffer(_UPLOAD_BYTES)).size:
+                while piece := local.read(_UPLOAD_BYTES):
                     stream.write(piece)
                     stream.flush()  # else the memory fills faster than the network empties it
             finally:
@@ -145,14 +149,15 @@ class ObjectPath:
 
     def remove(self) -> None:
         """Remove the object, or all that is below this folder; do nothing if there is nothing."""
-        match self._info().type:
+        match self.info().type:
             case fs.FileType.File:
                 self._filesystem().delete_file(str(self.key))
             case fs.FileType.Directory:
                 with suppress(FileNotFoundError):  # in Google's store, where no object stands for it
                     self._filesystem().delete_dir(str(self.key))
 
-    def _info(self) -> fs.FileInfo:
+    def info(self) -> fs.FileInfo:
+        """Return what is known of the object or folder, if there is one."""
         return self._filesystem().get_file_info(str(self.key))
 
     def _filesystem(self) -> fs.FileSystem:

@@ -148,6 +148,9 @@ class Outcomes:
         if is_sound and most is not None and num_bad > most:
             is_sound = False
             faults = [f"{file.name} has {num_bad:,} bad rows, more than --max-bad-rows {most:,}"]
+        if is_sound and file.has_changed():
+            is_sound = False
+            faults = [f"{file.name} was changed while it was read; it must stay as it is"]
         num_rows = sum(part.num_rows for part in parts.values()) if is_sound else 0
         result = FileResult(file.name, file.relative, num_rows, num_bad, faults, is_sound)
         if self._work.journal is not None:

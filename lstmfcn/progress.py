@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from threading import Event, Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -123,15 +123,16 @@ class _Bar(Bar):
         yield from super().get_renderables()
 
 
-def say(line: str) -> None:
-    """Print a line. Once stdout can't be written, mostly since nobody reads it any more, this line and those
-    that follow are lost, and the work goes on.
+def say(text: str, stream: TextIO | None = None, end: str = "\n") -> None:
+    """Print a text, to stdout unless another stream is given. Once that can't be written, mostly since nobody
+    reads it any more, this text and those that follow are lost, and the work goes on.
     """
+    stream = stream or sys.stdout
     try:
-        print(line, flush=True)
+        print(text, end=end, file=stream, flush=True)
     except OSError:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (a device)
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _rate(per_second: float) -> str:

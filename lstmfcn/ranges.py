@@ -44,6 +44,15 @@ class InputFile:
     modified: int
     """Nanoseconds since 1970."""
 
+    def has_changed(self) -> bool:
+        """Whether another file is in its place now; not if that can't be looked at."""
+        try:
+            now = listing.stored(self.path)
+        except OSError:
+            return False
+        # To the second, since an object storage's answers may differ in precision.
+        return (now.size, now.modified // 10**9) != (self.size, self.modified // 10**9)
+
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:

@@ -55,6 +55,7 @@ def refit(
     best = trials_in_best(ranked(TrialFolders(output).read(), plan.objective), plan)
     refitted = TrialFolders(output / REFIT)
     with writing(output):
+        refitted.ownership.take()
         ledger = Ledger(
             refitted,
             RandomSearch(SearchSpace({}), plan.seed),
@@ -73,8 +74,10 @@ def refit(
                 raise TrainingError(f"trial {trial.number} can't be trained again: {trial.error}")
         folders = [refitted.folder(trial.number) for trial in best]
         checkpoints = [Checkpoint.load(folder) for folder in folders]
+        refitted.ownership.refuse_another()
         save_best(_with_temperatures_of(output / BEST, checkpoints), output / REFIT)
         refitted.remove_states([trial.number for trial in best])
+        refitted.ownership.give_up()
 
 
 def _begun(best: Sequence[Trial], refitted: TrialFolders, plan: Plan) -> list[Trial]:

@@ -13,7 +13,6 @@ from lstmfcn.ensemble import save_best
 from lstmfcn.errors import CheckpointError
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
-from lstmfcn.storage import Location
 from lstmfcn.trials import Trial, TrialFolders, ranked, write_leaderboard
 
 BEST = "best"
@@ -37,9 +36,10 @@ def trials_in_best(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
 class Results:
     """Keeps leaderboard.csv, best/ and sweep.json up to date with the trials."""
 
-    def __init__(self, record: Record, output: Location, started: float) -> None:
+    def __init__(self, record: Record, folders: TrialFolders, started: float) -> None:
         """`started` is the monotonic clock's time at which the sweep, or its resumption, began."""
-        self._record, self._output, self._started = record, output, started
+        self._record, self._folders, self._started = record, folders, started
+        self._output = folders.output
         self._trials: dict[int, Trial] = {}
         self._kept: list[tuple[int, tuple[object, ...]]] = []
         self._earlier_seconds = record.seconds
@@ -61,7 +61,11 @@ class Results:
                 self.write()
 
     def write(self, calibrate_on: Dataset | None = None) -> None:
-        """Write all of the results. What best/ held stays whole until its new checkpoint is."""
+        """Write all of the results. What best/ held stays whole until its new checkpoint is.
+
+        Raises OutputError when another run took over.
+        """
+        self._folders.ownership.refuse_another()
         began = time.monotonic()
         best_first = ranked(self._trials.values(), self._record.plan.objective)
         if best_first:
@@ -76,8 +80,7 @@ class Results:
         wanted = [(trial.number, trial.fingerprint) for trial in best]
         if not wanted or (wanted == self._kept and calibrate_on is None):
             return
-        folders = [TrialFolders(self._output).folder(trial.number) for trial in best]
-        checkpoints = [Checkpoint.load(folder) for folder in folders]
+        checkpoints = [Checkpoint.load(self._folders.folder(trial.number)) for trial in best]
         if calibrate_on is not None:
             checkpoints = [calibrated(checkpoint, calibrate_on) for checkpoint in checkpoints]
         save_best(checkpoints, self._output / BEST)

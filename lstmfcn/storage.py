@@ -16,9 +16,9 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, TypeAlias, TypeVar, cast
 from uuid import uuid4
 
@@ -209,16 +209,18 @@ def names_below(folder: Location) -> list[str]:
 class PendingFile:
     """A file that is being written and has no name yet."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self._path, self._file = path, file
+    def __init__(self, file: IO[bytes], path: Path | None = None) -> None:
+        """`path` is where the file lies on the disk that it is for."""
+        self._file, self._path = file, path
         self.write = file.write
 
     def commit(self, path: Location) -> None:
         """Make the whole file appear at `path`, on the disk or in the store that it was begun on."""
         self._file.flush()
         if isinstance(path, ObjectPath):
-            path.upload(self._path)
+            path.upload(self._file)
         else:
+            assert self._path is not None
             os.fsync(self._file.fileno())
             path.parent.mkdir(parents=True, exist_ok=True)
             self._path.replace(path)
@@ -230,16 +232,17 @@ def pending_file(folder: Location) -> Iterator[PendingFile]:
 
     Until then it lies in the folder itself or, for object storage, on this machine's disk.
     """
-    with ExitStack() as stack:
-        if isinstance(folder, ObjectPath):
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="lstmfcn-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f".{uuid4().hex}.tmp"
-        try:
-            with path.open("xb") as file:
-                yield PendingFile(path, file)
-        finally:
-            path.unlink(missing_ok=True)
+    if isinstance(folder, ObjectPath):
+        with TemporaryFile() as nameless:  # of which nothing is left when this process is killed
+            yield PendingFile(nameless)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{uuid4().hex}.tmp"
+    try:
+        with path.open("xb") as file:
+            yield PendingFile(file, path)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Location, content: bytes) -> None:

@@ -15,6 +15,7 @@ from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import HyperparameterError, OutputError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger, View
+from lstmfcn.ownership import OWNER
 from lstmfcn.plan import Plan
 from lstmfcn.recipe import RECIPES, RecipeName
 from lstmfcn.record import RECORD, Record
@@ -103,9 +104,11 @@ def sweep(
     capacity.refuse_unsatisfiable("a trial", plan.cpus_per_trial, plan.known_gpus_per_trial)
     if overwrite:
         storage.remove(output, *RESULT_NAMES)
+    folders.ownership.take()
     record.write(output)
-    storage.remove(output / REFIT, CHECKPOINT)  # it may be of networks that are no longer the best
-    results = Results(record, output, started)
+    # refit/ may be of networks that are no longer the best, and another run may still be about to write it.
+    storage.remove(output / REFIT, CHECKPOINT, f"{TRIALS}/{OWNER}")
+    results = Results(record, folders, started)
     ledger = Ledger(
         folders,
         search,
@@ -118,11 +121,13 @@ def sweep(
     with writing(output):
         try:
             if ledger.num_left:
+                storage.remove(output, EVALUATION, REPORT)  # they tell of a best that may be replaced
                 scheduler = schedulers.build(plan, space, points)
                 run_trials(data, plan, scheduler, ledger)
         finally:
             results.write(calibrate_on=validation if plan.calibrate else None)
             folders.remove_states([trial.number for trial in ledger.trials.values() if trial.has_ended])
+            folders.ownership.give_up()
     best_first = ranked(ledger.trials.values(), plan.objective)
     if not best_first or not best_first[0].is_usable:
         raise TrainingError(_why_none_is_usable(best_first))

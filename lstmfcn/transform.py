@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import ActorUnschedulableError, RayActorError
 
-from lstmfcn import capacity, cluster, output_folder, restarts
+from lstmfcn import actors, capacity, cluster, output_folder
 from lstmfcn.devices import Precision
 from lstmfcn.ensemble import AnyCheckpoint
 from lstmfcn.errors import DataError, OutputError
@@ -105,7 +106,9 @@ def transform(
     capacity.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)
     fitting = max(1, capacity.num_fitting(1, options.gpus_per_predictor))
     num_predictors = options.num_predictors or fitting
-    precision = cluster.precision_there(options.precision, options.gpus_per_predictor)
+    precision = cluster.precision_there(
+        options.precision, options.gpus_per_predictor, partial(_waiting, options)
+    )
     options = replace(options, precision=precision)
     journal = None if output is None else Journal(output)
     range_bytes = choose_range_bytes(files, num_predictors)
@@ -119,7 +122,7 @@ def transform(
     with _writing(journal):
         if journal is not None and resume:
             range_bytes = journal.resume({**plan, **common_versions()})["range_bytes"]
-            journal.take_over()
+            journal.ownership.take()
             done = list(journal.parts())
             concluded = {number: FileResult(**result) for number, result in journal.concluded()}
         faulty = {number for number, layout in enumerate(layouts) if isinstance(layout, str)}
@@ -135,12 +138,14 @@ def transform(
     rates = Rates()
     for report in _run_to_the_end(checkpoint, work, outcomes, groups, num_predictors, options):
         byte_range = ranges[report.number]
-        if report.missing and journal is not None and _can_read(files[byte_range.file]):
-            raise _stopped(journal, report.missing)  # else the file would lose the ranges that are done
+        if report.missing and journal is not None and _is_away(byte_range.file, files):
+            raise _stopped(journal, report.missing)
         if report.error:
             raise _stopped(journal, report.error)
         rates.add(report)
         with _writing(journal):
+            if journal is not None:
+                journal.ownership.look()
             outcomes.add(report)
         on_advance(Advance(byte_range.num_bytes, report.num_rows, str(outcomes)))
     with _writing(journal):
@@ -154,6 +159,10 @@ def transform(
     return summary
 
 
+def _waiting(options: Options) -> str:
+    return capacity.waiting("a predictor", 1, options.gpus_per_predictor)
+
+
 def _layouts(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options) -> list[Layout | str]:
     """Return how each file is read, or a sentence on what is wrong with it.
 
@@ -165,6 +174,13 @@ def _layouts(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options
     if len(wrong) == len(files):
         raise DataError(in_lines([[fault] for fault in wrong]))
     return layouts
+
+
+def _is_away(missing: int, files: list[InputFile]) -> bool:
+    """Return whether a file that a process misses is only away from its node, or with its disk. Then the
+    transform stops, else the file would lose the ranges that are done.
+    """
+    return _can_read(files[missing]) or not any(map(_can_read, files))
 
 
 def _can_read(file: InputFile) -> bool:
@@ -189,11 +205,12 @@ def _writing(journal: Journal | None) -> Iterator[None]:
 
 
 def _stopped(journal: Journal | None, sentence: str) -> OutputError:
-    """Return the error that ends the transform; raise another OutputError if another transform took over."""
+    """Return the error that ends the transform; raise another OutputError if another run took over."""
     if journal is None:
         return OutputError(sentence)
-    journal.refuse_another_run()
-    return OutputError(f"{sentence}; --resume goes on when that is mended")
+    journal.ownership.refuse_another()
+    then = "--resume goes on" if journal.can_go_on() else "--overwrite starts over"
+    return OutputError(f"{sentence}; {then} when that is mended")
 
 
 def _plan(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options) -> dict[str, Any]:
@@ -274,7 +291,7 @@ def _run(
         num_cpus=num_cpus,
         num_gpus=options.gpus_per_predictor,
     )
-    with restarts.warning_of_losses(_RangePredictor.__name__):
+    with actors.watching(_RangePredictor.__name__, partial(_waiting, options)):
         for row in reports.iter_rows():
             yield from map(RangeReport.from_dict, json.loads(row["reports"]))
 
@@ -301,7 +318,7 @@ class _RangePredictor:
     def __init__(self, shared: _Shared, precision: Precision, again: bool) -> None:
         cluster.set_up_worker()
         checkpoint, self._work, of_driver = ray.get(shared)
-        num_restarts = restarts.num_restarts()
+        num_restarts = actors.num_restarts()
         self._refusal = difference(of_driver)
         if num_restarts > _MOST_RESTARTS:  # Ray itself would start it again for ever
             self._refusal = (

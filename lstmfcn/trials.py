@@ -17,6 +17,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.errors import CheckpointError, DataError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import MetricName, Objective
+from lstmfcn.ownership import Ownership
 from lstmfcn.storage import Location
 from lstmfcn.training_state import STATE
 
@@ -79,11 +80,11 @@ class Trial(BaseModel):
 
 
 class TrialFolders:
-    """The folders of a sweep's trials."""
+    """The folders of a sweep's trials, in the folder `root` of its output."""
 
     def __init__(self, output: Location) -> None:
-        self.root = output / TRIALS
-        """The folder of all."""
+        self.output, self.root = output, output / TRIALS
+        self.ownership = Ownership(output, self.root)
 
     def folder(self, number: int) -> Location:
         """Return the folder of a trial."""

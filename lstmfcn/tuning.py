@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ray import tune
 from ray.air.execution._internal.tracked_actor import TrackedActor
@@ -28,9 +29,11 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from lstmfcn import capacity, schedulers, storage
-from lstmfcn.errors import is_of_full_memory
+from lstmfcn.errors import OutputError, is_of_full_memory
 from lstmfcn.ledger import Ledger
+from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import Plan
+from lstmfcn.storage import Location
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
 from lstmfcn.trial_run import TrialSettings
@@ -115,7 +118,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=_TUNES_OWN,
-            storage_path=str(ledger.folders.root),
+            storage_path=_as_uri(ledger.folders.root),
             verbose=0,
             callbacks=[watcher],
             stop=watcher,
@@ -123,6 +126,11 @@ def _tuner(
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
         ),
     )
+
+
+def _as_uri(folder: Location) -> str:
+    """Return a folder as Tune takes it, which decodes a URI."""
+    return quote(str(folder), safe=":/") if isinstance(folder, ObjectPath) else str(folder)
 
 
 @contextmanager
@@ -199,8 +207,8 @@ class _Watcher(tune.Callback, tune.Stopper):
         self.was_interrupted = False
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
-        self.error: OSError | None = None
-        """Error of the output's storage, if there was one; Tune would turn it into an error of its own."""
+        self.error: OSError | OutputError | None = None
+        """Error about the output, if there was one; Tune would turn it into an error of its own."""
         self._ledger, self._plan = ledger, plan
         self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
@@ -276,7 +284,7 @@ class _Watcher(tune.Callback, tune.Stopper):
     def _ending_on_errors(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self.error, self.is_ending = error, True
 
 

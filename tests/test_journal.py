@@ -62,8 +62,8 @@ def test_who_could_not_begin_was_not_taken_over(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "file")
 
     with pytest.raises(OSError, match="file"):
-        journal.take_over()
-    journal.refuse_another_run()
+        journal.ownership.take()
+    journal.ownership.refuse_another()
 
 
 def test_parts_are_joined_in_order_and_rejects_get_the_files_rows(journal: Journal) -> None:
@@ -103,7 +103,7 @@ def test_a_transform_that_another_took_the_folder_from_changes_nothing(
     commit(other, part, b"b\n")
     before = storage.names_below(journal.output)
 
-    taken_over = pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$")
+    taken_over = pytest.raises(OutputError, match=r"was taken over by another run; this one ends$")
     with taken_over:
         journal.join([part], {0: 0}, "a.csv")
     with taken_over:
@@ -121,9 +121,9 @@ def test_of_two_that_resume_the_first_one_ends(journal: Journal) -> None:
     first, second = Journal(journal.output), Journal(journal.output)
     for one in (first, second):
         one.resume(PLAN)
-        one.take_over()
+        one.ownership.take()
 
-    with pytest.raises(OutputError, match=r"was taken over by another transform; this one ends$"):
+    with pytest.raises(OutputError, match=r"was taken over by another run; this one ends$"):
         first.join([part], {0: 0}, "a.csv")
 
     second.join([part], {0: 0}, "a.csv")
@@ -141,10 +141,31 @@ def test_what_begins_and_ends_at_once_leaves_the_next_one_to_clear_up(
             Journal(tmp_path).begin(PLAN)
     with pytest.raises(OutputError, match=r"had begun to replace; only --overwrite goes on$"):
         Journal(tmp_path).resume(PLAN)
+    assert not Journal(tmp_path).can_go_on()
 
     Journal(tmp_path).begin(PLAN)
 
     assert storage.names(tmp_path) == [".transform"]
+    assert Journal(tmp_path).can_go_on()
+
+
+def test_who_is_taken_over_while_it_clears_up_removes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_bytes(tmp_path / "transform.json", b'{"files": [{"relative": "old.csv"}]}')
+    storage.write_bytes(tmp_path / "old.csv.out", b"")
+    remove, other = storage.remove, Journal(tmp_path)
+
+    def remove_and_be_taken_over(folder: Location, *names: str) -> None:
+        remove(folder, *names)
+        other.ownership.take()
+
+    monkeypatch.setattr(storage, "remove", remove_and_be_taken_over)
+    with pytest.raises(OutputError, match=r"was taken over by another run; this one ends$"):
+        Journal(tmp_path).begin(PLAN)
+
+    assert sorted(storage.names(tmp_path)) == [".transform", "old.csv.out"]
+    assert not Journal(tmp_path).can_go_on()
 
 
 def interrupt(*_: object) -> None:

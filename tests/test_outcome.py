@@ -15,6 +15,7 @@ from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import BadRows, RangeReport, Work, predict_range, read_range
 from lstmfcn.ranges import ByteRange, InputFile, find_inputs
+from lstmfcn.storage import Location
 from tests.samples import LENGTH, make_dataset
 
 FILES = [InputFile(Path(name), name, name, 20, 0) for name in ("a.csv", "b.csv")]
@@ -39,6 +40,23 @@ def test_a_file_is_concluded_when_its_last_range_is_done_in_whatever_order() -> 
 
     outcomes.add(report(0))
     assert outcomes.concluded == {0: FileResult("a.csv", "a.csv", 10, 0, [], is_sound=True)}
+
+
+def test_a_file_that_was_replaced_while_it_was_read_has_no_output(place: Location) -> None:
+    storage.write_bytes(place / "data.csv", b"1,2\n")
+    files, _ = find_inputs(place / "data.csv", None)
+    journal = Journal(place / "output")
+    journal.begin({"input": [["data.csv", 4, 0]]})
+    outcomes = Outcomes(Work(files, [ByteRange(0, 0, 0, 4)], 2, [PLAIN], "fail", journal), None)
+    storage.write_bytes(journal.folder / "0" / "0.1-0", b"a\n")
+    storage.write_bytes(place / "data.csv", b"1,2\n3,4\n")
+
+    outcomes.add(RangeReport(0, 0.0, num_rows=1))
+
+    assert outcomes.concluded[0].faults == [
+        f"{place / 'data.csv'} was changed while it was read; it must stay as it is"
+    ]
+    assert storage.names(place / "output") == [".transform"]
 
 
 def test_faults_have_the_files_rows_and_leave_it_without_an_output() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lstmfcn import results
+from lstmfcn import results, storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import Ensemble, load_checkpoint
-from lstmfcn.errors import CheckpointError
+from lstmfcn.errors import CheckpointError, OutputError
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.results import Results
@@ -19,7 +19,7 @@ from tests.samples import make_dataset
 
 def make(output: Path, **plan: int) -> Results:
     record = Record(plan=Plan(**plan), search_space={}, data="", description="", versions={})
-    return Results(record, output, started=0.0)
+    return Results(record, TrialFolders(output), started=0.0)
 
 
 def trained_trial(output: Path, trained: Checkpoint, number: int, accuracy: float) -> Trial:
@@ -50,6 +50,22 @@ def test_the_best_follows_the_trials_now_and_then(
     assert epochs == [1, 2, 2]
     assert Record.read(tmp_path).best_trial == 2
     assert len((tmp_path / "leaderboard.csv").read_text().splitlines()) == 4
+
+
+def test_a_sweep_that_another_run_took_the_folder_from_writes_no_result(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    record = Record(plan=Plan(), search_space={}, data="", description="", versions={})
+    folders = TrialFolders(tmp_path)
+    folders.ownership.take()
+    kept = Results(record, folders, started=0.0)
+    kept.update(trained_trial(tmp_path, trained, 1, 0.5))
+    TrialFolders(tmp_path).ownership.take()
+
+    with pytest.raises(OutputError, match=r"was taken over by another run; this one ends$"):
+        kept.write()
+
+    assert storage.names(tmp_path) == ["trials"]
 
 
 def test_what_takes_long_to_write_is_written_the_less_often(

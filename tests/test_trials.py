@@ -7,12 +7,13 @@ import pytest
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.errors import CheckpointError, DataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.ledger import Ledger
 from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
+from lstmfcn.storage import Location
 from lstmfcn.trials import Trial, TrialFolders, ranked, read_leaderboard, write_leaderboard
 
 SPACE = SearchSpace.from_mapping({"lr": {"log_uniform": [0.001, 0.01]}, "epochs": 5})
@@ -184,6 +185,21 @@ def test_a_sweep_that_goes_on_keeps_what_has_ended_and_draws_the_rest(tmp_path: 
         assert trial.hyperparameters == RandomSearch(SPACE, seed=0).propose(trial.number)
         numbers.append(trial.number)
     assert numbers == [2, 3, 4]
+
+
+def test_a_sweep_that_another_run_took_the_folder_from_notes_no_end_of_a_trial(place: Location) -> None:
+    folders = TrialFolders(place)
+    folders.ownership.take()
+    first = Ledger(folders, RandomSearch(SPACE, seed=0), ACCURACY, 1)
+    first.draw()
+    TrialFolders(place).ownership.take()
+    first.update(1, epoch=1)
+
+    with pytest.raises(OutputError, match=r"was taken over by another run; this one ends$"):
+        first.update(1, status="completed")
+
+    (drawn,) = TrialFolders(place).read()
+    assert drawn.status == "running"
 
 
 @pytest.mark.parametrize(

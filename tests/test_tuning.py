@@ -7,9 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyarrow import fs
 
 from lstmfcn import tuning
+from lstmfcn.errors import OutputError
 from lstmfcn.ledger import Ledger
+from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import Plan
 from lstmfcn.search import RandomSearch
 from lstmfcn.search_space import SearchSpace
@@ -53,7 +56,7 @@ def test_a_trial_that_finds_no_room_ends_the_sweep_and_has_not_failed(number: in
 
     watcher.on_trial_error(0, [], tunes)
 
-    assert watcher.error is not None
+    assert isinstance(watcher.error, OSError)
     assert watcher.error.errno == number
     assert ledger.trials[1].error == ""
 
@@ -99,5 +102,29 @@ def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path:
     watcher.on_experiment_end([])
 
     assert watcher.stop_all()
-    assert watcher.error is not None
+    assert isinstance(watcher.error, OSError)
     assert watcher.error.errno == errno.ENOSPC
+
+
+def test_a_sweep_that_is_taken_over_ends_its_trials(tmp_path: Path) -> None:
+    plan, folders = Plan(), TrialFolders(tmp_path)
+    folders.ownership.take()
+    ledger = Ledger(folders, RandomSearch(SearchSpace({}), seed=0), plan.objective, num_trials=2)
+    ledger.draw()
+    watcher = tuning._Watcher(ledger, plan)
+    TrialFolders(tmp_path).ownership.take()
+    tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=0)
+
+    watcher.on_trial_complete(1, [], tunes)
+
+    assert watcher.stop_all()
+    assert isinstance(watcher.error, OutputError)
+
+
+@pytest.mark.parametrize("name", ["my sweep", "run#2", "a%20b", "a[1]", "é", "why?"])
+def test_tune_keeps_its_files_in_the_folder_whatever_its_name(name: str, bucket: ObjectPath) -> None:
+    folder = bucket / name
+
+    _, path = fs.FileSystem.from_uri(tuning._as_uri(folder))
+
+    assert path == str(folder.key)

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -373,6 +374,28 @@ def test_a_file_that_only_the_driver_sees_stops_a_transform_that_can_go_on(
         transform(trained, files, tmp_path / "predictions", Options())
 
     assert Journal(tmp_path / "predictions").is_unfinished()
+
+
+@needs_ray
+def test_an_input_that_goes_away_stops_a_transform_that_can_go_on(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_csv(tmp_path / "data.csv", make_dataset(10), labelled=False)
+    files, _ = find_inputs(data, None)
+    begin = Journal.begin
+
+    def begin_without_the_disk(journal: Journal, plan: dict[str, Any]) -> None:
+        begin(journal, plan)
+        data.rename(tmp_path / "away.csv")
+
+    monkeypatch.setattr(Journal, "begin", begin_without_the_disk)
+    with pytest.raises(OutputError, match=r"data.csv does not exist on .*; --resume goes on when"):
+        transform(trained, files, tmp_path / "predictions", Options())
+    (tmp_path / "away.csv").rename(data)
+
+    summary = transform(trained, files, tmp_path / "predictions", Options(), resume=True)
+
+    assert summary.num_rows == 10
 
 
 @needs_ray

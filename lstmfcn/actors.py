@@ -1,9 +1,11 @@
-"""Actors whose processes are lost and started again, which Ray does for ever."""
+"""The processes of a transform's predictors, which Ray starts when there is room, and again when one is lost:
+it waits, and tries again, for ever.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -14,21 +16,26 @@ from ray._private.state import state
 _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 20.0
+_LOOKS_BEFORE_WAITING = 2
+"""Looks without a process after which a warning is due, since one takes some seconds to start."""
 _MANY_LOSSES = 5
 """Losses of processes before a first warning, and before each further one."""
 
 
 @contextmanager
-def warning_of_losses(class_name: str) -> Iterator[None]:
+def watching(class_name: str, waiting: Callable[[], str]) -> Iterator[None]:
     """Warn, while the block runs, when this job's predictors, actors of that class, lose their processes
-    again and again: Ray starts them for ever, though there may never be enough memory.
+    again and again: there may never be enough memory. And once with what `waiting` says, when none begins.
     """
     ended = Event()
 
     def watch() -> None:
-        told = 0
+        told = looks = 0
         while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            if (lost := _num_losses(class_name)) >= told + _MANY_LOSSES:
+            actors, looks = _actors(class_name), looks + 1
+            if looks == _LOOKS_BEFORE_WAITING and not any(actor["State"] == "ALIVE" for actor in actors):
+                _log.warning(waiting())
+            if (lost := sum(actor["NumRestarts"] for actor in actors)) >= told + _MANY_LOSSES:
                 told = lost
                 _log.warning(
                     "predictors lost their processes %d times and were started again; fewer at once, or more"
@@ -51,7 +58,7 @@ def num_restarts() -> int:
     return int(state.actor_table(actor_id)["NumRestarts"])
 
 
-def _num_losses(class_name: str) -> int:
+def _actors(class_name: str) -> list[dict[str, Any]]:
     job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
     actors: list[dict[str, Any]] = list(state.actor_table(None, job).values())
-    return sum(actor["NumRestarts"] for actor in actors if class_name in actor["ActorClassName"])
+    return [actor for actor in actors if class_name in actor["ActorClassName"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from lstmfcn import restarts
+from lstmfcn import actors
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -25,10 +25,11 @@ class Weary:
 def test_processes_that_die_again_and_again_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(restarts, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(restarts, "_MANY_LOSSES", 2)
+    monkeypatch.setattr(actors, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(actors, "_LOOKS_BEFORE_WAITING", 0)
+    monkeypatch.setattr(actors, "_MANY_LOSSES", 2)
 
-    with restarts.warning_of_losses("Weary"):
+    with actors.watching("Weary", str):
         ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
         give_up = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < give_up:
@@ -38,3 +39,16 @@ def test_processes_that_die_again_and_again_are_told_of(
         "predictors lost their processes 2 times and were started again; fewer at once, or more memory for"
         " them, would help"
     )
+
+
+def test_predictors_that_do_not_begin_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(actors, "_SECONDS_BETWEEN_LOOKS", 0.05)
+
+    with actors.watching("Weary", lambda: "they wait"):
+        give_up = time.monotonic() + 60
+        while not caplog.messages and time.monotonic() < give_up:
+            time.sleep(0.01)
+
+    assert caplog.messages == ["they wait"]
