@@ -26,7 +26,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.model import LSTMFCN
 from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix
-from lstmfcn.storage import Location
+from lstmfcn.storage import Location, location
 from lstmfcn.tasks import TaskName, num_outputs
 from lstmfcn.treatment import UNTREATED, Treatment
 from lstmfcn.versions import installed
@@ -130,8 +130,9 @@ class Checkpoint:
                 num_outputs(self.task, len(self.classes)), self.length, self.hyperparameters, self.channels
             )
 
-    def save(self, directory: Location) -> None:
+    def save(self, directory: Location | str) -> None:
         """Write the directory; what it held before stays whole until the new checkpoint is."""
+        directory = location(directory)
         content = safetensors.torch.save(dict(self.weights))
         digest = hashlib.sha256(content).hexdigest()
         name = f"weights-{digest[:16]}.safetensors"
@@ -156,9 +157,10 @@ class Checkpoint:
         storage.remove(directory, *(stale for stale in weights if stale != name))
 
     @classmethod
-    def load(cls, directory: Location) -> Checkpoint:
+    def load(cls, directory: Location | str) -> Checkpoint:
         """Read a directory written by `save`. Raises CheckpointError."""
-        return read_whole(directory, lambda raw: cls.named_by(raw, directory))
+        place = location(directory)
+        return read_whole(place, lambda raw: cls.named_by(raw, place))
 
     @classmethod
     def named_by(cls, raw: bytes, directory: Location) -> Checkpoint:

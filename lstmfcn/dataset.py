@@ -15,7 +15,7 @@ from lstmfcn.errors import DataError, counted
 from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
 from lstmfcn.listing import csv_files
 from lstmfcn.series import LabelledSeries, Matrix, parse_labelled
-from lstmfcn.storage import Location, read_bytes
+from lstmfcn.storage import Location, location, read_bytes
 from lstmfcn.tasks import TaskName, num_outputs
 from lstmfcn.treatment import UNTREATED, Treatment
 
@@ -119,6 +119,23 @@ class Dataset:
         )
 
 
+def refuse_unlike(dataset: Dataset, known: Known) -> None:
+    """Raise DataError if a data set has other classes, another task or other series than `known`, by which
+    it should have been read.
+    """
+    treatment = known.treatment
+    for name, found, expected in (
+        ("task", dataset.task, known.task),
+        ("channels", dataset.channels, treatment.num_channels),
+        ("length", dataset.length, known.length),
+        ("classes", dataset.classes.names, known.classes.names),
+    ):
+        if found != expected:
+            raise DataError(
+                f"{name}: the data has {found} where {expected} is expected; read_labelled reads a file alike"
+            )
+
+
 def digest(*datasets: Dataset) -> str:
     """Return a digest that is the same for the same data."""
     content = hashlib.sha256()
@@ -131,7 +148,7 @@ def digest(*datasets: Dataset) -> str:
 
 
 def read_training(
-    path: Location,
+    path: Location | str,
     task: TaskName | None = None,
     identifiers: Identifiers = NO_IDENTIFIERS,
     treatment: Treatment = _AS_A_HEADER_SAYS,
@@ -142,6 +159,7 @@ def read_training(
 
     Raises DataError, also if all series are of one class or don't suit the task.
     """
+    path = location(path)
     files = _read_files(path, None, identifiers, treatment)
     first = files[0]
     channels = first.channels or treatment.num_channels
@@ -171,11 +189,11 @@ def _to_train_on(dataset: Dataset, path: Location) -> Dataset:
     return dataset
 
 
-def read_labelled(path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
+def read_labelled(path: Location | str, like: Known, identifiers: Identifiers = NO_IDENTIFIERS) -> Dataset:
     """Read labelled files, without identifiers, as `like` was read: for its classes, length, task and
     treatment. Validation data are read like the training set. Raises DataError.
     """
-    files = _read_alike(path, like, identifiers)
+    files = _read_alike(location(path), like, identifiers)
     return _dataset(files, like.classes, like.task, like.treatment)
 
 
@@ -206,7 +224,7 @@ def _refuse_missing_among_numbers(files: list[LabelledSeries]) -> None:
 
 
 def read_further(
-    path: Location, like: Known, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
+    path: Location | str, like: Known, identifiers: Identifiers = NO_IDENTIFIERS, *, new_classes: bool
 ) -> Dataset:
     """Read training files, without identifiers, for a network that has been trained before. Classes
     that it doesn't know are added to its own with `new_classes`, else they are refused.
@@ -218,6 +236,7 @@ def read_further(
             f"--new-classes can't add to the checkpoint's classes {like.classes}: its task is binary, and a"
             " network with one output tells two classes apart"
         )
+    path = location(path)
     files = _read_alike(path, like, identifiers)
     _refuse_missing_among_numbers(files)
     unknown = _unknown(files, like, path)

@@ -19,7 +19,7 @@ from lstmfcn import storage
 from lstmfcn.checkpoint import CHECKPOINT, FORMAT_VERSION, Checkpoint, read_whole, refuse_other_version
 from lstmfcn.classes import ClassLabels
 from lstmfcn.errors import CheckpointError
-from lstmfcn.storage import Location
+from lstmfcn.storage import Location, location
 from lstmfcn.tasks import TaskName
 from lstmfcn.treatment import Treatment
 
@@ -75,8 +75,9 @@ class Ensemble:
         digests = "\n".join(member.digest() for member in self.members)
         return hashlib.sha256(digests.encode()).hexdigest()
 
-    def save(self, directory: Location) -> None:
+    def save(self, directory: Location | str) -> None:
         """Write the directory; what it held before stays whole until the new checkpoint is."""
+        directory = location(directory)
         names = [f"{place}-{member.digest()[:8]}" for place, member in enumerate(self.members, 1)]
         for name, member in zip(names, self.members, strict=True):
             member.save(directory / name)
@@ -111,9 +112,10 @@ def networks(checkpoint: AnyCheckpoint) -> tuple[Checkpoint, ...]:
     return checkpoint.members if isinstance(checkpoint, Ensemble) else (checkpoint,)
 
 
-def load_checkpoint(directory: Location) -> AnyCheckpoint:
+def load_checkpoint(directory: Location | str) -> AnyCheckpoint:
     """Read the network or the ensemble that a directory holds. Raises CheckpointError."""
-    return read_whole(directory, lambda raw: _named_by(raw, directory))
+    place = location(directory)
+    return read_whole(place, lambda raw: _named_by(raw, place))
 
 
 def _named_by(raw: bytes, directory: Location) -> AnyCheckpoint:

@@ -15,7 +15,7 @@ from sklearn import metrics
 
 from lstmfcn import plots, storage, tasks
 from lstmfcn.calibration import expected_calibration_error
-from lstmfcn.dataset import Dataset
+from lstmfcn.dataset import Dataset, refuse_unlike
 from lstmfcn.predictor import Predictor
 from lstmfcn.storage import Location
 
@@ -110,7 +110,8 @@ def recorded(output: Location, precision: str, **inputs: str) -> dict[str, Any] 
 
 
 def evaluate(predictor: Predictor, dataset: Dataset) -> Evaluation:
-    """Score a predictor on labelled series."""
+    """Score a predictor on labelled series. Raises DataError for those that weren't read for it."""
+    refuse_unlike(dataset, predictor)
     task, targets = dataset.task, dataset.targets
     probabilities = predictor.probabilities(dataset.series)
     predicted = tasks.predicted(task, probabilities)

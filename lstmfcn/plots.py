@@ -17,6 +17,9 @@ _NAMES_SHOWN = 100
 """Most class names on an axis; more can't be read, and take long to draw."""
 _CELLS_WITH_NUMBERS = 20
 """Most classes of a confusion matrix with numbers in its cells; more would not fit."""
+_LETTERS_SIDE_BY_SIDE = 24
+"""Most letters of class names that stand side by side on the axis of a small confusion matrix."""
+_LETTERS_OF_A_TITLE = 100
 _CHANNELS_SHOWN = 12
 _DPI = 120
 
@@ -51,16 +54,13 @@ def confusion_matrix(
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    true, predicted = (
-        [name if len(name) <= 16 else name[:15] + "…" for name in names]
-        for names in (true_names, predicted_names)
-    )
+    true, predicted = ([_shortened(name, 16) for name in names] for names in (true_names, predicted_names))
     axes.set_xlabel("predicted label")
     axes.set_ylabel("true label")
     axes.set_xticks([])
     axes.set_yticks([])
     if len(predicted) <= _NAMES_SHOWN:
-        rotation = 90 if len(predicted) > 6 else 0
+        rotation = 90 if len(predicted) > 6 or sum(map(len, predicted)) > _LETTERS_SIDE_BY_SIDE else 0
         axes.set_xticks(range(len(predicted)), predicted, rotation=rotation, parse_math=False)
     if len(true) <= _NAMES_SHOWN:
         axes.set_yticks(range(len(true)), true, parse_math=False)
@@ -94,9 +94,14 @@ def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], titl
         if len(values) > 1:
             axes.set_ylabel(f"channel {number}")
     figure.colorbar(line, ax=panels, label="contribution to the logit")
-    panels[0].set_title(title, fontsize=10, parse_math=False)
+    panels[0].set_title(_shortened(title, _LETTERS_OF_A_TITLE), fontsize=10, parse_math=False)
     panels[-1].set_xlabel("time step")
     return _png(figure)
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text of at most so many letters, with both ends of a longer one."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-((most - 1) // 2) :]}"
 
 
 def _png(figure: Figure) -> bytes:

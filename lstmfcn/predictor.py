@@ -17,11 +17,12 @@ from lstmfcn import tasks
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.devices import DTYPES, Precision, each_on_one_thread, supported_precision
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint, networks
+from lstmfcn.errors import DataError
 from lstmfcn.inference import InferenceNetwork
 from lstmfcn.prediction_format import PredictionColumn, usual_columns
 from lstmfcn.rendering import Renderer
 from lstmfcn.series import Matrix, has_header, parse_series
-from lstmfcn.storage import Location, location
+from lstmfcn.storage import Location
 
 _cudnn = threading.Lock()
 """Lock for cuDNN's settings, which are the whole process's."""
@@ -61,8 +62,6 @@ class Predictor:
         precision: Precision = "fp32",
     ) -> Predictor:
         """Load a predictor from a checkpoint directory. Raises CheckpointError and ResourceError."""
-        if isinstance(checkpoint, str):
-            checkpoint = location(checkpoint)
         return cls(load_checkpoint(checkpoint), device, precision)
 
     @property
@@ -72,8 +71,12 @@ class Predictor:
 
     def probabilities(self, series: Matrix) -> NDArray[np.float32]:
         """Return the probability of each class, (cases, classes), for series as read, (cases, num_values);
-        those that are padded end with NaN.
+        those that are padded end with NaN. Raises DataError for other ones.
         """
+        series = np.asarray(series, np.float32)
+        if series.ndim != 2 or series.shape[1] != self.num_values:
+            raise DataError(f"the shape of the series is {series.shape}; (cases, {self.num_values}) is right")
+        self.treatment.refuse_missing(series)
         if len(series) == 0:
             return np.empty((0, len(self.classes)), np.float32)
         parts = [member.probabilities(series) for member in self._members]

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -44,7 +45,7 @@ class Progress:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[counted]}", markup=False),
-            TimeRemainingColumn(),
+            _TimeLeft(self._time_left),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
             redirect_stdout=sys.stdout.isatty(),
@@ -106,6 +107,18 @@ class Progress:
             return "time left unknown"
         seconds = (self._clock() - self._started) / self._done * (self._total - self._before - self._done)
         return f"about {seconds:,.0f} s left"
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left as the lines have it; rich's own column forgets what is longer ago than 30 s."""
+
+    def __init__(self, time_left: Callable[[], str]) -> None:
+        self._time_left = time_left
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        """Return the text to show."""
+        return Text(self._time_left())
 
 
 class _Bar(Bar):

@@ -57,7 +57,7 @@ def write_report(output: Location) -> None:
         confusion=_confusion(output / EVALUATION),
         ensemble=_ensemble(output / EVALUATION),
     )
-    storage.write_bytes(output / REPORT, page.encode())
+    storage.write_bytes(output / REPORT, page.encode(errors="backslashreplace"))
 
 
 @functools.cache
@@ -215,11 +215,12 @@ def _importance(sweep: _Sweep) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     distributions = {name: optuna_distribution(_uniform(domain)) for name, domain in sweep.domains.items()}
+    least, most = min(results), max(results)
     finished = [
         optuna.create_trial(
             params={name: _on_uniform(domain, _value(trial, name)) for name, domain in sweep.domains.items()},
             distributions=distributions,
-            value=result,
+            value=(result - least) / (most - least),  # small differences are none to scikit-learn's trees
         )
         for trial, result in zip(usable, results, strict=True)
     ]

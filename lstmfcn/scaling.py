@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from lstmfcn.errors import HyperparameterError
 
 ScalingMethod: TypeAlias = Literal["series", "training-set"]
 
@@ -47,6 +49,9 @@ class Scaling(BaseModel):
     @classmethod
     def fitted(cls, method: ScalingMethod, series: NDArray[np.float32], channels: int = 1) -> Self:
         """Return the scaling for a training set, (cases, channels * timepoints)."""
+        if method not in get_args(ScalingMethod):
+            known = ", ".join(get_args(ScalingMethod))
+            raise HyperparameterError(f"scaling is {method!r}; it must be one of {known}")
         if method == "series":
             return cls()
         means, deviations = zip(

@@ -146,6 +146,12 @@ class SearchSpace:
         """Values of the hyperparameters that have only one."""
         return {name: domain.greatest for name, domain in self.domains.items() if not domain.is_varied}
 
+    @property
+    def num_networks(self) -> float:
+        """Number of different networks in it."""
+        choices = [len(set(domain.values)) for domain in self.domains.values() if isinstance(domain, Choice)]
+        return math.prod(choices) if len(choices) == len(self.domains) else math.inf
+
     def largest(self, points: Sequence[Hyperparameters] = ()) -> Hyperparameters:
         """Return the greatest value of each hyperparameter in the space and in points tried beside it."""
         corners = [

@@ -12,7 +12,7 @@ from torch import Tensor
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.classes import ClassLabels
 from lstmfcn.ensemble import Ensemble, load_checkpoint
-from lstmfcn.errors import CheckpointError, HyperparameterError
+from lstmfcn.errors import CheckpointError, DataError, HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.search_space import Choice, SearchSpace
 from lstmfcn.storage import Location
@@ -31,7 +31,7 @@ class Start:
     checkpoint: Checkpoint
 
     @classmethod
-    def load(cls, directory: Location) -> Self:
+    def load(cls, directory: Location | str) -> Self:
         """Read a checkpoint of one network. Raises CheckpointError."""
         checkpoint = load_checkpoint(directory)
         if isinstance(checkpoint, Ensemble):
@@ -83,12 +83,19 @@ class Start:
 
     def weights(self, fresh: Mapping[str, Tensor], classes: ClassLabels) -> dict[str, Tensor]:
         """Return the checkpoint's weights for a network of these classes, which include its own; in the
-        linear layer, the rows of new classes are those of the `fresh` weights.
+        linear layer, the rows of new classes are those of the `fresh` weights. Raises DataError when classes
+        are missing.
         """
         weights = dict(self.checkpoint.weights)
-        if len(classes) == len(self.checkpoint.classes):
+        own = self.checkpoint.classes
+        if classes.names == own.names:
             return weights
-        rows = torch.tensor([classes.names.index(name) for name in self.checkpoint.classes.names])
+        if not set(own.names) <= set(classes.names):
+            raise DataError(
+                f"classes: the data has {classes} where those of the checkpoint, {own}, are expected;"
+                " read_further reads a file for it"
+            )
+        rows = torch.tensor([classes.names.index(name) for name in own.names])
         for name in _BY_CLASS:
             weights[name] = fresh[name].index_copy(0, rows, weights[name])
         return weights

@@ -38,8 +38,10 @@ _PIECE_BYTES = 4 << 20
 _LONGEST_LINE_BYTES = 64 << 20
 
 
-def location(text: str) -> Location:
+def location(text: str | Location) -> Location:
     """Return what a path or URI stands for. Raises LocationError for one that can't be used."""
+    if not isinstance(text, str):
+        return text
     if not text:
         raise LocationError("a path is empty; . would be the current folder")
     return ObjectPath.parse(text) if re.match("[A-Za-z0-9]+://", text) else Path(text)

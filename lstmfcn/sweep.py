@@ -5,6 +5,7 @@ It writes to the output folder: best/, leaderboard.csv, sweep.json (what was com
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from lstmfcn.training import TrainingData
 from lstmfcn.trials import LEADERBOARD, TRIALS, Trial, TrialFolders, ranked
 from lstmfcn.tuning import run_trials
 from lstmfcn.versions import installed
+
+_log = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
 """Folder with the scores of best/ on the validation set."""
@@ -113,7 +116,7 @@ def sweep(
         folders,
         search,
         plan.objective,
-        _num_trials(plan, search, len(points)),
+        _num_trials(plan, search, space, len(points)),
         points=points,
         earlier=earlier,
         views=[results] if view is None else [results, view],
@@ -175,11 +178,16 @@ def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:
             return BayesianSearch(space, (plan.seed + num_drawn) % 2**32)  # else it would draw the same again
 
 
-def _num_trials(plan: Plan, search: Search, num_points: int) -> int:
+def _num_trials(plan: Plan, search: Search, space: SearchSpace, num_points: int) -> int:
     if isinstance(search, GridSearch):
         most = num_points + len(search)
         return min(plan.num_trials or most, most)
-    return plan.num_trials or _USUAL_NUM_TRIALS
+    num_trials = plan.num_trials or _USUAL_NUM_TRIALS
+    if (different := num_points + space.num_networks) < num_trials:
+        _log.warning(
+            "there are %d networks to try; %d trials train some of them again", different, num_trials
+        )
+    return num_trials
 
 
 def _why_none_is_usable(trials: Sequence[Trial]) -> str:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from lstmfcn import tasks
 from lstmfcn.adam import Adam
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.dataset import Dataset
+from lstmfcn.dataset import Dataset, refuse_unlike
 from lstmfcn.devices import CPU
-from lstmfcn.errors import TrainingError
+from lstmfcn.errors import HyperparameterError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import Metrics, Objective
 from lstmfcn.model import LSTMFCN
@@ -51,6 +51,16 @@ class TrainingSettings:
     precision: TrainingPrecision = "fp32"
     """With bf16 the convolutional block trains under PyTorch's autocast, and Muon makes steps orthogonal in
     16 bits; weights and validation stay fp32."""
+
+    def __post_init__(self) -> None:
+        """Raises HyperparameterError for a setting that there isn't."""
+        for name, known in (
+            ("recipe", get_args(RecipeName)),
+            ("class_weight", get_args(ClassWeight)),
+            ("precision", get_args(TrainingPrecision)),
+        ):
+            if (value := getattr(self, name)) not in known:
+                raise HyperparameterError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,15 @@ class TrainingData:
         method: ScalingMethod,
         start: Start | None = None,
     ) -> Self:
-        """Scale data as read, by the start's scaling or else one that is fitted to the training set."""
+        """Scale data as read, by the start's scaling or else one that is fitted to the training set.
+
+        Raises DataError for series with a missing or infinite value, and for a validation set that wasn't
+        read like the training set.
+        """
+        training.treatment.refuse_missing(training.series)
+        if validation is not None:
+            refuse_unlike(validation, training)
+            validation.treatment.refuse_missing(validation.series)
         channels = training.channels
         if start is None:
             scaling = Scaling.fitted(method, training.series, channels)
@@ -119,8 +137,11 @@ class Trainer:
         """Training ends after `patience` epochs without a better one. With several devices the network is
         replicated by DataParallel.
 
-        Raises HyperparameterError for another network than that of the checkpoint that training starts from.
+        Raises HyperparameterError for another network than that of the checkpoint that training starts from,
+        and for a patience below 1.
         """
+        if patience is not None and patience < 1:
+            raise HyperparameterError(f"patience is {patience}; it must be at least 1")
         self.data, self.settings = data, settings
         self._recipe = RECIPES[settings.recipe]
         self._patience = patience

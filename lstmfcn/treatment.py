@@ -69,6 +69,21 @@ class Treatment(BaseModel):
         length = None if num_values is None else num_values // channels
         return self._treated(rows, length, place).reshape(num_cases, -1)
 
+    def refuse_missing(self, series: NDArray[np.float32]) -> None:
+        """Raise DataError for a series, of (cases, num_values), with a value that is missing or infinite.
+        Only a padded channel may end with NaN.
+        """
+        is_wrong = ~np.isfinite(series)
+        if not is_wrong.any():
+            return
+        if self.length == "pad":
+            is_end = np.isnan(series).reshape(len(series), self.num_channels, -1)
+            is_end = np.logical_and.accumulate(is_end[..., ::-1], axis=2)[..., ::-1]
+            is_end &= ~is_end.all(axis=2, keepdims=True)
+            is_wrong &= ~is_end.reshape(series.shape)
+        if (found := is_wrong.any(axis=1)).any():
+            raise DataError(f"series {int(found.argmax()) + 1} has a value that is missing or infinite")
+
     def resized(self, series: NDArray[np.float32], num_values: int) -> NDArray[np.float32]:
         """Return series, whose channels may end with NaN, in their final length: (cases, num_values)."""
         channels = self.num_channels

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,8 @@ from sklearn import metrics
 from sklearn.metrics import classification_report
 
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.classes import ClassLabels
+from lstmfcn.errors import DataError
 from lstmfcn.evaluation import ConfusionTable, evaluate, recorded
 from lstmfcn.predictor import Predictor
 from tests.samples import make_dataset, make_labels
@@ -45,6 +48,13 @@ def test_scores_are_those_of_scikit_learn(trained: Checkpoint) -> None:
 
 
 @pytest.mark.usefixtures("composed")
+def test_data_that_were_not_read_for_the_network_are_refused(trained: Checkpoint) -> None:
+    read_by_itself = replace(make_dataset(20), classes=ClassLabels(["down", "sideways"]))
+
+    with pytest.raises(DataError, match=r"^classes: the data has .*'sideways'.* is expected; read_labelled "):
+        evaluate(Predictor(trained), read_by_itself)
+
+
 def test_an_evaluation_is_saved_with_a_picture(trained: Checkpoint, tmp_path: Path) -> None:
     evaluate(Predictor(trained), make_dataset(10)).save(tmp_path)
 

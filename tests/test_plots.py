@@ -45,6 +45,11 @@ def test_a_learning_curve_of_any_length_is_drawn(num_epochs: int) -> None:
     assert plots.learning_curve(epochs, best_epoch=1).startswith(PNG)
 
 
+def test_a_long_name_keeps_both_ends() -> None:
+    assert plots._shortened("WALKING_DOWNSTAIRS", 16) == "WALKING_…NSTAIRS"
+    assert plots._shortened("WALKING_UPSTAIRS", 16) == "WALKING_UPSTAIRS"
+
+
 def test_labels_in_letters_that_the_font_lacks_are_drawn_without_a_warning() -> None:
     assert plots.confusion_matrix(np.eye(2, dtype=np.int64), ["\u65e5", "\u672c"], ["a", "b"]).startswith(PNG)
 
@@ -71,6 +76,15 @@ def test_a_confusion_matrix_has_true_classes_as_rows_coloured_by_their_shares(fi
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y"]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("true label", "predicted label")
     assert np.asarray(axes.images[0].get_array()).tolist() == [[0.75, 0.25], [0, 1]]
+
+
+@pytest.mark.parametrize(("name", "rotation"), [("sit", 0), ("WALKING_UPSTAIRS", 90)])
+def test_long_names_stand_upright(name: str, rotation: int, figures: list[Figure]) -> None:
+    plots.confusion_matrix(np.eye(3, dtype=np.int64), [name] * 3, [name] * 3)
+
+    [figure] = figures
+    axes, _ = figure.axes
+    assert [label.get_rotation() for label in axes.get_xticklabels()] == [rotation] * 3
 
 
 def test_what_speaks_for_a_class_is_red(figures: list[Figure]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,40 @@ def test_a_header_in_gives_a_header_out(trained: Checkpoint, trained_labels: Che
     header, *lines = Predictor(trained_labels).predict_csv(body, source="body").decode().splitlines()
     assert header == "y_1,y_2,p_1,p_2"
     assert [line[:4] for line in lines] == ["0,0,", "1,0,"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_series_with_a_missing_or_infinite_value_is_refused(value: float, trained: Checkpoint) -> None:
+    series = make_dataset(5).series
+    series[3, 2] = value
+
+    with pytest.raises(DataError, match=r"^series 4 has a value that is missing or infinite$"):
+        Predictor(trained).probabilities(series)
+
+
+def test_only_the_end_of_a_padded_channel_may_be_missing(trained_channels: Checkpoint) -> None:
+    channels = trained_channels.channels
+    predictor = Predictor(replace(trained_channels, treatment=Treatment(length="pad", channels=channels)))
+    series = make_channels(3).series
+    end = slice(predictor.length - 3, predictor.length)  # of the first channel
+    series[0, end] = np.nan
+    assert np.isfinite(predictor.probabilities(series)).all()
+
+    series[1, 4] = np.nan
+    with pytest.raises(DataError, match=r"^series 2 has"):
+        predictor.probabilities(series)
+
+
+@pytest.mark.parametrize("shape", [(LENGTH,), (3, LENGTH + 1), (2, 3, LENGTH)])
+def test_series_are_rows_of_the_networks_length(shape: tuple[int, ...], trained: Checkpoint) -> None:
+    with pytest.raises(DataError, match=rf"^the shape of the series is .*; \(cases, {LENGTH}\) is right$"):
+        Predictor(trained).probabilities(np.ones(shape, np.float32))
+
+
+def test_lists_of_numbers_are_series(trained: Checkpoint) -> None:
+    predictor, series = Predictor(trained), make_dataset(3).series
+
+    assert predictor.labels(series.tolist()) == predictor.labels(series)
 
 
 def test_series_of_another_length_are_refused(trained: Checkpoint) -> None:

@@ -1,7 +1,9 @@
+import io
 import os
 import time
 
 import pytest
+from rich.console import Console
 
 from lstmfcn import progress as lstmfcn_progress
 from lstmfcn.progress import Progress, say
@@ -72,6 +74,22 @@ def test_slow_work_is_counted_by_the_minute() -> None:
         progress.advance()
 
         assert str(progress) == "sweep: 1 of 8 trials, 0.5/min, about 840 s left"
+
+
+def test_the_bar_has_the_same_time_left_however_long_ago_the_work_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Progress("sweep", 8, "trials", clock=lambda: seconds[0]) as progress:
+        seconds[0] = 120.0
+        progress.advance()
+        console = Console(file=io.StringIO(), width=120)
+        console.print(progress._bar.get_renderable())
+
+    shown = console.file
+    assert isinstance(shown, io.StringIO)
+    assert shown.getvalue().rstrip().endswith("1 of 8 trials, 0.5/min about 840 s left")
 
 
 def test_work_goes_on_when_nobody_reads_its_lines_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,6 +262,13 @@ def test_what_the_results_follow_is_the_most_important(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("composed")
+def test_results_may_be_nearly_equal(tmp_path: Path) -> None:
+    page = page_of(tmp_path, [trained(number, 0.8 + 1e-9 * number) for number in range(1, 9)])
+
+    assert "The first is " in page.text
+
+
+@pytest.mark.usefixtures("composed")
 @pytest.mark.parametrize(
     "trials",
     [

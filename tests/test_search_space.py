@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,21 @@ def test_points_that_are_no_list_of_mappings_are_refused(text: str, tmp_path: Pa
         read_points(path, SearchSpace({}))
 
     assert str(refused.value) == f"{path} must be a list of mappings from hyperparameters to values"
+
+
+@pytest.mark.parametrize(
+    ("ranges", "number"),
+    [
+        ({}, 1),
+        (
+            {"epochs": 5, "lr": {"categorical": [0.1, 0.2, 0.2]}, "hidden_size": {"categorical": [4, 8, 16]}},
+            6,
+        ),
+        ({"epochs": 5, "lr": {"uniform": [0.1, 0.2]}}, math.inf),
+    ],
+)
+def test_a_space_knows_how_many_networks_it_has(ranges: dict[str, Any], number: float) -> None:
+    assert SearchSpace.from_mapping(ranges).num_networks == number
 
 
 def test_the_largest_network_is_that_of_space_and_points_together() -> None:

@@ -160,6 +160,13 @@ def test_classes_keep_their_weights_when_others_come_between_them(start: Start) 
     assert not torch.equal(weights["linear.weight"][1], again["linear.weight"][1])
 
 
+def test_data_without_the_classes_of_the_checkpoint_are_refused(start: Start) -> None:
+    others = replace(make_dataset(20), classes=ClassLabels(["left", "right"]))
+
+    with pytest.raises(DataError, match=r"^classes: the data has .* are expected; read_further reads"):
+        Trainer(TrainingData.scaled(others, None, "series", start), Hyperparameters())
+
+
 @pytest.mark.parametrize(
     ("new", "names", "targets"),
     [("2", ("1", "2", "10"), [0, 1, 2]), ("walking", ("1", "10", "walking"), [0, 2, 1])],

@@ -14,7 +14,7 @@ from lstmfcn import training
 from lstmfcn.classes import ClassLabels
 from lstmfcn.dataset import Dataset
 from lstmfcn.devices import cuda_devices
-from lstmfcn.errors import TrainingError
+from lstmfcn.errors import DataError, HyperparameterError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.predictor import Predictor
 from lstmfcn.scaling import Scaling
@@ -105,6 +105,38 @@ def test_patience_ends_training_after_so_many_epochs_without_a_better_one(
     monkeypatch.setattr(training, "_validate", lambda *_: {"valid_loss": 1.0, "valid_accuracy": 0.5})
 
     assert len(list(fit(make_dataset(10), make_dataset(10), with_epochs(50), patience=3))) == 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"recipe": "quick"}, "recipe is 'quick'; it must be one of reference, paper, fast"),
+        ({"class_weight": None}, "class_weight is None; it must be one of none, balanced"),
+        ({"precision": "fp16"}, "precision is 'fp16'; it must be one of fp32, bf16"),
+        ({"scaling": "training_set"}, "scaling is 'training_set'; it must be one of series, training-set"),
+        ({"patience": 0}, "patience is 0; it must be at least 1"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused(setting: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(HyperparameterError) as refused:
+        next(fit(make_dataset(20), hyperparameters=TINY, **setting))
+
+    assert str(refused.value) == sentence
+
+
+def test_validation_data_are_read_like_the_training_set() -> None:
+    others = replace(make_dataset(20), classes=ClassLabels(["left", "right"]))
+
+    with pytest.raises(DataError, match=r"^classes: the data has .*'left'"):
+        next(fit(make_dataset(20), others, TINY))
+
+
+def test_a_missing_value_is_refused_before_it_spoils_the_loss() -> None:
+    dataset = make_dataset(20)
+    dataset.series[7, 0] = np.nan
+
+    with pytest.raises(DataError, match=r"^series 8 has a value that is missing"):
+        next(fit(dataset, hyperparameters=TINY))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
