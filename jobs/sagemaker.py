@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from contextlib import ExitStack
@@ -20,6 +21,9 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.start import CHOSEN
 from lstmfcn.training_run import RECORD
 
+_MAX_PAYLOAD = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+_MOST_MEGABYTES = 100
+"""The most that the platform lets a batch job choose."""
 _OF_THE_PLATFORM = ("_", "sagemaker_")
 """Beginnings of the names of hyperparameters that a tuner or the SDK adds."""
 
@@ -66,8 +70,14 @@ def sagemaker(
 def _serve(checkpoint: Path, host: str, port: int) -> NoReturn:
     from serve_app.__main__ import serve_checkpoint  # noqa: PLC0415 (Ray Serve, which training doesn't need)
 
+    run(serve_checkpoint, "python -m serve_app", _flags_to_serve(checkpoint, host, port))
+
+
+def _flags_to_serve(checkpoint: Path, host: str, port: int) -> list[str]:
     flags = ["--checkpoint", str(checkpoint), "--host", host, "--port", str(port)]
-    run(serve_checkpoint, "python -m serve_app", flags)
+    if (megabytes := os.environ.get(_MAX_PAYLOAD, "")).isdecimal():  # of a batch job, for which 0 is no limit
+        flags += ["--max-body-bytes", str((int(megabytes) or _MOST_MEGABYTES) << 20)]
+    return flags
 
 
 def _tell(root: Path, sentence: str) -> None:

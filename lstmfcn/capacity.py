@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import ray
@@ -11,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lstmfcn.environment import NODES, cluster_is_given
 from lstmfcn.errors import ResourceError, shown
+
+_SECONDS_OF_PATIENCE = 30.0
 
 
 class _Kind(BaseModel):
@@ -88,3 +94,21 @@ def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
         f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
         f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
     )
+
+
+@contextmanager
+def telling_of_a_wait(what: str, num_cpus: float, num_gpus: float) -> Iterator[None]:
+    """Print what `what` waits for when the block takes long and the cluster has no room for it."""
+
+    def tell() -> None:
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        if free.get("CPU", 0) < num_cpus or free.get("GPU", 0) < num_gpus:
+            print(waiting(what, num_cpus, num_gpus), file=sys.stderr, flush=True)
+
+    timer = Timer(_SECONDS_OF_PATIENCE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -20,7 +20,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from ray import serve
 
-from lstmfcn.capacity import refuse_unsatisfiable
+from lstmfcn.capacity import refuse_unsatisfiable, telling_of_a_wait
 from lstmfcn.cluster import connection, joins_another
 from lstmfcn.command import Count, Port, WholeNumber, run
 from lstmfcn.ensemble import load_checkpoint
@@ -74,7 +74,9 @@ def serve_checkpoint(
     checkpoint = load_checkpoint(location(settings.checkpoint))
     app = application(settings, keys, checkpoint)
     is_guest = joins_another()
-    ingress.refuse_unusable(host, port, is_guest=is_guest)
+    address = ingress.usable_address(host, port, is_guest=is_guest)
+    if not is_guest:
+        ingress.refuse_too_many(settings.max_replicas or settings.replicas)
     with connection():
         status = serve.status()
         if status.proxies or status.applications:
@@ -82,13 +84,13 @@ def serve_checkpoint(
                 "Ray Serve already runs on this Ray; deploy with `serve deploy` and serve_app/config.yaml,"
                 " or give this one a Ray of its own by RAY_ADDRESS=local"
             )
-        refuse_unsatisfiable(
-            "a replica", settings.cpus_per_replica, settings.gpus_per_replica, settings.replicas
-        )
+        size = settings.cpus_per_replica, settings.gpus_per_replica
+        refuse_unsatisfiable("a replica", *size, settings.replicas)
         try:
-            serve.start(http_options={"host": host, "port": port})
-            serve.run(app, name="lstmfcn")
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            serve.start(http_options={"host": address, "port": port})
+            with telling_of_a_wait("a replica", *size):
+                serve.run(app, name="lstmfcn")
+            url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
             print(_greeting(settings.checkpoint, url, checkpoint.num_values, with_key=len(keys) > 0))
             if not is_guest and (ports := ingress.open_ports()):
                 print(ports)

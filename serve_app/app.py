@@ -49,6 +49,9 @@ _COLUMNS_BEYOND = 10_000
 
 _GZIP = b"\x1f\x8b"
 
+_PAUSES = (1.0, 4.0)
+"""Seconds between attempts to read a checkpoint."""
+
 _AFTER_CONTINUE_SECONDS = 0.02
 """Pause between Serve's `100 Continue` and the answer: HAProxy 2.8 cuts the body off an answer whose head it
 reads together with the `100 Continue`."""
@@ -97,7 +100,14 @@ class Endpoint:
                 )
 
     async def _change(self, checkpoint: str) -> None:
-        self._model = await asyncio.to_thread(self._load, checkpoint)
+        for pause in _PAUSES:  # a store or a disk may fail for a moment
+            try:
+                self._model = await asyncio.to_thread(self._load, checkpoint)
+                break
+            except OSError:
+                await asyncio.sleep(pause)
+        else:
+            self._model = await asyncio.to_thread(self._load, checkpoint)
         self._backlog.expect(self._model.seconds_per_byte)
 
     def _load(self, path: str) -> Model:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from serve_app import contract
 
 REQUESTS_AT_ONCE = 4
-"""Requests of the same size, however large, that may be there at once: the last may wait for the others."""
+"""Requests, however large, that may be there at once: the last may wait for the others."""
 _OVERTAKEN_FOR = 4
 """A request may be overtaken by shorter ones for this many times its own duration."""
 _SECONDS_THAT_TELL = 0.05
@@ -57,16 +57,19 @@ class Backlog:
 
     def bytes_before(self, num_bytes: int) -> int:
         """Return the bytes that a body of `num_bytes` would have to wait for."""
+        return sum(self._before(num_bytes))
+
+    def _before(self, num_bytes: int) -> list[int]:
         latest, _ = self._turn(num_bytes)
-        return sum(other for other_due, other in self._turns if other_due <= latest)
+        return [other for other_due, other in self._turns if other_due <= latest]
 
     def refuse_if_too_long(self, num_bytes: int) -> None:
-        """Raise RequestError if a body of `num_bytes` would wait too long for those before it (three of its
-        own size are always allowed), or if the requests that it would overtake wait too long already.
+        """Raise RequestError if a body of `num_bytes` would wait too long for those before it (three are
+        always allowed), or if the requests that it would overtake wait too long already.
         """
-        before = self.bytes_before(num_bytes)
-        if before > (REQUESTS_AT_ONCE - 1) * num_bytes:
-            self._refuse_beyond(before, before)
+        before = self._before(num_bytes)
+        if len(before) >= REQUESTS_AT_ONCE:
+            self._refuse_beyond(sum(before), sum(before))
         sizes = [other for _, other in self._turns]
         whole = sum(sizes)
         self._refuse_beyond(whole - REQUESTS_AT_ONCE * max([num_bytes, *sizes]), whole)

@@ -56,7 +56,9 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
     before = _application(client)
     if before and not before.get("deployed_app_config"):
         raise RuntimeError("python -m serve_app started what is served there; end that first")
-    client.deploy_applications(configuration(path, checkpoint, before.get("deployed_app_config", {})))
+    earlier = before.get("deployed_app_config", {})
+    config = configuration(path, checkpoint, earlier)
+    client.deploy_applications(config)
     found = before
     give_up = time.monotonic() + _MOST_SECONDS
     while time.monotonic() < give_up:
@@ -69,6 +71,9 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
                 # Host and port are those of the first deployment: Serve changes them only by a restart.
                 http = HTTPOptions.model_validate(client.get_serve_details()["http_options"])
                 return f"the cluster serves {path}, on {http.host} port {http.port} of its nodes"
+            case "DEPLOY_FAILED" if earlier:  # Serve lets no request reach the replicas that go on
+                client.deploy_applications({**config, "applications": [earlier]})
+                raise RuntimeError(f"{found['message']}; what was served before is deployed again")
             case "DEPLOY_FAILED" | "UNHEALTHY":
                 raise RuntimeError(found["message"])
     raise RuntimeError(

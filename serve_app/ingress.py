@@ -103,7 +103,7 @@ def set_variables() -> None:
         first = _first_replica_port()
         for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
             os.environ[f"{_REPLICA_PORTS}MIN_{kind}_PORT"] = str(first + offset)
-            os.environ[f"{_REPLICA_PORTS}MAX_{kind}_PORT"] = str(first + offset + _MOST_REPLICAS - 1)
+            os.environ[f"{_REPLICA_PORTS}MAX_{kind}_PORT"] = str(first + offset + _MOST_REPLICAS)  # exclusive
 
 
 def _own_folder() -> Path:
@@ -152,9 +152,21 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
-    """Raise ResourceError for an address that can't be listened on, or can't be served through HAProxy, which
-    looks for its machine's replicas on 127.0.0.1. The Ray of a guest has decided on HAProxy already.
+def refuse_too_many(replicas: int) -> None:
+    """Raise ResourceError if there are fewer ports than replicas: the last ones would never start."""
+    least, end = (os.environ.get(f"{_REPLICA_PORTS}{bound}_HTTP_PORT", "") for bound in ("MIN", "MAX"))
+    if least.isdecimal() and end.isdecimal() and replicas > int(end) - int(least):
+        raise ResourceError(
+            f"{replicas} replicas would need as many ports; there are {int(end) - int(least)}, from"
+            f" {_REPLICA_PORTS}MIN_HTTP_PORT to its like name, MAX"
+        )
+
+
+def usable_address(host: str, port: int, *, is_guest: bool) -> str:
+    """Return the address that a host stands for; HAProxy could take another one of a name's.
+
+    Raises ResourceError for one that can't be listened on, or can't be served through HAProxy, which looks
+    for its machine's replicas on 127.0.0.1. The Ray of a guest has decided on HAProxy already.
     """
     by_haproxy = not is_guest and _is_by_haproxy()
     others = {os.environ.get(name): name for name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)}
@@ -169,12 +181,13 @@ def refuse_unusable(host: str, port: int, *, is_guest: bool) -> None:
         except OSError as error:
             raise ResourceError(f"can't listen on {host} port {port}: {error.strerror}") from None
         # On all addresses of IPv6 Ray would let HAProxy listen on those of IPv4.
-        is_found = probe.getsockname()[0] in _FOUND_BY_HAPROXY
-    if by_haproxy and not is_found:
+        address: str = probe.getsockname()[0]
+    if by_haproxy and address not in _FOUND_BY_HAPROXY:
         raise ResourceError(
             f"--host {host}: with HAProxy the endpoint listens on 127.0.0.1 or, by 0.0.0.0, on all addresses"
             f" of IPv4; {_IS_ON}=0 does without"
         )
+    return address
 
 
 def _is_by_haproxy() -> bool:

@@ -90,6 +90,16 @@ def test_ever_shorter_ones_do_not_keep_the_first_from_its_turn() -> None:
     assert refused.value.sentence == "requests that take 49.9 s are waiting; try again"
 
 
+@pytest.mark.parametrize("last", [1001, 999, 300])
+def test_four_clients_with_bodies_of_about_one_size_never_refuse_each_other(last: int, clock: Clock) -> None:
+    waiting = make_backlog()
+
+    with requests(waiting, 1000, 1000, 1000):
+        clock.now = 30.0  # the others are due before it
+        assert waiting.bytes_before(last) == 3000
+        waiting.refuse_if_too_long(last)
+
+
 def test_three_requests_never_keep_one_like_them_from_waiting() -> None:
     waiting = make_backlog()
 

@@ -153,6 +153,19 @@ def test_it_says_why_the_endpoint_is_not_there(
     assert str(raised.value) == sentence
 
 
+def test_what_was_served_before_is_deployed_again_when_another_fails(
+    dashboard: Any, trained: Checkpoint
+) -> None:
+    dashboard.application = {"status": "DEPLOY_FAILED", "message": "no room", "last_deployed_time_s": 2.0}
+    config = {"name": "lstmfcn", "args": {"checkpoint": "/shared/old"}}
+    dashboard.applications["lstmfcn"] = {**running(1.0), "deployed_app_config": config}
+
+    with pytest.raises(TrainingError, match=r"no room; what was served before is deployed again$"):
+        deploy("/shared/best", trained)
+
+    assert dashboard.applications["lstmfcn"]["deployed_app_config"] == config
+
+
 def test_who_has_no_token_is_told_so(dashboard: Any, trained: Checkpoint) -> None:
     dashboard.status = 401
 

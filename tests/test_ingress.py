@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray.serve._private.node_port_manager import PortAllocator
 
 from lstmfcn.errors import ResourceError
 from serve_app import ingress
@@ -98,7 +99,7 @@ def test_a_port_that_something_beside_the_endpoint_listens_on_is_refused(name: s
     port = int(os.environ[name])
 
     with pytest.raises(ResourceError, match=f"^port {port} is {name}, which .* choose another one$"):
-        ingress.refuse_unusable("127.0.0.1", port, is_guest=False)
+        ingress.usable_address("127.0.0.1", port, is_guest=False)
 
 
 def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
@@ -113,8 +114,23 @@ def test_replicas_of_another_endpoint_have_a_block_of_ports_for_themselves(
 
     assert {first % 100, second % 100} == {0}
     assert first != second
-    assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == second + 99
+    assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) == second + 100
     assert int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT"]) == second + 10_000
+
+
+def test_there_are_ports_for_a_hundred_replicas() -> None:
+    ingress.set_variables()
+    ports = PortAllocator(
+        int(os.environ["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"]),
+        int(os.environ["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]),
+        "HTTP",
+        "node",
+    )
+
+    assert len(ports._available_ports) == 100
+    ingress.refuse_too_many(100)
+    with pytest.raises(ResourceError, match=r"^101 replicas would need as many ports; there are 100, from"):
+        ingress.refuse_too_many(101)
 
 
 def test_serves_own_proxy_of_another_endpoint_keeps_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,22 +150,27 @@ def test_an_address_on_which_haproxy_finds_no_replica_is_refused(
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
     with pytest.raises(ResourceError, match=rf"^--host {host}: with HAProxy .* listens on 127.0.0.1 or"):
-        ingress.refuse_unusable(host, free_port(), is_guest=False)
+        ingress.usable_address(host, free_port(), is_guest=False)
 
-    ingress.refuse_unusable(host, free_port(), is_guest=True)
+    ingress.usable_address(host, free_port(), is_guest=True)
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    ingress.refuse_unusable(host, free_port(), is_guest=False)
+    ingress.usable_address(host, free_port(), is_guest=False)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104
-def test_addresses_on_which_it_finds_them_are_taken(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("0.0.0.0", "0.0.0.0")],  # noqa: S104
+)
+def test_addresses_on_which_it_finds_them_are_taken(
+    host: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
-    ingress.refuse_unusable(host, free_port(), is_guest=False)
+    assert ingress.usable_address(host, free_port(), is_guest=False) == address
 
 
 def test_another_endpoint_on_loopback_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ResourceError, match="with HAProxy"):
-        ingress.refuse_unusable("127.0.0.2", other.getsockname()[1], is_guest=False)
+        ingress.usable_address("127.0.0.2", other.getsockname()[1], is_guest=False)

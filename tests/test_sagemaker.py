@@ -207,3 +207,15 @@ def test_an_interrupted_job_goes_on_in_the_folder_that_the_platform_keeps(
 
     assert re.findall(r"epoch: (\d)", capsys.readouterr().out)[0] == "3"
     assert len((root / "model" / "metrics.csv").read_text().splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize(("megabytes", "num_bytes"), [("20", 20 << 20), ("0", 100 << 20)])
+def test_a_batch_jobs_payload_is_the_limit_of_a_body(
+    megabytes: str, num_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--max-body-bytes" not in sagemaker._flags_to_serve(Path("model"), "127.0.0.1", 8080)
+    monkeypatch.setenv("SAGEMAKER_MAX_PAYLOAD_IN_MB", megabytes)
+
+    flags = sagemaker._flags_to_serve(Path("model"), "127.0.0.1", 8080)
+
+    assert flags[-2:] == ["--max-body-bytes", str(num_bytes)]

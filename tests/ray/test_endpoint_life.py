@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import re
@@ -16,10 +17,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
+from lstmfcn.storage import Location
 from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
+from serve_app import app
 from serve_app.access import VARIABLE
 from serve_app.app import build_app
 from serve_app.model import Model
@@ -234,6 +238,26 @@ def test_a_checkpoint_that_will_not_do_is_refused_and_the_former_serves_on(
         ),
         (expected, f"{tmp_path / 'missing'} is not a checkpoint: it has no checkpoint.json"),
     ]
+
+
+def test_a_checkpoint_that_can_not_be_read_for_a_moment_is_read_again(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_PAUSES", (0.0, 0.0))
+    attempts = []
+
+    def fail_twice(folder: Location) -> AnyCheckpoint:
+        attempts.append(folder)
+        if len(attempts) < 3:
+            raise OSError(errno.EIO, "the disk is away")
+        return load_checkpoint(folder)
+
+    monkeypatch.setattr(app, "load_checkpoint", fail_twice)
+    endpoint = make_endpoint(checkpoint_folder)
+    asyncio.run(endpoint.reconfigure({"checkpoint": str(checkpoint_folder)}))
+
+    assert len(attempts) == 3
+    assert endpoint._refused == ""
 
 
 def test_a_first_checkpoint_that_will_not_do_is_an_error(tmp_path: Path) -> None:
