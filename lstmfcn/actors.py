@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 20.0
 _LOOKS_BEFORE_WAITING = 2
 """Looks without a process after which a warning is due, since one takes some seconds to start."""
+_NOT_BEGUN = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
+"""Ray's names for the states of an actor before its process is there."""
 _MANY_LOSSES = 5
 """Losses of processes before a first warning, and before each further one."""
 
@@ -33,7 +35,7 @@ def watching(class_name: str, waiting: Callable[[], str]) -> Iterator[None]:
         told = looks = 0
         while not ended.wait(_SECONDS_BETWEEN_LOOKS):
             actors, looks = _actors(class_name), looks + 1
-            if looks == _LOOKS_BEFORE_WAITING and not any(actor["State"] == "ALIVE" for actor in actors):
+            if looks == _LOOKS_BEFORE_WAITING and all(actor["State"] in _NOT_BEGUN for actor in actors):
                 _log.warning(waiting())
             if (lost := sum(actor["NumRestarts"] for actor in actors)) >= told + _MANY_LOSSES:
                 told = lost

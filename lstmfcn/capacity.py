@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from lstmfcn.environment import NODES, cluster_is_given
 from lstmfcn.errors import ResourceError, shown
 
-_SECONDS_OF_PATIENCE = 30.0
+SECONDS_OF_PATIENCE = 30.0
+"""Seconds to wait for CPUs and GPUs before a sentence says so."""
 
 
 class _Kind(BaseModel):
@@ -98,14 +99,19 @@ def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
 
 @contextmanager
 def telling_of_a_wait(what: str, num_cpus: float, num_gpus: float) -> Iterator[None]:
-    """Print what `what` waits for when the block takes long and the cluster has no room for it."""
+    """Print what `what` waits for when the block takes long and the cluster had no room for it."""
+
+    def has_room() -> bool:
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        return free.get("CPU", 0) >= num_cpus and free.get("GPU", 0) >= num_gpus
+
+    had_room = has_room()  # later its own share is no longer free
 
     def tell() -> None:
-        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        if free.get("CPU", 0) < num_cpus or free.get("GPU", 0) < num_gpus:
+        if not had_room and not has_room():
             print(waiting(what, num_cpus, num_gpus), file=sys.stderr, flush=True)
 
-    timer = Timer(_SECONDS_OF_PATIENCE, tell)
+    timer = Timer(SECONDS_OF_PATIENCE, tell)
     timer.daemon = True
     timer.start()
     try:

@@ -26,9 +26,9 @@ from lstmfcn.storage import reason
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_TO_ANSWER = 10.0
 _SECONDS_OF_PATIENCE = 30.0
 """Seconds to wait for a worker before a warning is logged."""
+_SECONDS_TO_ANSWER = 10.0
 """Seconds that Ray gets to answer: it may be in the middle of a restart."""
 _RAY_CLIENT = "ray://"
 _SIGN_OF_OTHER_VERSIONS = "Version mismatch"

@@ -128,12 +128,16 @@ def refuse_unlike(dataset: Dataset, known: Known) -> None:
         ("task", dataset.task, known.task),
         ("channels", dataset.channels, treatment.num_channels),
         ("length", dataset.length, known.length),
-        ("classes", dataset.classes.names, known.classes.names),
     ):
         if found != expected:
             raise DataError(
                 f"{name}: the data has {found} where {expected} is expected; read_labelled reads a file alike"
             )
+    if dataset.classes.names != known.classes.names:
+        raise DataError(
+            f"classes: the data has {dataset.classes} where {known.classes} are expected; read_labelled reads"
+            " a file alike"
+        )
 
 
 def digest(*datasets: Dataset) -> str:

@@ -26,8 +26,6 @@ from lstmfcn.versions import common_versions, difference
 Stream: TypeAlias = Literal["stdout", "stderr"]
 Line: TypeAlias = tuple[Stream, str]
 
-_SECONDS_OF_PATIENCE = 30.0
-"""Seconds that a command may take to begin on a cluster before a sentence says what it waits for."""
 _PR_SET_PDEATHSIG = 1
 """Option of prctl, from Linux's prctl.h."""
 
@@ -54,7 +52,7 @@ def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus:
 def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gpus: int) -> int:
     begun = there.refusal.remote(common_versions())
     try:
-        if not ray.wait([begun], timeout=_SECONDS_OF_PATIENCE)[0]:
+        if not ray.wait([begun], timeout=capacity.SECONDS_OF_PATIENCE)[0]:
             print(capacity.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
         if refusal := ray.get(begun):
             raise ResourceError(refusal)

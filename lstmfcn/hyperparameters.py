@@ -66,7 +66,7 @@ class Hyperparameters(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_no_numbers(cls, value: object) -> object:
+    def _refuse_other_than_numbers(cls, value: object) -> object:
         # pydantic would take True for 1, and 1_0 for 10
         if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
             raise ValueError("not a number")

@@ -26,7 +26,7 @@ class StoredFile:
 
 
 def stored(path: Location) -> StoredFile:
-    """Return what a path names now. Raises FileNotFoundError when that is no file."""
+    """Return what a path names now. Raises FileNotFoundError when that is nothing, or no object."""
     if isinstance(path, ObjectPath):
         info = path.info()
         if not info.is_file:

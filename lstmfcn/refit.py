@@ -47,7 +47,8 @@ def refit(
     Each is trained as its trial was, but for as many epochs as `Recipe.refitted` says. Probabilities are
     scaled as those in best/, since no data is left to calibrate with.
 
-    Raises TrainingError when a network can't be trained, and KeyboardInterrupt when it was interrupted.
+    Raises TrainingError when a network can't be trained, OutputError when another run takes the folder over,
+    and KeyboardInterrupt when it was interrupted.
     """
     output = output.resolve()
     record = Record.read(output)

@@ -233,5 +233,5 @@ def _read_yaml(path: Location) -> Any:
         return yaml.load(content, _Loader)  # noqa: S506 (it makes text, lists and mappings only)
     except HyperparameterError as error:
         raise HyperparameterError(f"{path}: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # a letter that there isn't
         raise HyperparameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

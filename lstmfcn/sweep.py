@@ -64,9 +64,9 @@ def sweep(
     running go on from their last state. With `overwrite` it is replaced. The `view` is told of every trial.
 
     Raises HyperparameterError when the search, the scheduler or the start doesn't suit the space,
-    ResourceError when a trial fits no node, OutputError when another sweep would go on or be replaced
-    unasked, TrainingError when all trials fail, and, after it has written what there is, KeyboardInterrupt
-    when it was interrupted.
+    ResourceError when a trial fits no node, OutputError when another sweep would go on or be replaced unasked
+    or another run takes the folder over, TrainingError when all trials fail, and, after it has written what
+    there is, KeyboardInterrupt when it was interrupted.
     """
     started = time.monotonic()
     output = output.resolve()
@@ -184,9 +184,7 @@ def _num_trials(plan: Plan, search: Search, space: SearchSpace, num_points: int)
         return min(plan.num_trials or most, most)
     num_trials = plan.num_trials or _USUAL_NUM_TRIALS
     if (different := num_points + space.num_networks) < num_trials:
-        _log.warning(
-            "there are %d networks to try; %d trials train some of them again", different, num_trials
-        )
+        _log.warning("%d trials train some networks again: there are %d at most", num_trials, different)
     return num_trials
 
 

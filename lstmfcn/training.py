@@ -109,6 +109,7 @@ class TrainingData:
         if start is None:
             scaling = Scaling.fitted(method, training.series, channels)
         else:
+            refuse_unlike(replace(training, classes=start.checkpoint.classes), start.checkpoint)  # or more
             scaling = start.checkpoint.scaling
         train = replace(training, series=scaling(training.series, channels))
         valid = None

@@ -51,8 +51,6 @@ _SIGNS_OF_DEATH = (
 """Texts in Ray's errors that mean that a process was lost."""
 _ERRNOS_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """A full disk, and a user's full share of one."""
-_SECONDS_OF_PATIENCE = 30.0
-"""Seconds to wait for a first trial to begin before a warning is logged."""
 
 
 def run_trials(
@@ -63,7 +61,7 @@ def run_trials(
 ) -> None:
     """Train the ledger's trials until it draws no more, or the plan's target or time is reached.
 
-    Raises KeyboardInterrupt when it was interrupted.
+    Raises KeyboardInterrupt when it was interrupted, and OutputError when another run took the folder over.
     """
     fitting = capacity.num_fitting(plan.cpus_per_trial, plan.known_gpus_per_trial)
     _prepare_tune(most_pending=max(1, fitting))
@@ -73,7 +71,8 @@ def run_trials(
     else:
         with _sigint_handler_kept():
             _tuner(data, plan, scheduler, ledger, watcher).fit()
-    storage.remove(ledger.folders.root, _TUNES_OWN)
+    if not isinstance(watcher.error, OutputError):  # else the folder is another run's by now
+        storage.remove(ledger.folders.root, _TUNES_OWN)
     if watcher.error is not None:
         raise watcher.error
     if watcher.was_interrupted:
@@ -210,7 +209,7 @@ class _Watcher(tune.Callback, tune.Stopper):
         self.error: OSError | OutputError | None = None
         """Error about the output, if there was one; Tune would turn it into an error of its own."""
         self._ledger, self._plan = ledger, plan
-        self._has_to_wait_until = time.monotonic() + _SECONDS_OF_PATIENCE
+        self._has_to_wait_until = time.monotonic() + capacity.SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 

@@ -71,7 +71,8 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
                 # Host and port are those of the first deployment: Serve changes them only by a restart.
                 http = HTTPOptions.model_validate(client.get_serve_details()["http_options"])
                 return f"the cluster serves {path}, on {http.host} port {http.port} of its nodes"
-            case "DEPLOY_FAILED" if earlier:  # Serve lets no request reach the replicas that go on
+            # Serve lets no request reach the replicas that go on.
+            case "DEPLOY_FAILED" if earlier and before.get("status") != "DEPLOY_FAILED":
                 client.deploy_applications({**config, "applications": [earlier]})
                 raise RuntimeError(f"{found['message']}; what was served before is deployed again")
             case "DEPLOY_FAILED" | "UNHEALTHY":

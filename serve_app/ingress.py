@@ -157,13 +157,13 @@ def refuse_too_many(replicas: int) -> None:
     least, end = (os.environ.get(f"{_REPLICA_PORTS}{bound}_HTTP_PORT", "") for bound in ("MIN", "MAX"))
     if least.isdecimal() and end.isdecimal() and replicas > int(end) - int(least):
         raise ResourceError(
-            f"{replicas} replicas would need as many ports; there are {int(end) - int(least)}, from"
-            f" {_REPLICA_PORTS}MIN_HTTP_PORT to its like name, MAX"
+            f"{replicas} replicas need a port each; there are {int(end) - int(least)}, from {least} on"
+            f" ({_REPLICA_PORTS}MIN_HTTP_PORT and {_REPLICA_PORTS}MAX_HTTP_PORT)"
         )
 
 
 def usable_address(host: str, port: int, *, is_guest: bool) -> str:
-    """Return the address that a host stands for; HAProxy could take another one of a name's.
+    """Return the address that a host stands for: of a name's several ones HAProxy could take another.
 
     Raises ResourceError for one that can't be listened on, or can't be served through HAProxy, which looks
     for its machine's replicas on 127.0.0.1. The Ray of a guest has decided on HAProxy already.

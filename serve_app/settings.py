@@ -55,7 +55,7 @@ class Settings(BaseModel):
         gt=0,
         le=3600,
         description="Longest time, in seconds, that a request may wait for others; one that would wait longer"
-        " is refused, unless at most three of its size are before it",
+        " is refused, unless at most three are before it",
     )
     max_held_bytes: int = Field(
         256 * 1024 * 1024,

@@ -166,6 +166,16 @@ def test_what_was_served_before_is_deployed_again_when_another_fails(
     assert dashboard.applications["lstmfcn"]["deployed_app_config"] == config
 
 
+def test_what_failed_before_is_not_deployed_again(dashboard: Any, trained: Checkpoint) -> None:
+    dashboard.application = {"status": "DEPLOY_FAILED", "message": "no room", "last_deployed_time_s": 2.0}
+    failed = {"status": "DEPLOY_FAILED", "message": "no room", "last_deployed_time_s": 1.0}
+    config = {"name": "lstmfcn", "args": {"checkpoint": "/shared/old"}}
+    dashboard.applications["lstmfcn"] = {**failed, "deployed_app_config": config}
+
+    with pytest.raises(TrainingError, match=r"can't be deployed: no room$"):
+        deploy("/shared/best", trained)
+
+
 def test_who_has_no_token_is_told_so(dashboard: Any, trained: Checkpoint) -> None:
     dashboard.status = 401
 

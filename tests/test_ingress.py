@@ -129,7 +129,7 @@ def test_there_are_ports_for_a_hundred_replicas() -> None:
 
     assert len(ports._available_ports) == 100
     ingress.refuse_too_many(100)
-    with pytest.raises(ResourceError, match=r"^101 replicas would need as many ports; there are 100, from"):
+    with pytest.raises(ResourceError, match=r"^101 replicas need a port each; there are 100, from 3"):
         ingress.refuse_too_many(101)
 
 

@@ -86,7 +86,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         SearchSpace.read(tmp_path / "space.yaml")
 
 
-@pytest.mark.parametrize("text", ["lr: {uniform: [", "lr: " + 3000 * "[" + 3000 * "]"])
+@pytest.mark.parametrize(
+    "text", ["lr: {uniform: [", "lr: " + 3000 * "[" + 3000 * "]", r'lr: "\U00110000"', r'lr: "\UFFFFFFFF"']
+)
 def test_a_file_that_is_no_yaml_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(text)
 

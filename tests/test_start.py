@@ -160,6 +160,14 @@ def test_classes_keep_their_weights_when_others_come_between_them(start: Start) 
     assert not torch.equal(weights["linear.weight"][1], again["linear.weight"][1])
 
 
+def test_series_of_another_length_than_the_checkpoints_are_refused(start: Start) -> None:
+    dataset = make_dataset(20)
+    shorter = replace(dataset, series=dataset.series[:, :-1])
+
+    with pytest.raises(DataError, match=rf"^length: the data has {LENGTH - 1} where {LENGTH} is expected"):
+        TrainingData.scaled(shorter, None, "series", start)
+
+
 def test_data_without_the_classes_of_the_checkpoint_are_refused(start: Start) -> None:
     others = replace(make_dataset(20), classes=ClassLabels(["left", "right"]))
 

@@ -46,7 +46,7 @@ def test_predictors_that_do_not_begin_are_told_of(
 ) -> None:
     monkeypatch.setattr(actors, "_SECONDS_BETWEEN_LOOKS", 0.05)
 
-    with actors.watching("Weary", lambda: "they wait"):
+    with actors.watching("Nobody", lambda: "they wait"):
         give_up = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < give_up:
             time.sleep(0.01)

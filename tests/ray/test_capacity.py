@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lstmfcn import capacity
@@ -53,3 +55,15 @@ def test_what_is_no_list_of_nodes_is_refused_in_words(text: str, monkeypatch: py
     assert str(refused.value) == (
         f'LSTMFCN_NODES is {text!r}; [{{"CPU": 8, "GPU": 1, "nodes": 4}}] would be right'
     )
+
+
+@pytest.mark.parametrize(("cpus", "told"), [(1, ""), (3, "a replica waits for 3 CPUs and 0 GPUs")])
+def test_who_waits_for_others_is_told_so(
+    cpus: float, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(capacity, "SECONDS_OF_PATIENCE", 0.01)
+
+    with capacity.telling_of_a_wait("a replica", cpus, 0):
+        time.sleep(0.3)
+
+    assert capsys.readouterr().err.partition(" on one node")[0] == told
