@@ -94,6 +94,24 @@ def test_a_large_request_leaves_room_for_small_ones_in_every_pass() -> None:
     assert max(network.passes) == ROWS_AT_ONCE
 
 
+def test_an_eighth_of_every_pass_is_for_the_request_that_came_first() -> None:
+    passes: list[list[int]] = []
+
+    def note(series: Matrix) -> Probabilities:
+        passes.append(series[:, 0].astype(int).tolist())
+        return series
+
+    async def ask() -> None:
+        batcher = make_batcher(note)
+        small = [batcher.probabilities(rows(100 + 4 * number, 4)) for number in range(8)]
+        await asyncio.gather(batcher.probabilities(rows(0, 40)), *small)
+
+    asyncio.run(ask())
+
+    share = ROWS_AT_ONCE // 8
+    assert passes[0] == [*range(share), *range(100, 100 + ROWS_AT_ONCE - share)]
+
+
 def test_a_caller_that_has_gone_is_not_predicted_any_further() -> None:
     network = Network()
 

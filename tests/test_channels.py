@@ -16,9 +16,11 @@ from jobs.evaluate import evaluate
 from jobs.explain import explain
 from jobs.train import train
 from jobs.tune import tune
+from lstmfcn import plots
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.classes import ClassLabels
 from lstmfcn.dataset import Dataset, digest
+from lstmfcn.series import Matrix
 from lstmfcn.treatment import Treatment
 from tests.commands import SMALL, refused, status_of
 from tests.samples import LENGTH, make_channels, write_csv, write_named_csv
@@ -142,8 +144,15 @@ def test_the_same_values_in_other_channels_are_other_data() -> None:
 
 @pytest.mark.usefixtures("composed")
 def test_an_explanation_shows_all_channels_and_one_value_for_each_step(
-    trained_channels: Checkpoint, tmp_path: Path
+    trained_channels: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compose, shown = plots.contributions, []
+
+    def note(values: Matrix, shares: Matrix, title: str) -> bytes:
+        shown.append(values.shape)
+        return compose(values, shares, title)
+
+    monkeypatch.setattr(plots, "contributions", note)
     trained_channels.save(tmp_path / "model")
     data = write_csv(tmp_path / "data.csv", make_channels(3, seed=1), labelled=False)
     flags = ("--checkpoint", tmp_path / "model", "--data", data, "--output", tmp_path / "explanation")
@@ -154,3 +163,4 @@ def test_an_explanation_shows_all_channels_and_one_value_for_each_step(
     assert [row["label"] for row in rows] == ["up", "down"]
     assert list(rows[0])[2:] == ["recurrent", *(f"step_{step}" for step in range(1, LENGTH + 1))]
     assert {path.suffix for path in (tmp_path / "explanation").iterdir()} == {".csv", ".png"}
+    assert shown == [(3, LENGTH), (3, LENGTH)]

@@ -62,13 +62,6 @@ def test_an_unknown_label_of_a_folder_is_told_with_file_and_row(tmp_path: Path) 
         read_labelled(tmp_path, Network(ClassLabels(["x", "y"]), 2))
 
 
-def test_integers_beyond_the_precision_of_a_float_are_different_classes() -> None:
-    assert ClassLabels.of(["9007199254740993", "9007199254740992"]).names == (
-        "9007199254740992",
-        "9007199254740993",
-    )
-
-
 def test_a_split_with_nothing_to_hold_out_is_refused() -> None:
     dataset = Dataset(np.zeros((2, 3), np.float32), np.array([0, 1]), ClassLabels(["a", "b"]))
 

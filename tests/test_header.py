@@ -134,6 +134,9 @@ def test_a_header_of_channels_is_either_whole_or_refused(names: list[str]) -> No
         max_size=5,
     )
 )
+@example(["x_2", "y", "x_1"])
+@example(["y_2", "x_1", "y_1", "x_3", "x_2"])
+@example(["x_2", "y_1", "x1"])
 def test_a_header_is_either_whole_or_refused(names: list[str]) -> None:
     rows = [[0.0, 1.0] * 5, [1.0, 0.0] * 5]
     data = as_csv(names, [row[: len(names)] for row in rows], csv.QUOTE_MINIMAL, "\n")

@@ -93,6 +93,24 @@ def test_a_population_takes_points_of_its_network_only() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (
+            {"hidden_size": {"integer": [2, 3]}, "lr": {"log_uniform": [0.001, 0.1]}},
+            "scheduler pbt changes lr, dropout, batch_size while networks train; the search space also varies"
+            " hidden_size",
+        ),
+        ({}, "scheduler pbt needs a search space that varies one of lr, dropout, batch_size"),
+    ],
+)
+def test_a_population_needs_a_space_of_what_can_change(space: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(HyperparameterError) as refused:
+        schedulers.refuse_unsuitable(Plan(scheduler="pbt"), SearchSpace.from_mapping(space))
+
+    assert str(refused.value) == sentence
+
+
 def test_a_population_is_not_drawn_by_a_search_that_would_learn_from_it() -> None:
     with pytest.raises(HyperparameterError) as refused:
         schedulers.refuse_unsuitable(Plan(scheduler="pbt", search="bayesian"), SPACE)

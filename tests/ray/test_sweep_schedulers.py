@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -53,22 +52,8 @@ def test_in_a_population_the_worst_goes_on_as_a_copy_of_the_best(tmp_path: Path)
         assert kept.metrics["valid_loss"] == trial.best_metrics["valid_loss"]
 
 
-@pytest.mark.parametrize(
-    ("ranges", "sentence"),
-    [
-        (
-            {"hidden_size": {"integer": [2, 3]}, "lr": LEARNING_RATES},
-            "scheduler pbt changes lr, dropout, batch_size while networks train; the search space also varies"
-            " hidden_size",
-        ),
-        ({}, "scheduler pbt needs a search space that varies one of lr, dropout, batch_size"),
-    ],
-)
-def test_a_population_needs_a_space_of_what_can_change(
-    ranges: dict[str, Any], sentence: str, tmp_path: Path
-) -> None:
-    with pytest.raises(HyperparameterError) as refused:
-        sweep(TRAIN, VALID, space(**ranges), Plan(scheduler="pbt"), tmp_path)
+def test_an_unsuitable_search_space_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(HyperparameterError, match=r"^scheduler pbt needs a search space that varies"):
+        sweep(TRAIN, VALID, space(), Plan(scheduler="pbt"), tmp_path)
 
-    assert str(refused.value) == sentence
     assert list(tmp_path.iterdir()) == []
