@@ -46,7 +46,7 @@ audit: install  ## known vulnerabilities of all dependencies, and dist/bom.cdx.j
 	    echo "make audit: not passed. A table above lists known vulnerabilities; an ERROR instead of one means that PyPI told nothing of a package, and that nothing is known" >&2; exit 1; }
 
 wheel: install  ## a wheel in dist/, which brings the command lstmfcn along
-	rm -rf build dist
+	rm -rf build dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 bench: install  ## the benchmarks, each ending in one line of JSON

@@ -42,8 +42,8 @@ def pipeline(
 
     Writes to the output folder: sweep/, evaluation/ and predictions/, as those jobs do. The same command goes
     on with what was interrupted and leaves what is done; predictions and scores of a checkpoint that is no
-    longer the best are replaced, and so are scores of other test data. Any other change is refused, unless
-    --overwrite is given.
+    longer the best are replaced, and so are scores of other test data. Any other change is refused unless
+    jobs.tune --resume would take it, or --overwrite is given.
 
     ```
     python -m jobs.pipeline --training train.csv --test test.csv --input data.csv --output route

@@ -57,7 +57,8 @@ def serve_checkpoint(
 
     Args:
         settings: Settings of the endpoint.
-        host: Address to listen on. The default is reached from this machine only.
+        host: Address to listen on: 127.0.0.1, which is reached from this machine only, or 0.0.0.0, all
+            addresses of IPv4; without HAProxy any other too.
         port: Port to listen on.
         header_seconds: Seconds within which a request's headers must arrive; also how long (5 at least) a
             client may pause in reading its answer, or stay after a refusal. Linux only.
