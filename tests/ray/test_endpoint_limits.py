@@ -285,17 +285,19 @@ def test_rows_that_a_treatment_would_lengthen_count_as_long_as_they_become(
     async def ask() -> list[httpx.Response]:
         async with replica(tmp_path, max_body_bytes=1000, max_held_bytes=most) as (endpoint, client):
             slowed(endpoint, monkeypatch, seconds=0.3)
-            return await asyncio.gather(
+            answers = await asyncio.gather(
                 *[client.post("/invocations", content=b"1,2\n" * rows) for rows in (16, 9, 9)]
             )
+            return [*answers, await client.post("/invocations", content=b"1,2\n" * 15)]
 
-    alone, first, second = asyncio.run(ask())
+    alone, first, second, later = asyncio.run(ask())
 
     assert (alone.status_code, alone.text) == (
         413,
         f"at the network's length the body's rows count as more than {most} bytes; use jobs.transform\n",
     )
     assert {first.status_code, second.status_code} == {200, 503}
+    assert later.status_code == 200
 
 
 def test_a_zipped_body_is_told_that_it_is(checkpoint_folder: Path) -> None:

@@ -174,11 +174,12 @@ def test_the_time_budget_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_sweep_that_goes_on_keeps_what_has_ended_and_adds_what_is_asked(tmp_path: Path) -> None:
     ranges = space(lr=LEARNING_RATES, epochs=2)
-    whole = sweep(TRAIN, VALID, ranges, Plan(num_trials=5), tmp_path / "whole")
-    sweep(TRAIN, VALID, ranges, Plan(num_trials=3), tmp_path / "parts")
+    three, five = (Plan(num_trials=count, scheduler="none") for count in (3, 5))
+    whole = sweep(TRAIN, VALID, ranges, five, tmp_path / "whole")
+    sweep(TRAIN, VALID, ranges, three, tmp_path / "parts")
     told = Told()
 
-    parts = sweep(TRAIN, VALID, ranges, Plan(num_trials=5), tmp_path / "parts", resume=True, view=told)
+    parts = sweep(TRAIN, VALID, ranges, five, tmp_path / "parts", resume=True, view=told)
 
     assert sorted(told.ended) == [4, 5]
     assert results(parts) == results(whole)
@@ -302,13 +303,13 @@ def test_an_interrupted_sweep_keeps_what_it_has_and_goes_on(
 ) -> None:
     flags = (*write_inputs(tmp_path, epochs=2000), "--num-trials", 2, "--scheduler", "none")
 
-    def interrupt_when_a_trial_has_a_checkpoint() -> None:
-        while not list((tmp_path / "sweep").glob("trials/*/checkpoint.json")):
+    def interrupt_when_both_trials_have_a_checkpoint() -> None:
+        while len(list((tmp_path / "sweep").glob("trials/*/checkpoint.json"))) < 2:
             time.sleep(0.1)
         time.sleep(0.5)
         os.kill(os.getpid(), sent)
 
-    threading.Thread(target=interrupt_when_a_trial_has_a_checkpoint).start()
+    threading.Thread(target=interrupt_when_both_trials_have_a_checkpoint, daemon=True).start()
     assert status_of(tune, *flags) == 130
 
     assert capsys.readouterr().err == "interrupted\n"

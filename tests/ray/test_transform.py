@@ -119,6 +119,47 @@ def test_identifiers_and_probabilities_stand_where_they_were_asked_for(
 
 
 @needs_ray
+def test_a_transform_computes_in_the_precision_that_it_is_asked_for(
+    series_csv: Path, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    flags = ("--checkpoint", checkpoint_folder, "--input", series_csv, "--columns", "probabilities")
+    series = make_dataset(200, seed=3).series
+
+    assert status_of(transform, *flags, "--output", tmp_path / "output", "--precision", "bf16") == 0
+
+    answer = (tmp_path / "output" / "series.csv.out").read_text()
+    in_bf16, in_fp32 = (
+        Predictor.load(checkpoint_folder, precision=precision).probabilities(series)
+        for precision in ("bf16", "fp32")
+    )
+    assert answer.splitlines() == [",".join(map(str, row)) for row in in_bf16]
+    assert not np.array_equal(in_bf16, in_fp32)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Options(format=PredictionFormat(("label",))),
+        Options(format=PredictionFormat(identifiers=Identifiers(positions=(1,)))),
+        Options(format=PredictionFormat(identifiers=Identifiers(names=("id",)))),
+        Options(format=PredictionFormat(join_input=True)),
+        Options(bad_rows="mark"),
+        Options(max_bad_rows=5),
+        Options(precision="bf16"),
+        Options(gpus_per_predictor=0.5),
+    ],
+)
+def test_what_changes_the_lines_of_an_output_changes_what_can_be_resumed(
+    changed: Options, trained: Checkpoint, series_csv: Path
+) -> None:
+    files, _ = find_inputs(series_csv, None)
+
+    plan, other = (lstmfcn_transform._plan(trained, files, options) for options in (Options(), changed))
+
+    assert len([name for name in plan if plan[name] != other[name]]) == 1
+
+
+@needs_ray
 @pytest.mark.usefixtures("small_ranges")
 @pytest.mark.parametrize("read_apart", [True, False])
 def test_a_file_with_a_header_is_answered_by_one_through_all_its_ranges(

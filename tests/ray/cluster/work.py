@@ -115,10 +115,11 @@ def leaderboard(folder: Location) -> Leaderboard:
 
 
 def num_parts(folder: Location) -> int:
-    """Return how many ranges a transform has committed and not yet joined; a million once it has ended."""
+    """Return how many ranges a transform that hasn't ended has committed and not yet joined."""
     journal = Journal(folder)
+    assert not (folder / "transform.json").exists(), "the transform had ended before it was disturbed"
     if not journal.is_unfinished():
-        return 10**6 if (folder / "transform.json").exists() else 0
+        return 0
     journal.resume({})
     return len(list(journal.parts()))
 

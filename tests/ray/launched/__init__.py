@@ -17,6 +17,7 @@ from tests.servers import free_port, haproxy_ports, pings, started
 
 HEADER_SECONDS = 2
 CONNECTIONS = 200
+LARGE_AT_ONCE = 15
 
 
 class Launched(NamedTuple):
@@ -37,6 +38,7 @@ def launch(checkpoint_folder: Path) -> Iterator[Launched]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "serve_app", "--checkpoint", str(checkpoint_folder), "--port", str(port)]
     limits = ["--header-seconds", str(HEADER_SECONDS), "--max-connections", str(CONNECTIONS)]
+    limits += ["--max-large-at-once", str(LARGE_AT_ONCE)]
     with (
         started([*command, *limits], {**os.environ, **haproxy_ports()}) as process,
         httpx.Client(base_url=url) as client,
