@@ -1,11 +1,11 @@
-"""The processes of a transform's predictors, which Ray starts when there is room, and again when one is lost:
-it waits, and tries again, for ever.
+"""The processes of a transform's predictors or an endpoint's replicas, which Ray starts when there is room,
+and again when one is lost: it waits, and tries again, for ever.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -16,28 +16,23 @@ from ray._private.state import state
 _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 20.0
-_LOOKS_BEFORE_WAITING = 2
-"""Looks without a process after which a warning is due, since one takes some seconds to start."""
 _NOT_BEGUN = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
-"""Ray's names for the states of an actor before its process is there."""
+"""Ray's names for the states of an actor before it is ready."""
 _MANY_LOSSES = 5
 """Losses of processes before a first warning, and before each further one."""
 
 
 @contextmanager
-def watching(class_name: str, waiting: Callable[[], str]) -> Iterator[None]:
+def watching(class_name: str) -> Iterator[None]:
     """Warn, while the block runs, when this job's predictors, actors of that class, lose their processes
-    again and again: there may never be enough memory. And once with what `waiting` says, when none begins.
+    again and again: there may never be enough memory.
     """
     ended = Event()
 
     def watch() -> None:
-        told = looks = 0
+        told = 0
         while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            actors, looks = _actors(class_name), looks + 1
-            if looks == _LOOKS_BEFORE_WAITING and all(actor["State"] in _NOT_BEGUN for actor in actors):
-                _log.warning(waiting())
-            if (lost := sum(actor["NumRestarts"] for actor in actors)) >= told + _MANY_LOSSES:
+            if (lost := sum(actor["NumRestarts"] for actor in _actors(class_name))) >= told + _MANY_LOSSES:
                 told = lost
                 _log.warning(
                     "predictors lost their processes %d times and were started again; fewer at once, or more"
@@ -52,6 +47,11 @@ def watching(class_name: str, waiting: Callable[[], str]) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
+
+
+def have_begun(class_name: str, count: int = 1) -> bool:
+    """Return whether at least `count` of this job's actors of that class have begun."""
+    return sum(actor["State"] not in _NOT_BEGUN for actor in _actors(class_name)) >= count
 
 
 def num_restarts() -> int:

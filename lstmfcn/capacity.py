@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any
@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from lstmfcn.environment import NODES, cluster_is_given
 from lstmfcn.errors import ResourceError, shown
 
-SECONDS_OF_PATIENCE = 30.0
-"""Seconds to wait for CPUs and GPUs before a sentence says so."""
+_log = logging.getLogger(__name__)
+
+_SECONDS_OF_PATIENCE = 30.0
+"""Seconds to wait for CPUs and GPUs before a warning is logged."""
 
 
 class _Kind(BaseModel):
@@ -88,30 +90,22 @@ def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int
     )
 
 
-def waiting(what: str, num_cpus: float, num_gpus: float) -> str:
-    """Return a sentence that says that `what` waits for CPUs and GPUs that others hold."""
-    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-    return (
-        f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
-        f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
-    )
-
-
 @contextmanager
-def telling_of_a_wait(what: str, num_cpus: float, num_gpus: float) -> Iterator[None]:
-    """Print what `what` waits for when the block takes long and the cluster had no room for it."""
-
-    def has_room() -> bool:
-        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        return free.get("CPU", 0) >= num_cpus and free.get("GPU", 0) >= num_gpus
-
-    had_room = has_room()  # later its own share is no longer free
+def telling_of_a_wait(
+    what: str, num_cpus: float, num_gpus: float, has_begun: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Warn, once the block has taken long, that `what` waits for CPUs and GPUs, unless it has begun."""
 
     def tell() -> None:
-        if not had_room and not has_room():
-            print(waiting(what, num_cpus, num_gpus), file=sys.stderr, flush=True)
+        if has_begun():
+            return
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        _log.warning(
+            f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
+            f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
+        )
 
-    timer = Timer(SECONDS_OF_PATIENCE, tell)
+    timer = Timer(_SECONDS_OF_PATIENCE, tell)
     timer.daemon = True
     timer.start()
     try:

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
@@ -24,10 +24,6 @@ from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.signals import end_on_signals, outliving_the_terminal
 from lstmfcn.storage import reason
 
-_log = logging.getLogger(__name__)
-
-_SECONDS_OF_PATIENCE = 30.0
-"""Seconds to wait for a worker before a warning is logged."""
 _SECONDS_TO_ANSWER = 10.0
 """Seconds that Ray gets to answer: it may be in the middle of a restart."""
 _RAY_CLIENT = "ray://"
@@ -129,20 +125,17 @@ def _why_unreachable(address: str, error: OSError) -> str:
     return f"{said}, where one was started with `ray start`; `ray stop` lets jobs do without"
 
 
-def precision_there(precision: Precision, num_gpus: float, waiting: Callable[[], str]) -> Precision:
-    """Return what a worker with `num_gpus` computes in: the precision, or what auto means on its node. When
-    no worker begins, warn with what `waiting` says.
-    """
+def precision_there(precision: Precision, num_gpus: float) -> Precision:
+    """Return what a worker with `num_gpus` computes in: the precision, or what auto means on its node."""
     if precision != "auto" and num_gpus == 0:
         return supported_precision(precision, CPU)
 
     def resolved() -> Precision:
         return supported_precision(precision, allotted_devices()[0])
 
-    asked = ray.remote(resolved).options(num_cpus=1, num_gpus=num_gpus).remote()
-    if not ray.wait([asked], timeout=_SECONDS_OF_PATIENCE)[0]:
-        _log.warning(waiting())
-    found: Precision = ray.get(asked)
+    # Without max_calls Ray would keep its process, with what it holds of the GPU's memory.
+    asked = ray.remote(max_calls=1)(resolved).options(num_cpus=1, num_gpus=num_gpus)
+    found: Precision = ray.get(asked.remote())
     return found
 
 

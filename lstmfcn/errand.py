@@ -50,11 +50,10 @@ def run_on_a_node(module: str, flags: Sequence[str], *, num_cpus: int, num_gpus:
 
 
 def _follow(there: Any, module: str, flags: Sequence[str], num_cpus: int, num_gpus: int) -> int:
-    begun = there.refusal.remote(common_versions())
     try:
-        if not ray.wait([begun], timeout=capacity.SECONDS_OF_PATIENCE)[0]:
-            print(capacity.waiting(module, num_cpus, num_gpus), file=sys.stderr, flush=True)
-        if refusal := ray.get(begun):
+        with capacity.telling_of_a_wait(module, num_cpus, num_gpus):
+            refusal = ray.get(there.refusal.remote(common_versions()))
+        if refusal:
             raise ResourceError(refusal)
         lines = there.run.options(num_returns="streaming").remote(module, list(flags))
     except KeyboardInterrupt:

@@ -17,7 +17,6 @@ from lstmfcn.training import Trainer, TrainingData, TrainingPrecision, TrainingS
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_OF_PATIENCE = 60.0
 _SHARE_OF_MEMORY = 0.9
 """Share of a GPU's memory that its trials may take together; what they hold varies from batch to batch."""
 
@@ -33,14 +32,16 @@ def gpus_per_trial(
     """
     at_once = capacity.num_per_gpu(cpus_per_trial)
     if at_once == 0:
+        _log.warning(
+            "--gpus-per-trial auto: the cluster has no GPU, as far as it is known; trials run on CPUs"
+        )
         return 0.0
     num_cpus = min(1, cpus_per_trial)
-    task = ray.remote(_measure).options(num_cpus=num_cpus, num_gpus=1, max_retries=0)
-    measured = task.remote(data, largest, precision)
-    if not ray.wait([measured], timeout=_SECONDS_OF_PATIENCE)[0]:
-        _log.warning(capacity.waiting("--gpus-per-trial auto", num_cpus, 1))
+    # Without max_calls Ray would keep its process, with what it holds of the GPU's memory.
+    task = ray.remote(max_calls=1)(_measure).options(num_cpus=num_cpus, num_gpus=1, max_retries=0)
     try:
-        taken, total = ray.get(measured)
+        with capacity.telling_of_a_wait("--gpus-per-trial auto", num_cpus, 1):
+            taken, total = ray.get(task.remote(data, largest, precision))
     except RayError as error:
         last_line = str(error).strip().splitlines()[-1]
         raise ResourceError(

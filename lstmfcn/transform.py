@@ -106,10 +106,7 @@ def transform(
     capacity.refuse_unsatisfiable("a predictor", 1, options.gpus_per_predictor)
     fitting = max(1, capacity.num_fitting(1, options.gpus_per_predictor))
     num_predictors = options.num_predictors or fitting
-    precision = cluster.precision_there(
-        options.precision, options.gpus_per_predictor, partial(_waiting, options)
-    )
-    options = replace(options, precision=precision)
+    options = replace(options, precision=_precision(options))
     journal = None if output is None else Journal(output)
     range_bytes = choose_range_bytes(files, num_predictors)
     done: list[Part] = []
@@ -152,15 +149,19 @@ def transform(
         for number in range(len(files)):
             outcomes.conclude(number)
         results = [outcomes.concluded[number] for number in range(len(files))]
-        summary = rates.summary(checkpoint.digest(), plan_digest, precision, num_predictors, called, results)
+        summary = rates.summary(
+            checkpoint.digest(), plan_digest, options.precision, num_predictors, called, results
+        )
         if journal is not None:
             has_result = any(result.is_sound for result in results)
             journal.end(json.dumps(asdict(summary), indent=1).encode() if has_result else None)
     return summary
 
 
-def _waiting(options: Options) -> str:
-    return capacity.waiting("a predictor", 1, options.gpus_per_predictor)
+def _precision(options: Options) -> Precision:
+    """Return what predictors compute in: the precision asked for, or what auto means on their nodes."""
+    with capacity.telling_of_a_wait("a predictor", 1, options.gpus_per_predictor):
+        return cluster.precision_there(options.precision, options.gpus_per_predictor)
 
 
 def _layouts(checkpoint: AnyCheckpoint, files: list[InputFile], options: Options) -> list[Layout | str]:
@@ -291,7 +292,10 @@ def _run(
         num_cpus=num_cpus,
         num_gpus=options.gpus_per_predictor,
     )
-    with actors.watching(_RangePredictor.__name__, partial(_waiting, options)):
+    name = _RangePredictor.__name__
+    has_begun = partial(actors.have_begun, name)
+    waiting = capacity.telling_of_a_wait("a predictor", 1, options.gpus_per_predictor, has_begun)
+    with waiting, actors.watching(name):
         for row in reports.iter_rows():
             yield from map(RangeReport.from_dict, json.loads(row["reports"]))
 

@@ -7,7 +7,6 @@ training_state.py) and not in Tune's own state, so that a resumed sweep reads no
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import os
 import signal
@@ -39,8 +38,6 @@ from lstmfcn.trial_process import NUMBER, TrialProcess, hyperparameters_of
 from lstmfcn.trial_run import TrialSettings
 from lstmfcn.trials import METRIC_NAMES, Trial
 
-_log = logging.getLogger(__name__)
-
 _TUNES_OWN = "ray-tune"
 _SIGNS_OF_DEATH = (
     "The actor died",
@@ -63,13 +60,14 @@ def run_trials(
 
     Raises KeyboardInterrupt when it was interrupted, and OutputError when another run took the folder over.
     """
-    fitting = capacity.num_fitting(plan.cpus_per_trial, plan.known_gpus_per_trial)
-    _prepare_tune(most_pending=max(1, fitting))
+    size = plan.cpus_per_trial, plan.known_gpus_per_trial
+    _prepare_tune(most_pending=max(1, capacity.num_fitting(*size)))
     watcher = _Watcher(ledger, plan)
     if watcher.stop_all():
         watcher.on_experiment_end([])
     else:
-        with _sigint_handler_kept():
+        waiting = capacity.telling_of_a_wait("a trial", *size, lambda: watcher.has_begun)
+        with _sigint_handler_kept(), waiting:
             _tuner(data, plan, scheduler, ledger, watcher).fit()
     if not isinstance(watcher.error, OutputError):  # else the folder is another run's by now
         storage.remove(ledger.folders.root, _TUNES_OWN)
@@ -203,13 +201,12 @@ class _Watcher(tune.Callback, tune.Stopper):
     """Tells the ledger what becomes of trials, and ends them all when the target or the time is reached."""
 
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
-        self.was_interrupted = False
+        self.has_begun = self.was_interrupted = False
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
         self.error: OSError | OutputError | None = None
         """Error about the output, if there was one; Tune would turn it into an error of its own."""
         self._ledger, self._plan = ledger, plan
-        self._has_to_wait_until = time.monotonic() + capacity.SECONDS_OF_PATIENCE
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
         self._deadline = math.inf if plan.time_budget is None else time.monotonic() + plan.time_budget
 
@@ -236,13 +233,7 @@ class _Watcher(tune.Callback, tune.Stopper):
         )
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        self._has_to_wait_until = math.inf
-
-    def on_step_end(self, iteration: int, trials: list[TuneTrial], **_: Any) -> None:
-        if time.monotonic() >= self._has_to_wait_until:
-            self._has_to_wait_until = math.inf
-            asked = self._plan.cpus_per_trial, self._plan.known_gpus_per_trial
-            _log.warning(capacity.waiting("a trial", *asked))
+        self.has_begun = True
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any

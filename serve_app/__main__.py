@@ -15,11 +15,13 @@ except ResourceError as error:
 # isort: split
 import os
 import signal
+from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 from ray import serve
 
+from lstmfcn import actors
 from lstmfcn.capacity import refuse_unsatisfiable, telling_of_a_wait
 from lstmfcn.cluster import connection, joins_another
 from lstmfcn.command import Count, Port, WholeNumber, run
@@ -89,7 +91,8 @@ def serve_checkpoint(
         refuse_unsatisfiable("a replica", *size, settings.replicas)
         try:
             serve.start(http_options={"host": address, "port": port})
-            with telling_of_a_wait("a replica", *size):
+            have_begun = partial(actors.have_begun, "ServeReplica", settings.replicas)
+            with telling_of_a_wait("a replica", *size, have_begun):
                 serve.run(app, name="lstmfcn")
             url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
             print(_greeting(settings.checkpoint, url, checkpoint.num_values, with_key=len(keys) > 0))

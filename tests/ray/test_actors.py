@@ -26,10 +26,9 @@ def test_processes_that_die_again_and_again_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(actors, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(actors, "_LOOKS_BEFORE_WAITING", 0)
     monkeypatch.setattr(actors, "_MANY_LOSSES", 2)
 
-    with actors.watching("Weary", str):
+    with actors.watching("Weary"):
         ray.get(Weary.remote().work.remote(tmp_path))  # type: ignore[attr-defined]
         give_up = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < give_up:
@@ -41,14 +40,19 @@ def test_processes_that_die_again_and_again_are_told_of(
     )
 
 
-def test_predictors_that_do_not_begin_are_told_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(actors, "_SECONDS_BETWEEN_LOOKS", 0.05)
+@ray.remote
+class Idle:
+    """It has begun once it answers."""
 
-    with actors.watching("Nobody", lambda: "they wait"):
-        give_up = time.monotonic() + 60
-        while not caplog.messages and time.monotonic() < give_up:
-            time.sleep(0.01)
+    def answer(self) -> None:
+        pass
 
-    assert caplog.messages == ["they wait"]
+
+def test_actors_have_begun_once_their_processes_are_ready() -> None:
+    idle = [Idle.options(num_cpus=cpus).remote() for cpus in (0, 1000)]  # type: ignore[attr-defined]
+    ray.get(idle[0].answer.remote())
+
+    assert [actors.have_begun("Idle", count) for count in (1, 2)] == [True, False]
+    assert not actors.have_begun("Nobody")
+    for one in idle:
+        ray.kill(one)

@@ -57,13 +57,17 @@ def test_what_is_no_list_of_nodes_is_refused_in_words(text: str, monkeypatch: py
     )
 
 
-@pytest.mark.parametrize(("cpus", "told"), [(1, ""), (3, "a replica waits for 3 CPUs and 0 GPUs")])
+@pytest.mark.parametrize("has_begun", [True, False])
 def test_who_waits_for_others_is_told_so(
-    cpus: float, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    has_begun: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(capacity, "SECONDS_OF_PATIENCE", 0.01)
+    monkeypatch.setattr(capacity, "_SECONDS_OF_PATIENCE", 0.01)
 
-    with capacity.telling_of_a_wait("a replica", cpus, 0):
+    with capacity.telling_of_a_wait("a replica", 3, 0.5, lambda: has_begun):
         time.sleep(0.3)
 
-    assert capsys.readouterr().err.partition(" on one node")[0] == told
+    sentence = (
+        "a replica waits for 3 CPUs and 0.5 GPUs on one node; others hold them:"
+        " 2 CPUs and 2 GPUs are free in the cluster"
+    )
+    assert caplog.messages == ([] if has_begun else [sentence])

@@ -162,7 +162,7 @@ def hold(seconds: float) -> None:
 def test_a_sweep_that_has_to_wait_for_others_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(capacity, "SECONDS_OF_PATIENCE", 1.0)
+    monkeypatch.setattr(capacity, "_SECONDS_OF_PATIENCE", 1.0)
     held = hold.remote(4.0)
     ray.wait([held], timeout=1.0)
 
