@@ -72,8 +72,9 @@ def train(
         plan: What the data are and how they are learnt.
         patience: Stop after so many epochs without a better one.
         num_cpus: CPUs to compute with; by default all of this machine's or, on a cluster, one.
-        num_gpus: GPUs to train on, with DataParallel when more than one. All visible ones by default; on a
-            cluster, none.
+        num_gpus: GPUs to train on, with DataParallel when more than one: each then gets its share of every
+            batch, so that small batches, as of --recipe fast, train best on one. All visible ones by default;
+            on a cluster, none.
         overwrite: Replace the result that the output folder holds.
     """
     if num_cpus is not None:

@@ -53,10 +53,12 @@ _SIGNS_OF_FULL_MEMORY = (
     "allocate memory",
     "out of memory",
     "MemoryError",
+    "STATUS_ALLOC_FAILED",
     "NODE_OUT_OF_MEMORY",
     "running low on memory",
 )
-"""Parts of errors of a full memory; MemoryError is in the names of PyTorch's and NumPy's own, too."""
+"""Parts of errors of a full memory; MemoryError is in the names of PyTorch's and NumPy's own, too, and
+STATUS_ALLOC_FAILED in cuBLAS's and cuDNN's, when they find no room on a GPU for what they need to start."""
 
 
 def is_of_full_memory(text: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from ray.exceptions import RayError
 
 from lstmfcn import capacity, cluster
-from lstmfcn.errors import ResourceError, TrainingError
+from lstmfcn.errors import ResourceError, TrainingError, is_of_full_memory
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import Trainer, TrainingData, TrainingPrecision, TrainingSettings
 
@@ -68,7 +68,9 @@ def _measure(
     try:
         with suppress(TrainingError):  # a network that diverges takes as much
             Trainer(data, hyperparameters, TrainingSettings(precision=precision), devices=[device]).step()
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_of_full_memory(repr(error)):
+            raise
         return math.inf, 0.0
     free, total = torch.cuda.mem_get_info(device)
     return total - free, total

@@ -9,11 +9,14 @@ from uuid import uuid4
 
 from lstmfcn import storage
 from lstmfcn.errors import MissingDataError, OutputError
+from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 
 OWNER = "owner"
 """Name of the file that holds the mark of the owner."""
 _SECONDS_BETWEEN_LOOKS = 10.0
+_SECONDS_TO_APPEAR = 60.0
+"""For which a client of NFS may remember that a name was missing (acdirmax in nfs(5))."""
 
 
 class Ownership:
@@ -48,6 +51,20 @@ class Ownership:
             is_own = False
         if not is_own:
             raise OutputError(f"--output {self._output} was taken over by another run; this one ends")
+
+    def absence(self, node: str) -> str:
+        """Return a sentence if the folder that this run took isn't there on the node on which this process
+        runs; else nothing.
+        """
+        if isinstance(self._folder, ObjectPath) or not self._mark:
+            return ""
+        give_up = time.monotonic() + _SECONDS_TO_APPEAR
+        while not (self._folder / OWNER).exists():
+            if time.monotonic() >= give_up:
+                missing = f"--output {self._output} isn't there on node {node}"
+                return f"{missing}; on a cluster it must be a folder that all nodes share"
+            time.sleep(1)
+        return ""
 
     def give_up(self) -> None:
         """Own the output folder no longer, and leave no mark. Raises OutputError as `refuse_another` does."""

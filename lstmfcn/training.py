@@ -333,7 +333,7 @@ def _on_device(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
     if device.type == "cuda":
         free_bytes, _ = torch.cuda.mem_get_info(device)
         if series.nbytes > _SHARE_OF_FREE_GPU_MEMORY * free_bytes:
-            return series.pin_memory(), targets.pin_memory()
+            return series, targets
     return series.to(device), targets.to(device)
 
 

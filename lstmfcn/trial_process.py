@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
 from lstmfcn import cluster
+from lstmfcn.errors import OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_run import TrialRun, TrialSettings
@@ -38,6 +40,9 @@ class TrialProcess(tune.Trainable):
         self, config: dict[str, Any], data: TrainingData, folders: TrialFolders, settings: TrialSettings
     ) -> None:
         cluster.set_up_worker()
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        if refusal := folders.ownership.absence(address):
+            raise OutputError(refusal)
         self._data, self._folders, self._settings = data, folders, settings
         self._run: TrialRun | None = None
 

@@ -48,6 +48,7 @@ _SIGNS_OF_DEATH = (
 """Texts in Ray's errors that mean that a process was lost."""
 _ERRNOS_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """A full disk, and a user's full share of one."""
+_OUTPUT_ERROR = f"{OutputError.__name__}: "
 
 
 def run_trials(
@@ -258,8 +259,10 @@ class _Watcher(tune.Callback, tune.Stopper):
             for number in _ERRNOS_OF_A_FULL_DISK:
                 if f"[Errno {number}]" in failure:  # no trial's fault: all can be resumed once there is room
                     raise OSError(number, os.strerror(number))
+            if _OUTPUT_ERROR in (reason := _reason(failure)):  # every trial of that node would fail
+                raise OutputError(reason.partition(_OUTPUT_ERROR)[2])
             self._ledger.update(
-                trial.config[NUMBER], status="failed", error=_reason(failure), failures=trial.num_failures - 1
+                trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
             )
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import torch
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from starlette.requests import Request
@@ -49,6 +50,8 @@ _COLUMNS_BEYOND = 10_000
 
 _GZIP = b"\x1f\x8b"
 
+_BROKEN = "the GPU has failed; the replica is being replaced"
+
 _PAUSES = (1.0, 4.0)
 """Seconds between attempts to read a checkpoint."""
 
@@ -70,6 +73,8 @@ class Endpoint:
         self._columns = None if settings.columns is None else parse_columns(settings.columns)
         self._model: Model | None = None
         self._refused = ""
+        self._is_broken = False
+        """Whether the GPU failed in a way after which CUDA does nothing more in this process."""
         self._configured: dict[str, Any] | None = None
         self._configuring = asyncio.Lock()
         self._bodies = Bodies(settings)
@@ -126,6 +131,11 @@ class Endpoint:
         predictor = Predictor(checkpoint, device, precision)
         return Model(checkpoint, predictor, self._observer.note_pass)
 
+    def check_health(self) -> None:
+        """Raise RuntimeError once the GPU has failed: Serve calls this, and then replaces the replica."""
+        if self._is_broken:
+            raise RuntimeError(_BROKEN)
+
     def __del__(self) -> None:
         """Report the last requests; Serve calls this when the replica stops."""
         self._observer.report()
@@ -160,6 +170,8 @@ class Endpoint:
             route = contract.route(path)
             contract.check(request.method, route, request.headers, self._settings.max_body_bytes)
             if route.action == "ping":
+                if self._is_broken:
+                    raise RequestError(503, _BROKEN)
                 return Response(), 0, ""
             if not self._keys.allow(request.headers):
                 sentence = "an API key is needed, as Authorization: Bearer <key> or X-Api-Key: <key>"
@@ -171,7 +183,8 @@ class Endpoint:
         except RequestError as error:  # not kept, since its traceback keeps the body
             reason = error.reason or HTTPStatus(error.status).phrase
             return contract.refusal(error, route, request.headers, request_id), 0, reason
-        except Exception:
+        except Exception as error:
+            self._is_broken = self._is_broken or isinstance(error, torch.AcceleratorError)
             logger.exception("request %s failed", request_id)
             failed = RequestError(500, "the endpoint failed; its log says why, under this request's id")
             return contract.refusal(failed, route, request.headers, request_id), 0, HTTPStatus(500).phrase

@@ -78,8 +78,8 @@ def _deploy(path: str, checkpoint: AnyCheckpoint) -> str:
             case "DEPLOY_FAILED" | "UNHEALTHY":
                 raise RuntimeError(found["message"])
     raise RuntimeError(
-        f"after {_MOST_SECONDS:g} s it is {found.get('status', 'not there')}, perhaps for want of CPUs;"
-        " the cluster goes on, and `serve status` says how far it is"
+        f"after {_MOST_SECONDS:g} s it is {found.get('status', 'not there')}, perhaps for want of CPUs or"
+        " GPUs; the cluster goes on, and `serve status` says how far it is"
     )
 
 

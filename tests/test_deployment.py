@@ -137,7 +137,7 @@ def test_serve_makes_new_replicas_for_series_of_another_length_in_the_same_folde
         ),
         (
             {"status": "DEPLOYING", "message": "", "last_deployed_time_s": 1.0},
-            "the endpoint can't be deployed: after 0.2 s it is DEPLOYING, perhaps for want of CPUs;"
+            "the endpoint can't be deployed: after 0.2 s it is DEPLOYING, perhaps for want of CPUs or GPUs;"
             " the cluster goes on, and `serve status` says how far it is",
         ),
     ],

@@ -3,14 +3,15 @@ from __future__ import annotations
 import csv
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lstmfcn import storage
+from lstmfcn import outcome, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.journal import Journal, Part
 from lstmfcn.layout import Layout
-from lstmfcn.outcome import FileResult, Outcomes, in_lines
+from lstmfcn.outcome import FileResult, Outcomes, Rates, in_lines
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
 from lstmfcn.range_prediction import BadRows, RangeReport, Work, predict_range, read_range
@@ -196,3 +197,37 @@ def test_a_file_that_one_node_can_not_read_is_not_taken_for_faulty(
 
     assert f"on {platform.node()}, which was to read it" in read.missing
     assert read.faults == [(0, read.missing)]
+
+
+def ended(number: int, started: float, ended: float) -> RangeReport:
+    return RangeReport(
+        number,
+        started,
+        ended=ended,
+        num_rows=600,
+        num_predicted=500,
+        read_seconds=1.0,
+        predict_seconds=3.0,
+    )
+
+
+@pytest.mark.parametrize("clock", [0.0, 3600.0, -3600.0])
+def test_a_summarys_rates_are_of_all_ranges_whatever_a_nodes_clock_says(
+    clock: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome, "time", SimpleNamespace(time=lambda: 110.0))
+    rates = Rates()
+
+    rates.add(ended(0, 105.0, 109.0))
+    rates.add(ended(1, 105.0 + clock, 110.0 + clock))
+
+    files = [FileResult("a.csv", "a.csv", 1000, 200, [], is_sound=True)]
+    summary = rates.summary("checkpoint", "plan", "fp32", 2, 100.0, files)
+    assert (summary.num_rows, summary.num_bad, summary.num_predicted) == (1000, 200, 1000)
+    assert (summary.seconds, summary.read_rows_per_second) == (10.0, 600.0)
+    assert summary.predict_rows_per_second == pytest.approx(166.7)
+    assert summary.cpus_per_predictor == pytest.approx(0.3)
+    began, last = {0.0: (105, 110), 3600.0: (105, 110), -3600.0: (100, 109)}[clock]
+    assert summary.startup_seconds == began - 100
+    assert summary.rows_per_second == round(1200 / (last - began), 1)
+    assert summary.predictor_busy == round(6 / (2 * (last - began)), 3)

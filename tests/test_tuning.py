@@ -82,6 +82,7 @@ def test_a_full_disk_that_a_retry_got_over_does_not_end_the_sweep(tmp_path: Path
     [
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
         "RuntimeError: [enforce fail at alloc_cpu.cpp:125] DefaultCPUAllocator: can't allocate memory",
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 1.00 TiB for an array",
     ],
 )
@@ -119,6 +120,21 @@ def test_a_sweep_that_is_taken_over_ends_its_trials(tmp_path: Path) -> None:
 
     assert watcher.stop_all()
     assert isinstance(watcher.error, OutputError)
+
+
+def test_an_output_that_a_node_lacks_ends_the_sweep_with_the_nodes_sentence(tmp_path: Path) -> None:
+    plan, folders = Plan(), TrialFolders(tmp_path)
+    ledger = Ledger(folders, RandomSearch(SearchSpace({}), seed=0), plan.objective, num_trials=2)
+    ledger.draw()
+    watcher = tuning._Watcher(ledger, plan)
+    failure = "Failure # 1\nin its creation task\nlstmfcn.errors.OutputError: --output s isn't there\n"
+    (tmp_path / "error.txt").write_text(failure)
+    tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=1, error_file=str(tmp_path / "error.txt"))
+
+    watcher.on_trial_error(0, [], tunes)
+
+    assert watcher.stop_all()
+    assert str(watcher.error) == "--output s isn't there"
 
 
 @pytest.mark.parametrize("name", ["my sweep", "run#2", "a%20b", "a[1]", "é", "why?"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from botocore.exceptions import ClientError
 
 from lstmfcn.checkpoint import Checkpoint
@@ -120,6 +121,25 @@ def test_a_fault_of_its_own_is_a_500_in_the_callers_form(
 
     assert (failed.status_code, next_one.status_code) == (500, 200)
     assert failed.text.startswith(shown)
+
+
+def test_a_replica_whose_gpu_has_failed_asks_to_be_replaced(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Matrix) -> Matrix:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    async def ask() -> list[httpx.Response]:
+        async with replica(checkpoint_folder) as (endpoint, client):
+            assert endpoint._model is not None
+            endpoint.check_health()
+            monkeypatch.setattr(endpoint._model.batcher, "_predict", fail)
+            answers = [await client.post("/invocations", content=ROW), await client.get("/ping")]
+            with pytest.raises(RuntimeError, match=r"^the GPU has failed; the replica is being replaced$"):
+                endpoint.check_health()
+            return answers
+
+    assert [answer.status_code for answer in asyncio.run(ask())] == [500, 503]
 
 
 def test_it_computes_in_the_precision_that_it_is_asked_for(

@@ -13,9 +13,9 @@ import pytest
 import ray
 from torch import nn
 
-from lstmfcn import capacity, cluster, memory_probe, tuning
+from lstmfcn import capacity, cluster, memory_probe, ownership, tuning
 from lstmfcn.devices import CPU
-from lstmfcn.errors import ResourceError
+from lstmfcn.errors import OutputError, ResourceError
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.sweep import sweep
@@ -152,6 +152,30 @@ def test_short_trials_run_side_by_side_however_long_a_process_takes_to_start(
     trials = sweep(TRAIN, VALID, space(epochs=1), Plan(num_trials=20, scheduler="none"), tmp_path)
 
     assert len({trial.worker for trial in trials}) == 2
+
+
+class OnAnotherNode(TrialProcess):
+    """It doesn't see the output folder."""
+
+    def setup(self, config: dict[str, Any], data: Any, folders: Any, settings: Any) -> None:  # type: ignore[override]
+        ownership._SECONDS_TO_APPEAR = 0
+        folders.ownership._folder /= "another"
+        super().setup(config, data, folders, settings)
+
+
+def test_an_output_that_not_all_nodes_share_ends_the_sweep_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "TrialProcess", OnAnotherNode)
+    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+
+    with pytest.raises(OutputError) as refused:
+        sweep(TRAIN, VALID, space(epochs=1), Plan(num_trials=2), tmp_path)
+
+    assert str(refused.value) == (
+        f"--output {tmp_path} isn't there on node {address}; on a cluster it must be a folder that all nodes"
+        " share"
+    )
 
 
 @ray.remote(num_cpus=2)

@@ -25,8 +25,10 @@ from ray.data._internal.utils import cached_ray_internals
 from ray.exceptions import ActorUnschedulableError
 
 from jobs.transform import transform as transform_job
-from lstmfcn import ranges, storage
+from lstmfcn import ownership, ranges, storage
+from lstmfcn import transform as lstmfcn_transform
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.devices import Precision
 from lstmfcn.errors import DataError, OutputError
 from lstmfcn.identifiers import Identifiers
 from lstmfcn.journal import Journal
@@ -131,6 +133,34 @@ def test_the_loss_of_ray_datas_own_process_changes_no_byte_and_no_committed_rang
     assert loser.has_told
     assert summary.num_rows == 20_000
     assert (tmp_path / "output" / "series.csv.out").read_bytes() == expected_lines(trained, path)
+
+
+class OnAnotherNode(lstmfcn_transform._RangePredictor):
+    """It doesn't see the output folder."""
+
+    def __init__(self, shared: Any, precision: Precision, again: bool) -> None:
+        ownership._SECONDS_TO_APPEAR = 0
+        ownership.OWNER = "another"
+        super().__init__(shared, precision, again)
+
+
+@needs_ray
+def test_an_output_that_not_all_nodes_share_ends_the_transform_before_it_predicts(
+    trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_csv(tmp_path / "series.csv", make_dataset(30), labelled=False)
+    files, _ = find_inputs(path, None)
+    output = tmp_path / "output"
+    monkeypatch.setattr(lstmfcn_transform, "_RangePredictor", OnAnotherNode)
+    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+
+    with pytest.raises(OutputError) as refused:
+        transform(trained, files, output, Options(), on_advance=lambda _: pytest.fail("it predicts"))
+
+    assert str(refused.value) == (
+        f"--output {output} isn't there on node {address}; on a cluster it must be a folder that all nodes"
+        " share; --resume goes on when that is mended"
+    )
 
 
 @contextmanager
