@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-from ray import tune
+from ray.tune import RunConfig, Tuner, grid_search, with_resources
 
 from benchmarks import paper
 from benchmarks.published import BASELINE, Result, pairs, published_figures, table, write
+from jobs.tune import tune
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.cluster import allotted_devices, connection, set_up_worker
 from lstmfcn.dataset import Dataset, read_labelled, read_training
@@ -34,10 +35,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.predictor import Predictor
 from lstmfcn.recipe import RecipeName
 from lstmfcn.record import RECORD, Record
-from lstmfcn.refit import OBJECTIVE, refit
-from lstmfcn.search_space import DEFAULT_RANGES, SearchSpace
-from lstmfcn.sweep import REFIT, sweep
-from lstmfcn.sweep_view import SweepView
+from lstmfcn.sweep import REFIT
 from lstmfcn.training import TrainingPrecision, fit
 from lstmfcn.trials import TrialFolders
 
@@ -110,7 +108,9 @@ def main(
         )
         with connection():
             for name in names:
-                _tune(data / name / "train.csv", plan, kept / name)
+                training, output = data / name / "train.csv", kept / name
+                resume = (output / RECORD).is_file()
+                tune(training=training, output=output, refit=True, plan=plan, resume=resume)
         results = [_of_sweep(data / name, kept / name) for name in names]
     published = published_figures(data / "published.tsv")
     print(table(results, published))
@@ -152,10 +152,10 @@ def _train(jobs: Sequence[Job]) -> None:
         return
     largest_first = sorted(jobs, key=lambda job: -job.training.stat().st_size)
     with connection():
-        tune.Tuner(
-            tune.with_resources(_train_one, {"cpu": 1, "gpu": jobs[0].settings.gpus}),
-            param_space={"job": tune.grid_search(largest_first)},
-            run_config=tune.RunConfig(verbose=0),
+        Tuner(
+            with_resources(_train_one, {"cpu": 1, "gpu": jobs[0].settings.gpus}),
+            param_space={"job": grid_search(largest_first)},
+            run_config=RunConfig(verbose=0),
         ).fit()
 
 
@@ -180,17 +180,6 @@ def _train_one(config: dict[str, Job]) -> None:
     assert best is not None
     best.save(job.output)
     job.seconds.write_text(f"{seconds:.3f}")
-
-
-def _tune(training: Path, plan: Plan, output: Path) -> None:
-    """Run or resume the sweep of one set, as jobs.tune does, and train its best networks again."""
-    train, valid = read_training(training).split(share=0.2, seed=plan.seed)
-    space, goes_on = SearchSpace.from_mapping(DEFAULT_RANGES), (output / RECORD).is_file()
-    name = training.parent.name
-    with SweepView(plan.objective, name) as view:
-        sweep(train, valid, space, plan, output, points=[Hyperparameters()], resume=goes_on, view=view)
-    with SweepView(OBJECTIVE, f"{name}, refit") as view:
-        refit(output, train, valid, view=view)
 
 
 def _of_seeds(data: Path, by_seed: Sequence[Sequence[Job]]) -> Result:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from jobs.place import run_in_place
-from lstmfcn import explanation, output_folder, plots, storage
+from lstmfcn import explanation, output_folder, storage
 from lstmfcn.command import Count, LocationFlag
 from lstmfcn.devices import use_threads
 from lstmfcn.ensemble import load_checkpoint
 from lstmfcn.errors import DataError
 from lstmfcn.series import parse_series
-
-_TABLE = "explanation.csv"
 
 
 def explain(
@@ -45,7 +41,7 @@ def explain(
     """
     if num_cpus is not None:
         use_threads(num_cpus)
-    output_folder.check(output, _TABLE, "row-[0-9]*.png", overwrite=overwrite)
+    output_folder.check(output, *explanation.RESULT_PATTERNS, overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
     series = parse_series(
@@ -54,19 +50,7 @@ def explain(
     if max(numbers) > len(series):
         raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
     chosen = series[[number - 1 for number in numbers]]
-    found = explanation.explain(network, chosen)
-    stale = [name for name in storage.names(output) if re.fullmatch(r"row-[0-9]+\.png", name)]
-    storage.remove(output, _TABLE, *stale)
-    table = []
-    each = zip(numbers, chosen, found.predicted, found.recurrent, found.contributions, strict=True)
-    for number, one, predicted, recurrent, contributions in each:
-        label = network.classes.names[predicted]
-        steps = {f"step_{step}": float(value) for step, value in enumerate(contributions, 1)}
-        table.append({"row": number, "label": label, "recurrent": float(recurrent), **steps})
-        by_channel = one.reshape(network.channels, -1)
-        picture = plots.contributions(by_channel, contributions, f"row {number}: class {label}")
-        storage.write_bytes(output / f"row-{number}.png", picture)
-    storage.write_table(output / _TABLE, table)
+    explanation.explain(network, chosen).save(output, numbers, chosen, network)
     print(f"{len(numbers)} series explained in {output}")
 
 

@@ -109,12 +109,12 @@ def transform(
     with connection(), Progress("checked" if check else "predicted", megabytes, "MB") as progress:
 
         def on_advance(advance: Advance) -> None:
+            megabytes_done, progress.state = advance.num_bytes / 1e6, advance.files
             if advance.is_new:
                 progress.count("rows", advance.num_rows)
+                progress.advance(work=megabytes_done)
             else:
-                progress.skip(advance.num_bytes / 1e6)
-            progress.state = advance.files
-            progress.advance(work=advance.num_bytes / 1e6 if advance.is_new else 0)
+                progress.skip(megabytes_done)
 
         try:
             summary = transform_files(loaded, files, output, options, resume=resume, on_advance=on_advance)

@@ -66,7 +66,7 @@ class _Unfolded(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         filters, channels, taps = weight.shape
         length = input.shape[2] - taps + 1
-        windows = _windows(input, taps, 1, length).view(taps * channels, -1)
+        windows = _windows(input, taps, 1).view(taps * channels, -1)
         kernel = weight.transpose(1, 2).reshape(filters, taps * channels)
         ctx.save_for_backward(kernel, windows)
         ctx.input_shape = input.shape
@@ -106,7 +106,7 @@ class _Winograd(torch.autograd.Function):
         saved = []
         parts = torch.split(padded, ctx.at_once), torch.split(output, ctx.at_once)
         for some, result in zip(*parts, strict=True):
-            windows = _windows(some, points, OUTPUTS, tiles)
+            windows = _windows(some, points, OUTPUTS)
             values = (transforms.input @ windows.view(points, -1)).view(points, channels, -1)
             products = torch.bmm(kernel, values)
             products[BIAS_POINT] += bias[:, None]
@@ -128,7 +128,7 @@ class _Winograd(torch.autograd.Function):
         kernel_gradient = torch.zeros_like(kernel)
         input_gradients = []
         for some, values in zip(torch.split(gradient, ctx.at_once), saved, strict=True):
-            outputs = _windows(some, OUTPUTS, OUTPUTS, ctx.tiles)
+            outputs = _windows(some, OUTPUTS, OUTPUTS)
             products = (transforms.output.t() @ outputs.view(OUTPUTS, -1)).view(points, filters, -1)
             kernel_gradient.baddbmm_(products, values.transpose(1, 2))
             if ctx.needs_input_grad[0]:
@@ -144,12 +144,9 @@ class _Winograd(torch.autograd.Function):
         )
 
 
-def _windows(input: Tensor, size: int, step: int, count: int) -> Tensor:
+def _windows(input: Tensor, size: int, step: int) -> Tensor:
     """(batch, channels, length) -> (size, channels, batch, count): windows that begin `step` apart."""
-    batch, channels, _ = input.shape
-    by_series, by_channel, by_time = input.stride()
-    strides = (by_time, by_channel, by_series, by_time * step)
-    return input.as_strided((size, channels, batch, count), strides, input.storage_offset()).contiguous()
+    return input.unfold(2, size, step).permute(3, 1, 0, 2).contiguous()
 
 
 def _add_windows(windows: Tensor, step: int, shape: tuple[int, int, int]) -> Tensor:

@@ -8,6 +8,8 @@ share can't be told apart by time step.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lstmfcn import plots, storage
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.ensemble import AnyCheckpoint, networks
 from lstmfcn.errors import DataError
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix
+from lstmfcn.storage import Location
 from lstmfcn.tasks import class_logits
+
+_TABLE = "explanation.csv"
+RESULT_PATTERNS = (_TABLE, "row-[0-9]*.png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,23 @@ class Explanation:
     """(cases, length): what the convolutions add to that class's logit around each time step."""
     recurrent: NDArray[np.float32]
     """(cases,): what the recurrent block adds to that logit."""
+
+    def save(self, output: Location, rows: Sequence[int], series: Matrix, checkpoint: AnyCheckpoint) -> None:
+        """Write a table, and a picture of each of the series, (cases, channels * length), named by its row.
+        Other pictures of rows are removed.
+        """
+        stale = [name for name in storage.names(output) if re.fullmatch(r"row-[0-9]+\.png", name)]
+        storage.remove(output, _TABLE, *stale)
+        table = []
+        each = zip(rows, series, self.predicted, self.recurrent, self.contributions, strict=True)
+        for row, one, predicted, recurrent, contributions in each:
+            label = checkpoint.classes.names[predicted]
+            steps = {f"step_{step}": float(value) for step, value in enumerate(contributions, 1)}
+            table.append({"row": row, "label": label, "recurrent": float(recurrent), **steps})
+            by_channel = one.reshape(checkpoint.channels, -1)
+            picture = plots.contributions(by_channel, contributions, f"row {row}: class {label}")
+            storage.write_bytes(output / f"row-{row}.png", picture)
+        storage.write_table(output / _TABLE, table)
 
 
 def explain(checkpoint: AnyCheckpoint, series: Matrix) -> Explanation:

@@ -88,7 +88,7 @@ class ObjectPath:
         return bool(self.info().type != fs.FileType.NotFound)
 
     def is_file(self) -> bool:
-        return bool(self.info().type == fs.FileType.File)
+        return bool(self.info().is_file)
 
     def open(self, mode: str = "rb", buffering: int = _BUFFER_BYTES) -> io.BufferedReader:
         """Open the object for reading bytes, `buffering` of them at once. Raises FileNotFoundError."""
@@ -111,12 +111,8 @@ class ObjectPath:
         // or /./ in it is no path: what is known of its object comes with the path of another.
         """
         info = self.info()
-        found = [info] if info.type == fs.FileType.File else self.below(recursive=True)
-        return [
-            (type(self)(self.scheme, PurePosixPath(info.path)), info)
-            for info in found
-            if info.type == fs.FileType.File
-        ]
+        found = [info] if info.is_file else self.below(recursive=True)
+        return [(type(self)(self.scheme, PurePosixPath(info.path)), info) for info in found if info.is_file]
 
     def below(self, *, recursive: bool) -> list[fs.FileInfo]:
         """Return what lies below this folder, with sizes and times, by a request for each thousand."""

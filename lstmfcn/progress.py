@@ -86,7 +86,7 @@ class Progress:
     def skip(self, work: float) -> None:
         """Count work that was done before, which tells nothing of the rate."""
         self._before += work
-        self._bar.update(self._row, advance=work)
+        self._bar.update(self._row, advance=work, counted=self._counted())
 
     def count(self, unit: str, number: int) -> None:
         """Count something else along with the work, to be shown beside it."""

@@ -79,7 +79,24 @@ def build(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     most_epochs = space.largest(points).epochs
     every = max(1, most_epochs // _JUDGEMENTS)
-    scheduler = _judge(plan, space, most_epochs, every)
+    metric, mode = plan.metric, plan.objective.mode
+    by_metric: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": mode}
+    scheduler: _Epochwise
+    match plan.scheduler:
+        case "asha":
+            scheduler = _ASHA(**by_metric, max_t=most_epochs, grace_period=every, reduction_factor=_REDUCTION)
+        case "median":
+            # A trial with too few others to be compared with goes on: a pause would end its process.
+            without_pauses = {**by_metric, "min_time_slice": math.inf}
+            scheduler = _Median(**without_pauses, grace_period=every, min_samples_required=3)
+        case "hyperband":
+            # The last trials of a bracket train on.
+            in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
+            scheduler = _HyperBand(**in_judgements, reduction_factor=_REDUCTION, stop_last_trials=False)
+        case "pbt":
+            # By the best epoch so far, so that no trial gives up a better one than it gets.
+            by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
+            scheduler = _Population(space.varied, **by_best, perturbation_interval=every)
     scheduler.every = every
     return scheduler
 
@@ -87,27 +104,6 @@ def build(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()
 def judged_every(scheduler: TrialScheduler) -> int | None:
     """Return the epochs from one judgement to the next, the same for all trials; None without judgements."""
     return scheduler.every if isinstance(scheduler, _Epochwise) else None
-
-
-def _judge(plan: Plan, space: SearchSpace, most_epochs: int, every: int) -> _Epochwise:
-    metric, mode = plan.metric, plan.objective.mode
-    by_metric: dict[str, Any] = {"time_attr": "epoch", "metric": metric, "mode": mode}
-    match plan.scheduler:
-        case "asha":
-            return _ASHA(**by_metric, max_t=most_epochs, grace_period=every, reduction_factor=_REDUCTION)
-        case "median":
-            # A trial with too few others to be compared with goes on: a pause would end its process.
-            without_pauses = {**by_metric, "min_time_slice": math.inf}
-            return _Median(**without_pauses, grace_period=every, min_samples_required=3)
-        case "hyperband":
-            # The last trials of a bracket train on.
-            in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
-            return _HyperBand(**in_judgements, reduction_factor=_REDUCTION, stop_last_trials=False)
-        case "pbt":
-            # By the best epoch so far, so that no trial gives up a better one than it gets.
-            by_best = {**by_metric, "metric": f"best_metrics/{metric}"}
-            return _Population(space.varied, **by_best, perturbation_interval=every)
-    raise AssertionError(plan.scheduler)
 
 
 class _Epochwise(TrialScheduler):

@@ -278,8 +278,7 @@ def join(paths: Sequence[Location], whole: PendingFile) -> None:
         for first_piece, rest in in_parallel(_first_piece, paths[start : start + _REQUESTS_AT_ONCE]):
             with rest:
                 whole.write(first_piece)
-                while piece := rest.read(_PIECE_BYTES):
-                    whole.write(piece)
+                shutil.copyfileobj(rest, whole, _PIECE_BYTES)
 
 
 def _first_piece(path: Location) -> tuple[bytes, IO[bytes]]:

@@ -94,11 +94,7 @@ def sweep(
         record.seconds = before.seconds  # those of this run are added
         earlier = folders.read()
     schedulers.refuse_unsuitable(plan, space, points)
-    search = _search(space, plan, len(earlier))
-    if known and not isinstance(search, BayesianSearch):
-        raise HyperparameterError(f"a {plan.search} search learns nothing from earlier sweeps; bayesian does")
-    for hyperparameters, metrics in known:
-        search.learn(hyperparameters, plan.objective.score(metrics)[0])
+    search = _search(space, plan, len(earlier), known)
     data = TrainingData.scaled(training, validation, plan.scaling, start)
     if plan.gpus_per_trial == "auto":
         largest = space.largest(points)
@@ -168,14 +164,26 @@ def writing(output: Location) -> Iterator[None]:
         ) from None
 
 
-def _search(space: SearchSpace, plan: Plan, num_drawn: int) -> Search:
+def _search(
+    space: SearchSpace,
+    plan: Plan,
+    num_drawn: int,
+    known: Sequence[tuple[Hyperparameters, dict[str, float]]],
+) -> Search:
+    """Return the plan's search, which has learnt from `known`; raise HyperparameterError if it can't."""
+    if known and plan.search != "bayesian":
+        raise HyperparameterError(f"a {plan.search} search learns nothing from earlier sweeps; bayesian does")
     match plan.search:
         case "random":
             return RandomSearch(space, plan.seed)
         case "grid":
             return GridSearch(space)
         case "bayesian":
-            return BayesianSearch(space, (plan.seed + num_drawn) % 2**32)  # else it would draw the same again
+            # With one seed it would draw the same again when it goes on.
+            search = BayesianSearch(space, (plan.seed + num_drawn) % 2**32)
+            for hyperparameters, metrics in known:
+                search.learn(hyperparameters, plan.objective.score(metrics)[0])
+            return search
 
 
 def _num_trials(plan: Plan, search: Search, space: SearchSpace, num_points: int) -> int:

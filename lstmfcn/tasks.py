@@ -17,7 +17,7 @@ from torch.nn import functional
 
 TaskName: TypeAlias = Literal["binary", "multiclass", "multilabel"]
 
-THRESHOLD = 0.5
+_THRESHOLD = 0.5
 """Probability above which a label, or the second of two classes, is predicted."""
 
 
@@ -68,7 +68,7 @@ def num_correct(task: TaskName, outputs: Tensor, targets: Tensor) -> Tensor:
 def predicted(task: TaskName, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """Probabilities (cases, classes) -> (cases,) classes or (cases, labels) of 0 and 1, as targets are."""
     if task == "multilabel":
-        return (probabilities > THRESHOLD).astype(np.int64)
+        return (probabilities > _THRESHOLD).astype(np.int64)
     positions: NDArray[np.int64] = probabilities.argmax(axis=1)
     return positions
 

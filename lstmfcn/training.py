@@ -159,31 +159,37 @@ class Trainer:
         train = data.train
         self._train_set = _on_device(train, self._device)
         self._task = train.task
-        self._model = LSTMFCN(train.num_outputs, train.length, hyperparameters, train.channels)
-        if data.start is not None:
-            self._model.load_state_dict(data.start.weights(self._model.state_dict(), train.classes))
-        elif self._recipe.whitens_kernels:
-            first, *_ = self._model.convolutional.layers
-            assert isinstance(first, nn.Sequential)
-            whiten(first, self._train_set[0])
-        for module in self._model.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.momentum = self._recipe.batch_norm_momentum
-        self._model.to(self._device)
-        is_bf16 = settings.precision == "bf16"
-        self._model.convolutional.in_bfloat16 = is_bf16
+        self._model = self._untrained().to(self._device)
+        self._model.convolutional.in_bfloat16 = settings.precision == "bf16"
         self._network: nn.Module = self._model
         if len(devices) > 1:
             self._network = nn.DataParallel(self._model, device_ids=list(devices))
-        decay = self._recipe.weight_decay
-        self._optimiser: Adam | Muon
-        if self._recipe.moves_kernels_by_muon(num_cases):
-            dtype = torch.bfloat16 if is_bf16 else torch.float32
-            self._optimiser = Muon(self._model.parameters(), hyperparameters.lr, decay, dtype)
-        else:
-            self._optimiser = Adam(self._model.parameters(), hyperparameters.lr, decay)
+        self._optimiser = self._new_optimiser(num_cases)
         self._class_weights = None if settings.class_weight == "none" else _balanced(train).to(self._device)
         self._valid_set = None if data.valid is None else _on_device(data.valid, self._device)
+
+    def _untrained(self) -> LSTMFCN:
+        """Return the network as training starts with it, on the CPU."""
+        train, start = self.data.train, self.data.start
+        model = LSTMFCN(train.num_outputs, train.length, self.hyperparameters, train.channels)
+        if start is not None:
+            model.load_state_dict(start.weights(model.state_dict(), train.classes))
+        elif self._recipe.whitens_kernels:
+            first, *_ = model.convolutional.layers
+            assert isinstance(first, nn.Sequential)
+            whiten(first, self._train_set[0])
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = self._recipe.batch_norm_momentum
+        return model
+
+    def _new_optimiser(self, num_cases: int) -> Adam | Muon:
+        parameters, lr, decay = self._model.parameters(), self.hyperparameters.lr, self._recipe.weight_decay
+        if not self._recipe.moves_kernels_by_muon(num_cases):
+            return Adam(parameters, lr, decay)
+        return Muon(
+            parameters, lr, decay, torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+        )
 
     @property
     def epoch(self) -> int:

@@ -67,8 +67,11 @@ class Options:
     num_predictors: int | None = None
     """Number of predictor processes; None for as many as fit the cluster."""
     gpus_per_predictor: float = 0
-    read_apart: bool = False
-    """Whether other processes read and parse, as they always do for GPUs."""
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether other processes than the predictors read and parse: a GPU needs several of them."""
+        return self.gpus_per_predictor > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +284,7 @@ def _run(
         [{"ranges": group} for group in groups], override_num_blocks=len(groups)
     )
     num_cpus = 1
-    if options.read_apart or options.gpus_per_predictor > 0:
+    if options.reads_apart:
         rows = rows.flat_map(_Reader(shared), num_cpus=1)
         num_cpus = 0  # else as many predictors as CPUs would leave none for reading
     reports = rows.map_batches(

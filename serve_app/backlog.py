@@ -55,11 +55,8 @@ class Backlog:
         """
         return max(1, min(REQUESTS_AT_ONCE, int(seconds / max(num_bytes * self._seconds_per_byte, 1e-9))))
 
-    def bytes_before(self, num_bytes: int) -> int:
-        """Return the bytes that a body of `num_bytes` would have to wait for."""
-        return sum(self._before(num_bytes))
-
-    def _before(self, num_bytes: int) -> list[int]:
+    def sizes_before(self, num_bytes: int) -> list[int]:
+        """Return the sizes of the bodies that one of `num_bytes` would have to wait for."""
         latest, _ = self._turn(num_bytes)
         return [other for other_due, other in self._turns if other_due <= latest]
 
@@ -67,7 +64,7 @@ class Backlog:
         """Raise RequestError if a body of `num_bytes` would wait too long for those before it (three are
         always allowed), or if the requests that it would overtake wait too long already.
         """
-        before = self._before(num_bytes)
+        before = self.sizes_before(num_bytes)
         if len(before) >= REQUESTS_AT_ONCE:
             self._refuse_beyond(sum(before), sum(before))
         sizes = [other for _, other in self._turns]

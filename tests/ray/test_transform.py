@@ -161,21 +161,18 @@ def test_what_changes_the_lines_of_an_output_changes_what_can_be_resumed(
 
 @needs_ray
 @pytest.mark.usefixtures("small_ranges")
-@pytest.mark.parametrize("read_apart", [True, False])
+@pytest.mark.parametrize("reads_apart", [True, False])
 def test_a_file_with_a_header_is_answered_by_one_through_all_its_ranges(
-    read_apart: bool, trained: Checkpoint, tmp_path: Path
+    reads_apart: bool, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Options, "reads_apart", reads_apart)
     dataset = make_dataset(200, seed=3)
     path = write_named_csv(tmp_path / "series.csv", dataset, labelled=False, seed=0)
     expected = Predictor(trained).predict_csv(path.read_bytes(), source="expected")
     lines = path.read_text().splitlines()
     path.write_text("".join(f"{line},{'id' if n == 0 else f'p{n}'}\n" for n, line in enumerate(lines)))
     files, _ = find_inputs(path, None)
-    options = Options(
-        format=PredictionFormat(identifiers=Identifiers(names=("id",))),
-        num_predictors=2,
-        read_apart=read_apart,
-    )
+    options = Options(format=PredictionFormat(identifiers=Identifiers(names=("id",))), num_predictors=2)
 
     summary = lstmfcn_transform.transform(trained, files, tmp_path / "output", options)
 
@@ -315,7 +312,8 @@ def test_ranges_that_another_process_has_read_give_the_same_lines(
     path = tmp_path / "input.csv.gz"
     path.write_bytes(gzip.compress(content) if zipped else content)
     files, _ = find_inputs(path, None)
-    options = Options(bad_rows="mark", num_predictors=2, read_apart=True)
+    monkeypatch.setattr(Options, "reads_apart", True)
+    options = Options(bad_rows="mark", num_predictors=2)
 
     lstmfcn_transform.transform(trained, files, tmp_path / "output", options)
 
@@ -358,10 +356,15 @@ def test_a_file_of_200_mb_keeps_its_order(checkpoint_folder: Path, tmp_path: Pat
 
 @needs_ray
 @pytest.mark.usefixtures("small_ranges")
-@pytest.mark.parametrize(("length", "read_apart"), [("pad", False), ("resample", True)])
+@pytest.mark.parametrize(("length", "reads_apart"), [("pad", False), ("resample", True)])
 def test_rows_with_gaps_and_of_unequal_lengths_are_predicted_through_all_ranges(
-    length: LengthTreatment, read_apart: bool, trained: Checkpoint, tmp_path: Path
+    length: LengthTreatment,
+    reads_apart: bool,
+    trained: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Options, "reads_apart", reads_apart)
     checkpoint = replace(trained, treatment=Treatment(missing="interpolate", length=length))
     names, bad = ("plain", "named"), "," * (LENGTH - 1)
     expected = {}
@@ -372,7 +375,7 @@ def test_rows_with_gaps_and_of_unequal_lengths_are_predicted_through_all_ranges(
         lines = path.read_text().splitlines()
         path.write_text("\n".join([*lines[:-50], bad, *lines[-50:]]) + "\n")
     files, _ = find_inputs(tmp_path / "input", None)
-    options = Options(bad_rows="mark", num_predictors=2, read_apart=read_apart)
+    options = Options(bad_rows="mark", num_predictors=2)
 
     lstmfcn_transform.transform(checkpoint, files, tmp_path / "output", options)
 

@@ -227,7 +227,8 @@ def test_the_death_of_a_predictor_at_any_moment_changes_no_byte(
     path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
     files, _ = find_inputs(path, None)
     killer = Killer("MapWorker", tmp_path / "output", after_ranges)
-    options = Options(num_predictors=1, read_apart=True)
+    monkeypatch.setattr(Options, "reads_apart", True)
+    options = Options(num_predictors=1)
 
     transform(trained, files, tmp_path / "output", options, on_advance=killer)
 
@@ -244,7 +245,8 @@ def test_the_deaths_of_readers_change_no_byte(
     monkeypatch.setattr(ranges, "_LARGEST_RANGE", 1 << 20)
     path = write_csv(tmp_path / "series.csv", make_dataset(200_000), labelled=False)
     files, _ = find_inputs(path, None)
-    options = Options(num_predictors=1, read_apart=True)
+    monkeypatch.setattr(Options, "reads_apart", True)
+    options = Options(num_predictors=1)
     transformed = threading.Event()
 
     def hunt() -> int:
