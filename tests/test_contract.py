@@ -219,3 +219,13 @@ def test_a_batch_job_is_told_what_the_platform_lets_it_send(
         "MaxConcurrentTransforms": at_once,
         "MaxPayloadInMB": megabytes,
     }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"), [("GET", "/invocations", "POST"), ("PUT", "/ping", "GET")]
+)
+def test_another_method_is_told_which_one_is_allowed(method: str, path: str, allowed: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        contract.check(method, contract.route(path), Headers({}), most_bytes=100)
+
+    assert (refused.value.status, refused.value.headers) == (405, {"Allow": allowed})

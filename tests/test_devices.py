@@ -43,6 +43,17 @@ def test_fp16_is_for_gpus() -> None:
         supported_precision("fp16", CPU)
 
 
+@pytest.mark.parametrize("num_gpus", [-1, 3])
+def test_more_gpus_than_there_are_are_refused(num_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    with pytest.raises(ResourceError, match=rf"^--num-gpus is {num_gpus}; this machine has 2$"):
+        devices.visible_devices(num_gpus)
+    assert devices.visible_devices(1) == [torch.device("cuda", 0)]
+    assert len(devices.visible_devices()) == 2
+    assert devices.visible_devices(0) == [CPU]
+
+
 def test_each_item_is_computed_on_one_thread_and_as_many_at_once_as_there_are_threads() -> None:
     devices.use_threads(2)
     together = threading.Barrier(2, timeout=10)

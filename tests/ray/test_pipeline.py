@@ -79,6 +79,22 @@ def test_the_route_leaves_what_is_done_and_does_again_what_another_best_makes_st
 
 
 @pytest.mark.usefixtures("cluster")
+def test_identifiers_and_columns_are_those_of_all_its_jobs(run: Run, tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv", "data.csv"):
+        lines = (tmp_path / name).read_text().splitlines()
+        (tmp_path / name).write_text("".join(f"p{number},{line}\n" for number, line in enumerate(lines)))
+
+    assert run("--num-trials", 1, "--id-columns", 1, "--columns", "label,probabilities") == 0
+
+    route = tmp_path / "route"
+    answers = [line.split(",") for line in (route / "predictions" / "data.csv.out").read_text().splitlines()]
+    assert [identifier for identifier, *_ in answers] == [f"p{number}" for number in range(15)]
+    assert {label for _, label, *_ in answers} <= {"down", "up"}
+    assert all(float(down) + float(up) == pytest.approx(1) for *_, down, up in answers)
+    assert json.loads((route / "evaluation" / "evaluation.json").read_bytes())["num_cases"] == 10
+
+
+@pytest.mark.usefixtures("cluster")
 def test_the_route_goes_on_with_the_best_as_it_was_trained_again(run: Run, tmp_path: Path) -> None:
     assert run("--num-trials", 1, "--refit") == 0
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,14 @@ def test_short_trials_run_side_by_side_however_long_a_process_takes_to_start(
     trials = sweep(TRAIN, VALID, space(epochs=1), Plan(num_trials=20, scheduler="none"), tmp_path)
 
     assert len({trial.worker for trial in trials}) == 2
+
+
+def test_no_more_trials_run_at_once_than_may(tmp_path: Path) -> None:
+    plan = Plan(num_trials=3, max_concurrent_trials=1, scheduler="none")
+
+    trials = sorted(sweep(TRAIN, VALID, space(epochs=20), plan, tmp_path), key=lambda trial: trial.started)
+
+    assert all(one.ended <= other.started for one, other in pairwise(trials))
 
 
 class OnAnotherNode(TrialProcess):

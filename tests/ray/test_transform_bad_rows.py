@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobs.transform import transform
 from lstmfcn.checkpoint import Checkpoint
+from lstmfcn.classes import ClassLabels
 from lstmfcn.predictor import Predictor
-from tests.commands import status_of
+from tests.commands import refused, status_of
 from tests.ray.test_transform import expected_lines, needs_ray
 from tests.samples import (
     BROKEN_IN_A_FILE,
@@ -199,3 +201,16 @@ def test_below_a_header_rows_are_counted_with_it(
     rejects = (tmp_path / "marked" / "series.csv.rejects.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rejects] == ["row", "2", "150"]
     assert rejects[1] == '2,has 2 columns where row 1 has 12,"1,2"'
+
+
+def test_what_marks_bad_rows_is_refused_where_it_would_mark_none(
+    series_csv: Path, trained: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace(trained, classes=ClassLabels(["ERROR", "up"])).save(tmp_path / "model")
+    flags = ("--checkpoint", tmp_path / "model", "--input", series_csv)
+
+    marked = refused(capsys, tmp_path / "output", transform, *flags, "--bad-rows", "mark")
+    limited = refused(capsys, tmp_path / "output", transform, *flags, "--max-bad-rows", 3)
+
+    assert marked == ("a class is named ERROR, which is what --bad-rows mark writes; use --bad-rows fail\n")
+    assert limited == "--max-bad-rows is for --bad-rows mark; --bad-rows fail takes none\n"
