@@ -19,6 +19,11 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 
+def states() -> set[tuple[str, float]]:
+    """Return status and time of deployment of each application."""
+    return {(one.status, one.last_deployed_time_s) for one in serve.status().applications.values()}
+
+
 def main(port: int) -> None:
     """Deploy each configuration, until stdin ends."""
     ray.init(num_cpus=5, include_dashboard=False, log_to_driver=False)
@@ -26,9 +31,9 @@ def main(port: int) -> None:
     client = _get_global_client()
     assert client is not None
     for line in sys.stdin:
+        before = states()
         client.deploy_apps(ServeDeploySchema.model_validate(json.loads(line)))
-        time.sleep(2)  # for Serve's controller to take it in
-        while any(app.status != "RUNNING" for app in serve.status().applications.values()):
+        while not (now := states()) or now & before or any(status != "RUNNING" for status, _ in now):
             time.sleep(0.2)
         [node] = ray.nodes()  # type: ignore[no-untyped-call]
         print("running", node["MetricsExportPort"], flush=True)
