@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -108,34 +107,6 @@ class Identifiers:
 
 
 NO_IDENTIFIERS = Identifiers()
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where rows come from, for error sentences on them; their identifiers have been cut out already."""
-
-    source: str
-    """What errors call the file."""
-    first_row: int = 1
-    identifiers: Identifiers = NO_IDENTIFIERS
-
-    def row(self, index: int) -> str:
-        """Return the beginning of a sentence on one of the rows, counted from 0."""
-        return f"{self.source}: row {self.first_row + index}"
-
-    def column(self, position: int) -> int:
-        """Return the column in the file of the cell at a position in a row, both from 1."""
-        for identifier in self.identifiers.positions:
-            position += identifier <= position
-        return position
-
-    def columns(self, positions: Sequence[int]) -> Sequence[int]:
-        """Return the columns in the file of the cells at these positions in a row, all from 1."""
-        return list(map(self.column, positions)) if self.identifiers.positions else positions
-
-    def num_columns(self, num_cells: int) -> int:
-        """Return the number of columns in the file of a row that has `num_cells` cells here."""
-        return num_cells + len(self.identifiers.positions)
 
 
 def _position(name: str, names: list[str], source: str) -> int:

@@ -1,4 +1,4 @@
-"""Rows of any lengths, as they were read, and where they lie in a file."""
+"""Rows of any lengths, as they were read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmfcn.errors import DataError, counted
+from lstmfcn.origin import Place
 
 _CELLS_AT_ONCE = 1 << 18
 """Most cells to work on at once, which takes some 50 bytes a cell."""
@@ -71,35 +72,3 @@ class Ragged:
             lengths = self.lengths[start : start + at_once]
             end = ends[start + len(lengths) - 1]
             yield start, Ragged(self.values[end - lengths.sum() : end], lengths)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where some rows lie in a file, for sentences on them."""
-
-    source: str
-    first_row: int
-    columns: Sequence[int]
-    """The column of each value, from 1."""
-    channels: int = 1
-    """Number of channels that every row is split into."""
-
-    def row(self, index: int) -> str:
-        """Return the beginning of a sentence on one of the rows, counted from 0."""
-        return f"{self.source}: row {self.first_row + index}"
-
-    def sentence(self, at: int, num_values: int, width: int, gap: int | None, length: int | None) -> str:
-        """Return a sentence on what is wrong with the channel at position `at`, of `width` cells: it has too
-        few values, more than the network's length, or a gap at a time step.
-        """
-        row, channel = divmod(at, self.channels)
-        where = self.row(row)
-        of_channel = "" if self.channels == 1 else f" in channel {channel + 1}"
-        if num_values < 2:
-            found = "1 value" if num_values else "no values"
-            return f"{where} has {found}{of_channel}; a series has at least 2"
-        if gap is None:
-            most = f"{num_values} values{of_channel} where the network takes at most {length}"
-            return f"{where} has {most}; --length resample, in training, takes any number"
-        missing = f"{where}, column {self.columns[channel * width + gap]} is missing, and values follow"
-        return f"{missing}; --missing interpolate, in training, fills that"

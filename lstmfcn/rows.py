@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lstmfcn import json_rows
 from lstmfcn.cells import is_missing_label, label_in, split_line, value_in
 from lstmfcn.errors import DataError, counted
-from lstmfcn.identifiers import Origin
+from lstmfcn.origin import Origin
 from lstmfcn.ragged import Ragged
 
 _Matrix: TypeAlias = NDArray[np.float32]

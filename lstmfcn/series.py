@@ -11,7 +11,7 @@ of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from lstmfcn.cells import BYTE_ORDER_MARK, is_missing, is_number, split_line
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
-from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers, Origin
-from lstmfcn.ragged import Place, Ragged
+from lstmfcn.identifiers import NO_IDENTIFIERS, Identifiers
+from lstmfcn.origin import Origin, Place
+from lstmfcn.ragged import Ragged
 from lstmfcn.rows import Shape, num_values_of_first, parse_fast, parse_ragged_rows, parse_rows
 from lstmfcn.treatment import UNTREATED, Treatment
 
@@ -157,10 +158,10 @@ def parse_labelled(
     )
     data = identifiers.without(data)
     if header is None:
-        origin = Origin(source, 1, identifiers)
+        origin = Origin(source, 1, identifiers.positions)
         labels, series = _parse(data, origin, num_values, labelled=True, treatment=treatment)
         return LabelledSeries(source, labels, series, label_column=origin.column(1))
-    origin = Origin(source, 2, identifiers)
+    origin = Origin(source, 2, identifiers.positions)
     cells = _parse_named(data, origin, header, treatment)
     marks = _marks(header, cells, origin)
     series = _series_below(header, cells, origin, num_values, treatment)
@@ -222,7 +223,7 @@ def parse_sound_rows(
     """
     if not data:
         return np.empty((0, num_values), np.float32), []
-    origin = Origin("", identifiers=identifiers)
+    origin = Origin("", cut=identifiers.positions)
 
     def parsed(rows: bytes) -> Matrix:
         return _parse_unlabelled(rows, origin, header, num_values, treatment)
@@ -261,15 +262,10 @@ def _parse(
     if treatment.takes_rows_as_they_are:
         return parse_rows(data, shape)
     labels, rows = parse_ragged_rows(data, shape)
-    place = _place(origin, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
+    place = Place(origin, range(1 + labelled, 1 + labelled + int(rows.lengths.max())))
     if treatment.takes_any_length and treatment.num_channels > 1:
         rows.refuse_open_ends(place)
     return labels, treatment(rows, num_values, place)
-
-
-def _place(origin: Origin, positions: Sequence[int]) -> Place:
-    """Return the place of rows whose values stand at these positions, from 1."""
-    return Place(origin.source, origin.first_row, origin.columns(positions))
 
 
 def _parse_named(data: bytes, origin: Origin, header: Header, treatment: Treatment) -> Matrix:
@@ -304,4 +300,4 @@ def _series_below(
     if treatment.takes_rows_as_they_are:
         return series
     treatment = treatment.model_copy(update={"channels": header.channels})
-    return treatment(Ragged.of(series), num_values, _place(origin, [place + 1 for place in header.series]))
+    return treatment(Ragged.of(series), num_values, Place(origin, [place + 1 for place in header.series]))

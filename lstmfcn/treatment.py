@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from lstmfcn.errors import DataError
-from lstmfcn.ragged import Place, Ragged
+from lstmfcn.origin import Place
+from lstmfcn.ragged import Ragged
 
 MissingTreatment: TypeAlias = Literal["refuse", "interpolate"]
 LengthTreatment: TypeAlias = Literal["equal", "pad", "resample"]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lstmfcn.cells import csv_cell
 from lstmfcn.errors import DataError
-from lstmfcn.identifiers import Identifiers, Origin
+from lstmfcn.identifiers import Identifiers
+from lstmfcn.origin import Origin
 from lstmfcn.series import parse_labelled
 from lstmfcn.treatment import LengthTreatment, Treatment
 
@@ -30,7 +31,7 @@ def test_neither_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("position", "column"), [(1, 2), (2, 4), (3, 5)])
 def test_rows_without_them_have_their_cells_in_the_files_columns(position: int, column: int) -> None:
-    origin = Origin("a.csv", 7, Identifiers((1, 3)))
+    origin = Origin("a.csv", 7, cut=(1, 3))
 
     assert origin.column(position) == column
     assert origin.num_columns(position) == position + 2

@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from lstmfcn import rows as engines
 from lstmfcn import series
 from lstmfcn.errors import DataError
-from lstmfcn.identifiers import Identifiers, Origin
+from lstmfcn.identifiers import Identifiers
+from lstmfcn.origin import Origin
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
 from lstmfcn.treatment import UNTREATED
 

@@ -16,10 +16,11 @@ from lstmfcn import json_rows, ragged, series
 from lstmfcn import rows as engines
 from lstmfcn.errors import DataError
 from lstmfcn.header import Header
-from lstmfcn.identifiers import Identifiers, Origin
+from lstmfcn.identifiers import Identifiers
 from lstmfcn.layout import Layout
+from lstmfcn.origin import Origin, Place
 from lstmfcn.prediction_format import PredictionFormat
-from lstmfcn.ragged import Place, Ragged
+from lstmfcn.ragged import Ragged
 from lstmfcn.scaling import Scaling
 from lstmfcn.series import Matrix, parse_labelled, parse_plain, parse_series, parse_sound_rows
 from lstmfcn.treatment import LengthTreatment, MissingTreatment, Treatment
@@ -33,7 +34,7 @@ INTERPOLATE = Treatment(missing="interpolate")
 PAD = Treatment(length="pad")
 RESAMPLE = Treatment(length="resample")
 BOTH = Treatment(missing="interpolate", length="pad")
-PLACE = Place("f", 1, range(1, 100))
+PLACE = Place(Origin("f"), range(1, 100))
 NAN = float("nan")
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
