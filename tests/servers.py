@@ -44,8 +44,8 @@ def started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
 
 
 def wait_for_port(port: int) -> None:
-    """Wait until somebody listens on a port. Raises OSError after ten seconds."""
-    give_up = time.monotonic() + 10
+    """Wait until somebody listens on a port. Raises OSError after a minute."""
+    give_up = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
