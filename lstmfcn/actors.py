@@ -16,8 +16,6 @@ from ray._private.state import state
 _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 20.0
-_NOT_BEGUN = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
-"""Ray's names for the states of an actor before it is ready."""
 _MANY_LOSSES = 5
 """Losses of processes before a first warning, and before each further one."""
 
@@ -50,8 +48,11 @@ def watching(class_name: str) -> Iterator[None]:
 
 
 def have_begun(class_name: str, count: int = 1) -> bool:
-    """Return whether at least `count` of this job's actors of that class have begun."""
-    return sum(actor["State"] not in _NOT_BEGUN for actor in _actors(class_name)) >= count
+    """Return whether at least `count` of this job's actors of that class have a process, even one that only
+    starts.
+    """
+    begun = [actor for actor in _actors(class_name) if actor["Pid"] and actor["State"] != "DEAD"]
+    return len(begun) >= count
 
 
 def num_restarts() -> int:

@@ -112,3 +112,4 @@ def telling_of_a_wait(
         yield
     finally:
         timer.cancel()
+        timer.join()

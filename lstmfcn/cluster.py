@@ -133,8 +133,9 @@ def precision_there(precision: Precision, num_gpus: float) -> Precision:
     def resolved() -> Precision:
         return supported_precision(precision, allotted_devices()[0])
 
-    # Without max_calls Ray would keep its process, with what it holds of the GPU's memory.
-    asked = ray.remote(max_calls=1)(resolved).options(num_cpus=1, num_gpus=num_gpus)
+    # Ray would keep its process, with what it holds of a GPU's memory.
+    most_calls = 1 if num_gpus else 0  # 0 is for any number
+    asked = ray.remote(max_calls=most_calls)(resolved).options(num_cpus=1, num_gpus=num_gpus)
     found: Precision = ray.get(asked.remote())
     return found
 

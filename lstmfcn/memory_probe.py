@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import ray
 import torch
 from ray.exceptions import RayError
 
-from lstmfcn import capacity, cluster
-from lstmfcn.errors import ResourceError, TrainingError, is_of_full_memory
+from lstmfcn import actors, capacity, cluster
+from lstmfcn.errors import ResourceError, TrainingError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import Trainer, TrainingData, TrainingPrecision, TrainingSettings
 
@@ -37,11 +39,11 @@ def gpus_per_trial(
         )
         return 0.0
     num_cpus = min(1, cpus_per_trial)
-    # Without max_calls Ray would keep its process, with what it holds of the GPU's memory.
-    task = ray.remote(max_calls=1)(_measure).options(num_cpus=num_cpus, num_gpus=1, max_retries=0)
+    probe: Any = ray.remote(_Probe).options(num_cpus=num_cpus, num_gpus=1).remote()
+    has_begun = partial(actors.have_begun, _Probe.__name__)
     try:
-        with capacity.telling_of_a_wait("--gpus-per-trial auto", num_cpus, 1):
-            taken, total = ray.get(task.remote(data, largest, precision))
+        with capacity.telling_of_a_wait("--gpus-per-trial auto", num_cpus, 1, has_begun):
+            taken, total = ray.get(probe.measure.remote(data, largest, precision))
     except RayError as error:
         last_line = str(error).strip().splitlines()[-1]
         raise ResourceError(
@@ -60,17 +62,19 @@ def share_of_gpu(num_trials: int) -> float:
     return math.floor(10_000 / max(1, num_trials)) / 10_000
 
 
-def _measure(
-    data: TrainingData, hyperparameters: Hyperparameters, precision: TrainingPrecision
-) -> tuple[float, float]:
-    """Return the GPU memory that a trial takes, its process's own included, and the GPU's total; in bytes."""
-    (device,) = cluster.allotted_devices()
-    try:
-        with suppress(TrainingError):  # a network that diverges takes as much
-            Trainer(data, hyperparameters, TrainingSettings(precision=precision), devices=[device]).step()
-    except RuntimeError as error:
-        if not is_of_full_memory(repr(error)):
-            raise
-        return math.inf, 0.0
-    free, total = torch.cuda.mem_get_info(device)
-    return total - free, total
+class _Probe:
+    """A process of its own, for Ray would keep that of a task, with what it holds of the GPU's memory."""
+
+    def measure(
+        self, data: TrainingData, hyperparameters: Hyperparameters, precision: TrainingPrecision
+    ) -> tuple[float, float]:
+        """Return the GPU memory that a trial takes, with its process's own, and the GPU's total; in bytes."""
+        (device,) = cluster.allotted_devices()
+        settings = TrainingSettings(precision=precision)
+        try:
+            with suppress(TrainingError):  # a network that diverges takes as much
+                Trainer(data, hyperparameters, settings, devices=[device]).step()
+        except torch.OutOfMemoryError:
+            return math.inf, 0.0
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free, total

@@ -198,7 +198,7 @@ class Rates:
     def add(self, report: RangeReport) -> None:
         """Take in what became of a range."""
         self.first_started = min(self.first_started, report.started)
-        self.last_ended = max(self.last_ended, min(report.ended, time.time()))  # a node's clock may be ahead
+        self.last_ended = max(self.last_ended, report.ended)
         self.num_rows += report.num_rows
         self.num_predicted += report.num_predicted
         self.read_seconds += report.read_seconds
@@ -214,7 +214,7 @@ class Rates:
         files: list[FileResult],
     ) -> Summary:
         """Return the summary of a transform that was called at `called`, in seconds since 1970."""
-        began = max(called, min(self.first_started, time.time()))
+        began = min(self.first_started, time.time())
         elapsed = max(self.last_ended - began, 1e-9)
         read_rate = self.num_rows / max(self.read_seconds, 1e-9)
         predict_rate = self.num_predicted / max(self.predict_seconds, 1e-9)

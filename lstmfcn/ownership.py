@@ -5,6 +5,8 @@ but still runs, ends when it sees that.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from pathlib import Path
 from uuid import uuid4
 
 from lstmfcn import storage
@@ -59,7 +61,7 @@ class Ownership:
         if isinstance(self._folder, ObjectPath) or not self._mark:
             return ""
         give_up = time.monotonic() + _SECONDS_TO_APPEAR
-        while not (self._folder / OWNER).exists():
+        while not _exists(self._folder / OWNER):
             if time.monotonic() >= give_up:
                 missing = f"--output {self._output} isn't there on node {node}"
                 return f"{missing}; on a cluster it must be a folder that all nodes share"
@@ -71,3 +73,10 @@ class Ownership:
         self.refuse_another()
         storage.remove(self._folder, OWNER)
         self._mark = ""
+
+
+def _exists(path: Path) -> bool:
+    """Return whether a file is there; False while its disk fails."""
+    with suppress(OSError):
+        return path.exists()
+    return False

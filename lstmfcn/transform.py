@@ -300,7 +300,13 @@ def _run(
     waiting = capacity.telling_of_a_wait("a predictor", 1, options.gpus_per_predictor, has_begun)
     with waiting, actors.watching(name):
         for row in reports.iter_rows():
-            yield from map(RangeReport.from_dict, json.loads(row["reports"]))
+            yield from _by_our_clock([RangeReport.from_dict(one) for one in json.loads(row["reports"])])
+
+
+def _by_our_clock(reports: list[RangeReport]) -> list[RangeReport]:
+    """Return reports, which a process has just sent, with times of this node's clock: its own may be off."""
+    ahead = max(report.ended for report in reports) - time.time()
+    return [replace(report, started=report.started - ahead, ended=report.ended - ahead) for report in reports]
 
 
 _Shared: TypeAlias = "ray.ObjectRef[tuple[AnyCheckpoint, Work, dict[str, str]]]"

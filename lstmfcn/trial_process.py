@@ -15,7 +15,7 @@ import torch
 from ray import tune
 
 from lstmfcn import cluster
-from lstmfcn.errors import OutputError
+from lstmfcn.errors import ResourceError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.training import TrainingData
 from lstmfcn.trial_run import TrialRun, TrialSettings
@@ -33,7 +33,8 @@ def hyperparameters_of(config: dict[str, Any]) -> Hyperparameters:
 class TrialProcess(tune.Trainable):
     """One of Ray's processes, which runs one trial after the other.
 
-    A trial is built when it is needed and not in setup, for Tune retries only what fails in training.
+    A trial is built when it is needed and not when the process is set to it: Tune doesn't retry what fails
+    then.
     """
 
     def setup(  # type: ignore[override]  # with_parameters adds the others
@@ -42,7 +43,7 @@ class TrialProcess(tune.Trainable):
         cluster.set_up_worker()
         address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         if refusal := folders.ownership.absence(address):
-            raise OutputError(refusal)
+            raise ResourceError(refusal)
         self._data, self._folders, self._settings = data, folders, settings
         self._run: TrialRun | None = None
 

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,8 +28,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from lstmfcn import capacity, schedulers, storage
-from lstmfcn.errors import OutputError, is_of_full_memory
+from lstmfcn import actors, capacity, schedulers, storage
+from lstmfcn.errors import OutputError, ResourceError, is_of_full_memory
 from lstmfcn.ledger import Ledger
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.plan import Plan
@@ -46,9 +47,11 @@ _SIGNS_OF_DEATH = (
     "NodeDiedError",
 )
 """Texts in Ray's errors that mean that a process was lost."""
+_PROCESS = "ResourceTrainable"
+"""Name that Tune gives the class of its processes."""
 _ERRNOS_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """A full disk, and a user's full share of one."""
-_OUTPUT_ERROR = f"{OutputError.__name__}: "
+_RESOURCE_ERROR = f"{ResourceError.__name__}: "
 
 
 def run_trials(
@@ -59,7 +62,8 @@ def run_trials(
 ) -> None:
     """Train the ledger's trials until it draws no more, or the plan's target or time is reached.
 
-    Raises KeyboardInterrupt when it was interrupted, and OutputError when another run took the folder over.
+    Raises KeyboardInterrupt when it was interrupted, OutputError when another run took the folder over, and
+    ResourceError when a node lacks the folder.
     """
     size = plan.cpus_per_trial, plan.known_gpus_per_trial
     _prepare_tune(most_pending=max(1, capacity.num_fitting(*size)))
@@ -67,7 +71,9 @@ def run_trials(
     if watcher.stop_all():
         watcher.on_experiment_end([])
     else:
-        waiting = capacity.telling_of_a_wait("a trial", *size, lambda: watcher.has_begun)
+        has_begun = partial(actors.have_begun, TrialProcess.__name__)
+        has_begun = partial(actors.have_begun, _PROCESS)
+        waiting = capacity.telling_of_a_wait("a trial", *size, has_begun)
         with _sigint_handler_kept(), waiting:
             _tuner(data, plan, scheduler, ledger, watcher).fit()
     if not isinstance(watcher.error, OutputError):  # else the folder is another run's by now
@@ -202,10 +208,10 @@ class _Watcher(tune.Callback, tune.Stopper):
     """Tells the ledger what becomes of trials, and ends them all when the target or the time is reached."""
 
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
-        self.has_begun = self.was_interrupted = False
+        self.was_interrupted = False
         self.is_ending = False
         """Whether the sweep ends before its trials do."""
-        self.error: OSError | OutputError | None = None
+        self.error: OSError | OutputError | ResourceError | None = None
         """Error about the output, if there was one; Tune would turn it into an error of its own."""
         self._ledger, self._plan = ledger, plan
         self._is_reached = any(map(self._reaches_target, ledger.trials.values()))
@@ -233,9 +239,6 @@ class _Watcher(tune.Callback, tune.Stopper):
             and self._plan.objective.reached(trial.best_metrics, target)
         )
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
-        self.has_begun = True
-
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
@@ -255,15 +258,27 @@ class _Watcher(tune.Callback, tune.Stopper):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
         with self._ending_on_errors():
-            failure = storage.read_bytes(Path(trial.error_file)).decode().rpartition("Failure # ")[2]
+            failure = self._last_failure(trial)
             for number in _ERRNOS_OF_A_FULL_DISK:
                 if f"[Errno {number}]" in failure:  # no trial's fault: all can be resumed once there is room
                     raise OSError(number, os.strerror(number))
-            if _OUTPUT_ERROR in (reason := _reason(failure)):  # every trial of that node would fail
-                raise OutputError(reason.partition(_OUTPUT_ERROR)[2])
             self._ledger.update(
-                trial.config[NUMBER], status="failed", error=reason, failures=trial.num_failures - 1
+                trial.config[NUMBER], status="failed", error=_reason(failure), failures=trial.num_failures - 1
             )
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: Any) -> None:
+        with self._ending_on_errors():
+            self._last_failure(trial)
+
+    def _last_failure(self, trial: TuneTrial) -> str:
+        """Return Tune's text on why a trial has failed; raise ResourceError if its node is to blame, where
+        every other trial would fail too.
+        """
+        failure = storage.read_bytes(Path(trial.error_file)).decode().rpartition("Failure # ")[2]
+        if _RESOURCE_ERROR in (reason := _reason(failure)):
+            self._ledger.folders.ownership.refuse_another()
+            raise ResourceError(reason.partition(_RESOURCE_ERROR)[2])
+        return failure
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
         running = [trial for trial in self._ledger.trials.values() if trial.status == "running"]
@@ -277,7 +292,7 @@ class _Watcher(tune.Callback, tune.Stopper):
     def _ending_on_errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, OutputError) as error:
+        except (OSError, OutputError, ResourceError) as error:
             self.error, self.is_ending = error, True
 
 

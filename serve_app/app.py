@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from lstmfcn import cluster
 from lstmfcn.cells import num_lines
 from lstmfcn.ensemble import AnyCheckpoint, load_checkpoint
-from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError, counted
+from lstmfcn.errors import CheckpointError, DataError, LSTMFCNError, counted, is_of_full_memory
 from lstmfcn.prediction_format import PredictionColumn, parse_columns
 from lstmfcn.predictor import Predictor
 from lstmfcn.series import Matrix, has_header, num_columns, parse_plain, parse_series
@@ -184,7 +184,9 @@ class Endpoint:
             reason = error.reason or HTTPStatus(error.status).phrase
             return contract.refusal(error, route, request.headers, request_id), 0, reason
         except Exception as error:
-            self._is_broken = self._is_broken or isinstance(error, torch.AcceleratorError)
+            # A full memory can be an error of this kind, too, but ends with the request.
+            is_fatal = isinstance(error, torch.AcceleratorError) and not is_of_full_memory(str(error))
+            self._is_broken = self._is_broken or is_fatal
             logger.exception("request %s failed", request_id)
             failed = RequestError(500, "the endpoint failed; its log says why, under this request's id")
             return contract.refusal(failed, route, request.headers, request_id), 0, HTTPStatus(500).phrase

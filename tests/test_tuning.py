@@ -127,11 +127,11 @@ def test_an_output_that_a_node_lacks_ends_the_sweep_with_the_nodes_sentence(tmp_
     ledger = Ledger(folders, RandomSearch(SearchSpace({}), seed=0), plan.objective, num_trials=2)
     ledger.draw()
     watcher = tuning._Watcher(ledger, plan)
-    failure = "Failure # 1\nin its creation task\nlstmfcn.errors.OutputError: --output s isn't there\n"
+    failure = "Failure # 1\nin its creation task\nlstmfcn.errors.ResourceError: --output s isn't there\n"
     (tmp_path / "error.txt").write_text(failure)
     tunes: Any = SimpleNamespace(config={"number": 1}, num_failures=1, error_file=str(tmp_path / "error.txt"))
 
-    watcher.on_trial_error(0, [], tunes)
+    watcher.on_trial_recover(0, [], tunes)  # it wouldn't help to try again
 
     assert watcher.stop_all()
     assert str(watcher.error) == "--output s isn't there"

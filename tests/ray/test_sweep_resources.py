@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ import pytest
 import ray
 from torch import nn
 
-from lstmfcn import capacity, cluster, memory_probe, ownership, tuning
+from lstmfcn import actors, capacity, cluster, memory_probe, ownership, tuning
 from lstmfcn.devices import CPU
-from lstmfcn.errors import OutputError, ResourceError
+from lstmfcn.errors import ResourceError
 from lstmfcn.plan import Plan
 from lstmfcn.record import Record
 from lstmfcn.sweep import sweep
 from lstmfcn.trial_process import TrialProcess
-from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, results, space
+from lstmfcn.trials import Trial
+from tests.ray.sweeps import LEARNING_RATES, TRAIN, VALID, Told, results, space
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -83,11 +83,26 @@ def test_several_devices_lead_to_the_results_of_one(tmp_path: Path, monkeypatch:
     assert results(on_two) == results(on_a_cpu)
 
 
+class OfFourOnAGpu:
+    def measure(self, *_: object) -> tuple[float, float]:
+        return 20 << 30, 80 << 30
+
+
+class TooLarge:
+    def measure(self, *_: object) -> tuple[float, float]:
+        return math.inf, 0.0
+
+
+class WithoutCuda:
+    def measure(self, *_: object) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+
 def test_the_share_of_a_gpu_can_follow_from_the_memory_that_a_trial_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "TrialProcess", OnStandIns)
-    monkeypatch.setattr(memory_probe, "_measure", lambda *_: (20 << 30, 80 << 30))
+    monkeypatch.setattr(memory_probe, "_Probe", OfFourOnAGpu)
     plan = Plan(num_trials=2, gpus_per_trial="auto", cpus_per_trial=0.25)
 
     sweep(TRAIN, VALID, space(epochs=2), plan, tmp_path)
@@ -96,7 +111,7 @@ def test_the_share_of_a_gpu_can_follow_from_the_memory_that_a_trial_takes(
 
 
 def test_a_network_that_fits_no_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_probe, "_measure", lambda *_: (math.inf, 0.0))
+    monkeypatch.setattr(memory_probe, "_Probe", TooLarge)
 
     with pytest.raises(ResourceError, match="the largest network of the search space doesn't fit on a GPU"):
         sweep(TRAIN, VALID, space(epochs=2), Plan(gpus_per_trial="auto"), tmp_path)
@@ -107,10 +122,7 @@ def test_a_network_that_fits_no_gpu_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_a_gpu_on_which_nothing_can_be_tried_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
-        raise AssertionError("Torch not compiled with CUDA enabled")
-
-    monkeypatch.setattr(memory_probe, "_measure", fails)
+    monkeypatch.setattr(memory_probe, "_Probe", WithoutCuda)
 
     with pytest.raises(ResourceError) as refused:
         sweep(TRAIN, VALID, space(epochs=2), Plan(gpus_per_trial="auto"), tmp_path)
@@ -158,9 +170,9 @@ def test_short_trials_run_side_by_side_however_long_a_process_takes_to_start(
 def test_no_more_trials_run_at_once_than_may(tmp_path: Path) -> None:
     plan = Plan(num_trials=3, max_concurrent_trials=1, scheduler="none")
 
-    trials = sorted(sweep(TRAIN, VALID, space(epochs=20), plan, tmp_path), key=lambda trial: trial.started)
+    trials = sweep(TRAIN, VALID, space(epochs=20), plan, tmp_path)
 
-    assert all(one.ended <= other.started for one, other in pairwise(trials))
+    assert len({trial.worker for trial in trials}) == 1
 
 
 class OnAnotherNode(TrialProcess):
@@ -178,13 +190,26 @@ def test_an_output_that_not_all_nodes_share_ends_the_sweep_before_it_trains(
     monkeypatch.setattr(tuning, "TrialProcess", OnAnotherNode)
     address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
 
-    with pytest.raises(OutputError) as refused:
+    with pytest.raises(ResourceError) as refused:
         sweep(TRAIN, VALID, space(epochs=1), Plan(num_trials=2), tmp_path)
 
     assert str(refused.value) == (
         f"--output {tmp_path} isn't there on node {address}; on a cluster it must be a folder that all nodes"
         " share"
     )
+    assert list(tmp_path.glob("trials/*/checkpoint.json")) == []
+
+
+def test_a_sweep_that_runs_is_known_to_have_begun(tmp_path: Path) -> None:
+    begun = set()
+
+    class Looking(Told):
+        def update(self, trial: Trial) -> None:
+            begun.add(actors.have_begun(tuning._PROCESS))
+
+    sweep(TRAIN, VALID, space(epochs=1), Plan(num_trials=1), tmp_path, view=Looking())
+
+    assert True in begun
 
 
 @ray.remote(num_cpus=2)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lstmfcn.journal import Journal
 from lstmfcn.object_storage import ObjectPath
 from lstmfcn.prediction_format import PredictionFormat
 from lstmfcn.predictor import Predictor
+from lstmfcn.range_prediction import RangeReport
 from lstmfcn.ranges import find_inputs
 from lstmfcn.storage import Location
 from lstmfcn.transform import Advance, Options
@@ -134,6 +136,17 @@ def test_a_transform_computes_in_the_precision_that_it_is_asked_for(
     )
     assert answer.splitlines() == [",".join(map(str, row)) for row in in_bf16]
     assert not np.array_equal(in_bf16, in_fp32)
+
+
+@pytest.mark.parametrize("clock", [0.0, 3600.0, -3600.0])
+def test_reports_are_told_by_the_drivers_clock(clock: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lstmfcn_transform, "time", SimpleNamespace(time=lambda: 110.0))
+    times = [(105.0, 107.0), (107.0, 110.0)]
+    reports = [RangeReport(0, started + clock, ended=ended + clock) for started, ended in times]
+
+    told = lstmfcn_transform._by_our_clock(reports)
+
+    assert [(report.started, report.ended) for report in told] == times
 
 
 @pytest.mark.parametrize(
