@@ -56,7 +56,7 @@ class Explanation:
             steps = {f"step_{step}": float(value) for step, value in enumerate(contributions, 1)}
             table.append({"row": row, "label": label, "recurrent": float(recurrent), **steps})
             by_channel = one.reshape(checkpoint.channels, -1)
-            picture = plots.contributions(by_channel, contributions, f"row {row}: class {label}")
+            picture = plots.contributions(by_channel, contributions, f"row {row}: predicted class {label}")
             storage.write_bytes(output / f"row-{row}.png", picture)
         storage.write_table(output / _TABLE, table)
 

@@ -66,7 +66,7 @@ def confusion_matrix(
         axes.set_yticks(range(len(true)), true, parse_math=False)
     if len(true) <= _CELLS_WITH_NUMBERS:
         for row, column in np.ndindex(counts.shape):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if shares[row, column] > 0.72 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
     return _png(figure)
 
@@ -85,14 +85,13 @@ def contributions(values: NDArray[np.float32], shares: NDArray[np.float32], titl
     for number, (axes, channel) in enumerate(zip(panels, values, strict=True), 1):
         points = np.stack([steps, channel], axis=1)
         segments = np.stack([points[:-1], points[1:]], axis=1)
-        axes.plot(steps, channel, color="0.85", linewidth=4)
+        axes.plot(steps, channel, color="0.55", linewidth=4)
         line = LineCollection(list(segments), cmap="coolwarm", norm=Normalize(-most, most), linewidth=2.5)
         line.set_array((shares[:-1] + shares[1:]) / 2)
         axes.add_collection(line)
         axes.margins(x=0.01)
         axes.grid(alpha=0.3)
-        if len(values) > 1:
-            axes.set_ylabel(f"channel {number}")
+        axes.set_ylabel(f"channel {number}" if len(values) > 1 else "value")
     figure.colorbar(line, ax=panels, label="contribution to the logit")
     panels[0].set_title(_shortened(title, _LETTERS_OF_A_TITLE), fontsize=10, parse_math=False)
     panels[-1].set_xlabel("time step")

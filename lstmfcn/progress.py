@@ -43,9 +43,9 @@ class Progress:
         self._bar = _Bar(
             above,
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[counted]}", markup=False),
+            BarColumn(bar_width=20),
             _TimeLeft(self._time_left),
+            TextColumn("{task.fields[counted]}", markup=False),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
             redirect_stdout=sys.stdout.isatty(),
@@ -106,7 +106,10 @@ class Progress:
         if self._done == 0:
             return "time left unknown"
         seconds = (self._clock() - self._started) / self._done * (self._total - self._before - self._done)
-        return f"about {seconds:,.0f} s left"
+        if seconds < 100:
+            return f"about {seconds:.0f} s left"
+        minutes = round(seconds / 60)
+        return f"about {minutes} min left" if minutes < 100 else f"about {minutes / 60:.1f} h left"
 
 
 class _TimeLeft(ProgressColumn):

@@ -23,13 +23,16 @@ from numpy.typing import ArrayLike, NDArray
 from lstmfcn.metrics import Mode
 from lstmfcn.search_space import Choice, Range
 
+# Of Okabe and Ito's palette, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
 _STATUS_COLOURS = {
-    "completed": "tab:green",
-    "stopped early": "tab:blue",
-    "interrupted": "tab:orange",
-    "running": "tab:gray",
-    "failed": "tab:red",
+    "completed": "#009E73",
+    "stopped early": "#0072B2",
+    "interrupted": "#E69F00",
+    "running": "0.6",
+    "failed": "#D55E00",
 }
+_COLOURS = [f"C{number}" for number in range(10) if number != 7] + ["black"]
+"""Matplotlib's own, but for its gray, in which other curves are drawn."""
 _WIDTH = 11.5
 """Usual width of a picture, in inches."""
 _MOST_POINTS_OF_A_CURVE = 300
@@ -70,7 +73,7 @@ def learning_curves(highlighted: Sequence[Curve], others: Sequence[Curve], metri
     if others:
         axes.plot([], [], color="0.75", linewidth=0.8, label="others")
     for place, curve in reversed(list(enumerate(highlighted))):  # the best last, on top
-        colour = f"C{place}"
+        colour = _COLOURS[place]
         _draw_curve(axes, curve, colour, 1.5)
         if curve.best_epoch:
             best = curve.values[curve.best_epoch - 1]
@@ -141,7 +144,7 @@ def parallel_coordinates(
 ) -> str:
     """Draw each point as a line across one axis per domain and, at the right, one for the metric.
 
-    A point maps each name, the metric's included, to its value. The better the point, the brighter its line.
+    A point maps each name, the metric's included, to its value. The better the point, the darker its line.
     """
     results = [point[metric] for point in points]
     scales = [_Scale.of(name, domain, [point[name] for point in points]) for name, domain in domains.items()]
@@ -153,7 +156,7 @@ def parallel_coordinates(
     lines = LineCollection(
         [np.column_stack([np.arange(len(scales)), height]) for height in heights],
         array=np.array(results)[from_worst],
-        cmap=colormaps["viridis" if mode == "max" else "viridis_r"],
+        cmap=colormaps["viridis_r" if mode == "max" else "viridis"],
         norm=Normalize(min(results), max(results)),
         linewidths=1.6 if len(points) <= 100 else 0.7,
         alpha=0.8,
@@ -187,7 +190,7 @@ def importances(shares: Mapping[str, float]) -> str:
     axes.invert_yaxis()
     axes.bar_label(bars, fmt="{:.2f}", padding=3, fontsize=9)
     axes.set_xlim(0, 1.12 * max(shares.values()))
-    axes.set_xlabel("share of the variance")
+    axes.set_xlabel("relative importance")
     axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure, "importances")
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lstmfcn.metrics import Objective
 from lstmfcn.progress import Progress
-from lstmfcn.trials import METRIC_NAMES, Trial, ranked
+from lstmfcn.trials import Trial, ranked
 
 _MOST_ROWS = 15
 
@@ -53,11 +53,13 @@ class SweepView:
             self._progress.advance(_line(trial), work=int(trial.has_ended))
 
     def table(self) -> Table:
-        """Return a table of running trials, then the best others, with the metrics of their last epoch."""
+        """Return a table of running trials, then the best others, with the metric of their last and of their
+        best epoch; it fits a terminal of 80 columns.
+        """
         metric = self._objective.metric
         running = sorted(list(self._running.values()), key=lambda trial: trial.number)  # noqa: C414 (a copy)
-        best = f"best {metric}"
-        table = Table("trial", "status", "epoch", *METRIC_NAMES, best, "seconds", box=None, pad_edge=False)
+        columns = ("trial", "status", "epoch", metric, "best", "seconds")
+        table = Table(*columns, box=None, pad_edge=False)
         for column in table.columns:
             column.no_wrap = True
             column.justify = "left" if column.header == "status" else "right"
@@ -66,7 +68,7 @@ class SweepView:
                 str(trial.number),
                 trial.status,
                 f"{trial.epoch}/{trial.hyperparameters.epochs}",
-                *(_cell(trial.metrics, name) for name in METRIC_NAMES),
+                _cell(trial.metrics, metric),
                 _cell(trial.best_metrics, metric),
                 f"{trial.seconds:.1f}",
             )

@@ -73,7 +73,7 @@ def test_slow_work_is_counted_by_the_minute() -> None:
         seconds[0] = 120.0
         progress.advance()
 
-        assert str(progress) == "sweep: 1 of 8 trials, 0.5/min, about 840 s left"
+        assert str(progress) == "sweep: 1 of 8 trials, 0.5/min, about 14 min left"
 
 
 def test_the_bar_has_the_same_time_left_however_long_ago_the_work_was(
@@ -84,12 +84,25 @@ def test_the_bar_has_the_same_time_left_however_long_ago_the_work_was(
     with Progress("sweep", 8, "trials", clock=lambda: seconds[0]) as progress:
         seconds[0] = 120.0
         progress.advance()
-        console = Console(file=io.StringIO(), width=120)
+        console = Console(file=io.StringIO(), width=80)
         console.print(progress._bar.get_renderable())
 
     shown = console.file
     assert isinstance(shown, io.StringIO)
-    assert shown.getvalue().rstrip().endswith("1 of 8 trials, 0.5/min about 840 s left")
+    assert shown.getvalue().rstrip().endswith(" about 14 min left 1 of 8 trials, 0.5/min")
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"),
+    [(99, "99 s"), (100, "2 min"), (5900, "98 min"), (6000, "1.7 h"), (360_000, "100.0 h")],
+)
+def test_the_time_left_is_in_a_unit_that_suits_it(left: float, shown: str) -> None:
+    seconds = [0.0]
+    with Progress("sweep", 1 + left, "trials", clock=lambda: seconds[0]) as progress:
+        seconds[0] = 1.0
+        progress.advance()
+
+        assert str(progress).endswith(f", about {shown} left")
 
 
 def test_work_goes_on_when_nobody_reads_its_lines_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,13 +136,13 @@ def page_of(output: Location, trials: Iterable[Trial], **plan: Any) -> Page:
 def test_it_begins_with_the_best_trial_and_its_metric(tmp_path: Path) -> None:
     page = page_of(tmp_path, [trained(1, 0.7), trained(2, 0.9125), trained(3, 0.8)])
 
-    assert "Best trial 2 epoch 3 of 4 valid_accuracy 0.9125 more is better" in page.text
+    assert "Best trial 2 epoch 3 of 4 valid_accuracy 0.9125 higher is better" in page.text
 
 
 def test_the_objective_says_which_trial_is_the_best(tmp_path: Path) -> None:
     page = page_of(tmp_path, [trained(1, 0.7), trained(2, 0.9)], metric="valid_loss", mode="max")
 
-    assert "Best trial 1 epoch 3 of 4 valid_loss 0.3000 more is better" in page.text
+    assert "Best trial 1 epoch 3 of 4 valid_loss 0.3000 higher is better" in page.text
 
 
 def test_it_says_what_was_run_with_what(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_of_very_many_trials_some_are_drawn(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sweep_plots, "time_line", time_line)
     few, many = (page_of(tmp_path / str(count), some(count)) for count in (5, 40))
 
-    assert "Of these 40 trials, what follows is from 5 at most" in many.text
+    assert "Of these 40 trials, what follows shows at most 5" in many.text
     assert "Of these" not in few.text
     assert num_curves == [5, 15]
     of_few, bars_of_few, of_many, bars_of_many = drawn

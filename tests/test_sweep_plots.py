@@ -48,7 +48,7 @@ def test_a_point_crosses_each_axis_at_its_value_and_the_best_lies_on_top(
     np.testing.assert_allclose(heights, expected if mode == "max" else expected[::-1], atol=1e-9)
     assert heights[-1][-1] == last
     worst, best = np.asarray(lines.to_rgba(np.asarray(lines.get_array())))[:, :3].sum(axis=1)
-    assert worst < best
+    assert best < worst  # the darkest
     assert [label.get_text() for label in axes.get_xticklabels()] == ["lr\n(log)", "hidden_size", "m"]
     assert {text.get_text() for text in axes.texts} >= {"0.001", "0.01", "0.1", "8", "16", "64"}
 
