@@ -68,7 +68,9 @@ def _function(name: str) -> Callable[..., None]:
     function: Callable[..., None] = getattr(importlib.import_module(module), attribute)
     # The example in the help is to name the command as it was typed.
     as_module = f"python -m {module.removesuffix('.__main__')}"
-    function.__doc__ = (function.__doc__ or "").replace(as_module, f"lstmfcn {name}")
+    function.__doc__ = (
+        (function.__doc__ or "").replace(as_module, f"lstmfcn {name}").replace("jobs.", "lstmfcn ")
+    )
     return function
 
 

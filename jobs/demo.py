@@ -80,10 +80,10 @@ def demo(*, output: Path, overwrite: bool = False) -> None:
         f"\n  confusion       {scores / 'confusion-matrix.png'}"
         f"\n  predictions     {predictions}"
         "\nNext, with your own data (label first, then the series):"
-        "\n  .venv/bin/python -m jobs.tune --training train.csv --output sweep --refit"
-        "\n  .venv/bin/python -m jobs.transform --checkpoint sweep/refit --input data.csv"
+        "\n  .venv/bin/lstmfcn tune --training train.csv --output sweep --refit"
+        "\n  .venv/bin/lstmfcn transform --checkpoint sweep/refit --input data.csv"
         " --output predictions"
-        "\n  .venv/bin/python -m serve_app --checkpoint sweep/refit"
+        "\n  .venv/bin/lstmfcn serve --checkpoint sweep/refit"
     )
 
 

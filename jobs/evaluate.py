@@ -52,8 +52,7 @@ def evaluate(
             precision; else replace it.
         overwrite: Replace the result that the output folder holds.
     """
-    if num_cpus is not None:
-        use_threads(num_cpus)
+    use_threads(num_cpus)
     output_folder.refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if output is not None:
         output_folder.check(output, *evaluation.RESULT_NAMES, overwrite=overwrite or resume)
@@ -65,7 +64,8 @@ def evaluate(
     if output is not None and resume:
         summary = evaluation.recorded(output, predictor.precision, **inputs)
         if summary is not None:
-            print(dumps(summary) if json else f"{output} holds this evaluation already")
+            held = f"{output} holds this evaluation already: accuracy {summary['accuracy']:.4f}"
+            print(dumps(summary) if json else held)
             return
     scores = evaluation.evaluate(predictor, labelled)
     if output is not None:

@@ -7,7 +7,7 @@ from lstmfcn import explanation, output_folder, storage
 from lstmfcn.command import Count, LocationFlag
 from lstmfcn.devices import use_threads
 from lstmfcn.ensemble import load_checkpoint
-from lstmfcn.errors import DataError
+from lstmfcn.errors import DataError, counted
 from lstmfcn.series import parse_series
 
 
@@ -39,8 +39,7 @@ def explain(
         num_cpus: CPUs to compute with; by default all of this machine's or, on a cluster, one.
         overwrite: Replace the result that the output folder holds.
     """
-    if num_cpus is not None:
-        use_threads(num_cpus)
+    use_threads(num_cpus)
     output_folder.check(output, *explanation.RESULT_PATTERNS, overwrite=overwrite)
     numbers = _row_numbers(rows)
     network = load_checkpoint(checkpoint)
@@ -48,7 +47,7 @@ def explain(
         storage.read_bytes(data), source=str(data), num_values=network.num_values, treatment=network.treatment
     )
     if max(numbers) > len(series):
-        raise DataError(f"--rows names row {max(numbers)}; {data} has {len(series)} rows")
+        raise DataError(f"--rows names row {max(numbers)}; {data} has {counted(len(series), 'row')}")
     chosen = series[[number - 1 for number in numbers]]
     explanation.explain(network, chosen).save(output, numbers, chosen, network)
     print(f"{len(numbers)} series explained in {output}")

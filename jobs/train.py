@@ -73,12 +73,11 @@ def train(
         patience: Stop after so many epochs without a better one.
         num_cpus: CPUs to compute with; by default all of this machine's or, on a cluster, one.
         num_gpus: GPUs to train on, with DataParallel when more than one: each then gets its share of every
-            batch, so that small batches, as of --recipe fast, train best on one. All visible ones by default;
+            batch, so small batches, as of --recipe fast, train best on one. All visible ones by default;
             on a cluster, none.
         overwrite: Replace the result that the output folder holds.
     """
-    if num_cpus is not None:
-        use_threads(num_cpus)
+    use_threads(num_cpus)
     output_folder.refuse_resume_and_overwrite(resume=resume, overwrite=overwrite)
     if patience is not None and RECIPES[plan.recipe].objective(validation is not None) is None:
         raise DataError(f"--patience needs validation data with --recipe {plan.recipe}; add --validation")

@@ -96,7 +96,7 @@ def transform(
     if skipped:
         some = ", ".join(skipped[:_MOST_SKIPPED]).encode(errors="backslashreplace").decode()
         more = f" and {len(skipped) - _MOST_SKIPPED:,} more" if len(skipped) > _MOST_SKIPPED else ""
-        print(f"skipped, for they are not *.csv or *.csv.gz, or list bad rows: {some}{more}")
+        print(f"skipped (neither *.csv nor *.csv.gz, or a list of bad rows): {some}{more}")
     options = Options(
         format=line_format,
         bad_rows=bad_rows,
@@ -143,14 +143,16 @@ def _report(
         outcome = "found sound" if output is None else f"predicted in {summary.precision} to {output}"
         took = f"{summary.seconds:.1f} s"
         channels = "" if checkpoint.channels == 1 else f" in {checkpoint.channels} channels"
-        print(f"{num_rows:,} rows of length {checkpoint.length}{channels} in {files} {outcome} in {took}")
+        rows = "1 row" if num_rows == 1 else f"{num_rows:,} rows"
+        print(f"{rows} of length {checkpoint.length}{channels} in {files} {outcome} in {took}")
     if output is not None and gpus_per_predictor > 0:
-        wanted = f"{summary.cpus_per_predictor:.1f} CPUs that read would keep one busy"
+        wanted = f"it takes {summary.cpus_per_predictor:.1f} CPUs that read to keep one busy"
         print(f"predictors were busy {summary.predictor_busy:.0%} of the time; {wanted}")
     marked = sum(file.num_bad for file in sound)
     if marked:
-        become = "would be" if output is None else "are"
-        print(f"{marked:,} bad rows {become} marked ERROR and listed in *.rejects.csv")
+        become = "would be" if output is None else "are" if marked > 1 else "is"
+        rows = "1 bad row" if marked == 1 else f"{marked:,} bad rows"
+        print(f"{rows} {become} marked ERROR and listed in *.rejects.csv")
     faults = [file.faults for file in summary.files if not file.is_sound]
     if faults:
         raise DataError(in_lines(faults))

@@ -113,11 +113,13 @@ def tune(
     train_set, valid_set = read_channels(
         training, validation, id_columns, plan, start, new_classes=new_classes
     )
+    held_out = ""
     if valid_set is None:
         train_set, valid_set = train_set.split(share=0.2, seed=plan.seed)
+        held_out = f"; held out for validation: {len(valid_set):,} series"
     settled_space, settled_points = settled(space, first, plan.recipe, len(train_set), start)
     most = settled_space.largest(settled_points).epochs
-    print(f"training: {train_set}; trials of at most {most} epochs", flush=True)
+    print(f"training: {train_set}{held_out}; trials of at most {most} epochs", flush=True)
     with connection():
         try:
             with SweepView(plan.objective) as view:
@@ -134,9 +136,11 @@ def tune(
                     overwrite=overwrite,
                     view=view,
                 )
-        except (KeyboardInterrupt, TrainingError):
+        except (KeyboardInterrupt, TrainingError) as error:
             if _holds_sweep_of(output, train_set, valid_set):
                 _conclude(output, valid_set)
+                if isinstance(error, KeyboardInterrupt):
+                    say(f"{output} keeps what is done; the same command with --resume continues")
             raise
         _conclude(output, valid_set)
         say(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")

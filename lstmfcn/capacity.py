@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
@@ -81,13 +82,19 @@ def refuse_unsatisfiable(what: str, num_cpus: float, num_gpus: float, count: int
     """Raise ResourceError if the nodes can't hold `count` workers of this size; Ray would wait for ever."""
     if num_fitting(num_cpus, num_gpus) >= count:
         return
-    together = f", and there are to be {count}" if count > 1 else ""
-    nodes = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in _nodes())
+    together = f", and {count} must fit at once" if count > 1 else ""
+    kinds = Counter(_named(*node) for node in _nodes())
+    nodes = "; ".join(kind if number == 1 else f"{number:,} times {kind}" for kind, number in kinds.items())
     may_grow = cluster_is_given() and NODES not in os.environ
-    hint = f" (of a cluster that grows {NODES} says how far)" if may_grow else ""
+    hint = f" (if the cluster grows, {NODES} must say how far)" if may_grow else ""
     raise ResourceError(
-        f"{what} asks for {num_cpus:g} CPUs and {num_gpus:g} GPUs{together}; the nodes have {nodes}{hint}"
+        f"{what} asks for {_named(num_cpus, num_gpus)}{together}; the nodes have {nodes}{hint}"
     )
+
+
+def _named(num_cpus: float, num_gpus: float) -> str:
+    cpus, gpus = ("" if number == 1 else "s" for number in (num_cpus, num_gpus))
+    return f"{num_cpus:g} CPU{cpus} and {num_gpus:g} GPU{gpus}"
 
 
 @contextmanager
@@ -101,8 +108,8 @@ def telling_of_a_wait(
             return
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         _log.warning(
-            f"{what} waits for {num_cpus:g} CPUs and {num_gpus:g} GPUs on one node; others hold them:"
-            f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free in the cluster"
+            f"{what} waits for {_named(num_cpus, num_gpus)} on one node; others hold them:"
+            f" {_named(free.get('CPU', 0), free.get('GPU', 0))} are free in the cluster"
         )
 
     timer = Timer(_SECONDS_OF_PATIENCE, tell)

@@ -79,7 +79,7 @@ def _as_own_errors() -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())
         if said.startswith(_SIGN_OF_OTHER_VERSIONS):
-            raise ResourceError(f"the Ray at {_address_given()} is none for this job: {said}") from None
+            raise ResourceError(f"this job can't use the Ray at {_address_given()}: {said}") from None
         if said.startswith(_SIGNS_OF_A_SLOW_START):
             folder: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
             raise TrainingError(

@@ -20,7 +20,7 @@ from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.signals import end_on_signals, has_hung_up
 from lstmfcn.storage import Location, location, reason
 
-_OUT_OF_MEMORY = "there is not enough memory; a smaller batch_size or network, or more memory, would be right"
+_OUT_OF_MEMORY = "there is not enough memory; use more or, to train, a smaller batch_size or network"
 
 HyperparameterFlags: TypeAlias = Annotated[
     Hyperparameters, Parameter(name="*", group=Group("Hyperparameters", sort_key=1))

@@ -102,7 +102,8 @@ class Dataset:
                 held_out[cases[: max(1, round(share * len(cases)))]] = True
         if not held_out.any():
             raise DataError(
-                "no class of the training data has two series, so none can be held out to validate"
+                "no class of the training data has two series, so none can be held out to validate;"
+                " add --validation"
             )
         return self.where(~held_out), self.where(held_out)
 

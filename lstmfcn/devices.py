@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
@@ -19,6 +21,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 CPU = torch.device("cpu")
 
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""File of Linux's control groups (version 2) with the microseconds of CPU time that this one gets in each
+period, and the period's."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, from glibc's malloc.h."""
 _changing_threads = threading.Lock()
@@ -35,7 +40,7 @@ def visible_devices(num_gpus: int | None = None) -> list[torch.device]:
     """
     available = torch.cuda.device_count()
     if num_gpus is not None and not 0 <= num_gpus <= available:
-        raise ResourceError(f"--num-gpus is {num_gpus}; this machine has {available}")
+        raise ResourceError(f"--num-gpus is {num_gpus}; this machine has {available} that can be seen")
     return cuda_devices(available if num_gpus is None else num_gpus)
 
 
@@ -63,9 +68,20 @@ def _has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
 
 
-def use_threads(count: int) -> None:
-    """Let this process compute with `count` threads, where PyTorch would take one for each core."""
-    torch.set_num_threads(count)
+def use_threads(count: int | None) -> None:
+    """Let this process compute with `count` threads; for None, with one for each core, as PyTorch would, but
+    no more than the container may use.
+    """
+    torch.set_num_threads(count or max(1, int(min(torch.get_num_threads(), _cpu_quota()))))
+
+
+def _cpu_quota() -> float:
+    """Return the CPUs that the container, or its control group, may use; infinity without a limit."""
+    try:
+        quota, period = _CPU_LIMIT.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # no such limit, or the word max
+        return math.inf
 
 
 def keep_freed_memory() -> None:

@@ -127,7 +127,7 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> subproce
         stderr=subprocess.PIPE,
         text=True,
         errors="backslashreplace",  # a path may be no UTF-8
-        preexec_fn=_end_with_the_parent,  # noqa: PLW1509 (it takes no lock)
+        preexec_fn=_end_with_the_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (it takes no lock)
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from lstmfcn.object_storage import ObjectPath
 from lstmfcn.storage import Location
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
+_ERRNOS_OF_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""Errors that say that a path, or what it links to, isn't there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,15 @@ def _is_file(path: Path) -> bool:
     """Return whether it is a file. Raises DataError for a broken link that may stand for data: one named as
     CSV, or without a suffix, as a folder is.
     """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)  # is_file() says no to a failing disk, in Python 3.14
+    except OSError as error:
+        if error.errno not in _ERRNOS_OF_NOTHING:
+            raise
     is_data = path.name.endswith(CSV_SUFFIXES) or not path.suffix
-    if is_data and not path.name.startswith(".") and path.is_symlink() and not path.exists():
+    if is_data and not path.name.startswith(".") and path.is_symlink():
         raise DataError(f"{path} is a link to {path.readlink()}, which does not exist")
-    return path.is_file()
+    return False
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -170,7 +170,9 @@ def in_lines(faults: Sequence[Sequence[str]]) -> str:
         lines += [first, *others[:room]]
         room -= len(others[:room])
     if hidden := sum(map(len, faults)) - len(lines):
-        lines.append(f"and {hidden:,} more faults")
+        lines.append(f"and {hidden:,} more fault{'s' * (hidden > 1)}")
+    if any(1 + len(others) >= MOST_FAULTS for _, *others in faults):
+        lines.append(f"of a file no more than {MOST_FAULTS} faults are listed")
     return "\n".join(lines)
 
 

@@ -147,5 +147,7 @@ class Plan(TrainingPlan):
         if self.gpus_per_trial == "auto":
             return self
         if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
-            raise ValueError(f"gpus-per-trial is {self.gpus_per_trial:g}; above 1 it must be a whole number")
+            raise ValueError(
+                f"--gpus-per-trial is {self.gpus_per_trial:g}; above 1 it must be a whole number"
+            )
         return self

@@ -151,8 +151,8 @@ def predict_range(
         if not is_of_full_memory(repr(error)):
             raise
         report.error = (
-            f"a predictor on {platform.node()} has no memory left; fewer at once, or more memory for them,"
-            " would be right"
+            f"a predictor on {platform.node()} has no memory left; use fewer, by --predictors, or give"
+            " them more memory"
         )
     report.ended = time.time()
 

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import os
+import platform
 import re
 import shutil
 import tarfile
@@ -118,12 +119,16 @@ def _read_ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
     """Yield a temporary folder with what a tar.gz archive holds. Raises DataError if it can't be unpacked."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError(
+            f"{archive} can't be unpacked safely by Python {platform.python_version()}; 3.11.4 can"
+        )
     with TemporaryDirectory() as folder:
         try:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")  # files within the folder, no devices, no links out
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{archive} is no archive that can be unpacked: {error}") from None
+            raise DataError(f"{archive} is not an archive that can be unpacked: {error}") from None
         yield Path(folder)
 
 
@@ -197,7 +202,10 @@ def names(folder: Location) -> list[str]:
     """Return the names in a folder; none if it does not exist."""
     if isinstance(folder, ObjectPath):
         return sorted(folder.names())
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def names_below(folder: Location) -> list[str]:

@@ -172,7 +172,9 @@ def _search(
 ) -> Search:
     """Return the plan's search, which has learnt from `known`; raise HyperparameterError if it can't."""
     if known and plan.search != "bayesian":
-        raise HyperparameterError(f"a {plan.search} search learns nothing from earlier sweeps; bayesian does")
+        raise HyperparameterError(
+            f"a {plan.search} search learns nothing by --warm-start; --search bayesian does"
+        )
     match plan.search:
         case "random":
             return RandomSearch(space, plan.seed)
@@ -192,7 +194,7 @@ def _num_trials(plan: Plan, search: Search, space: SearchSpace, num_points: int)
         return min(plan.num_trials or most, most)
     num_trials = plan.num_trials or _USUAL_NUM_TRIALS
     if (different := num_points + space.num_networks) < num_trials:
-        _log.warning("%d trials train some networks again: there are %d at most", num_trials, different)
+        _log.warning("%d trials train some networks again: only %d differ", num_trials, different)
     return num_trials
 
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.table import Table
 
+from lstmfcn.errors import counted
 from lstmfcn.metrics import Objective
 from lstmfcn.progress import Progress
 from lstmfcn.trials import Trial, ranked
@@ -82,8 +83,10 @@ def _cell(metrics: Mapping[str, float], name: str) -> str:
 def _line(trial: Trial) -> str:
     if trial.error:
         return f"trial {trial.number} failed: {trial.error}"
+    if trial.best_epoch == 0:
+        return f"trial {trial.number} {trial.status} before its first epoch ended"
     best = "".join(f" {name}: {value:.8f}" for name, value in trial.best_metrics.items())
     return (
-        f"trial {trial.number} {trial.status} after {trial.epoch} epochs, {trial.seconds:.1f} s;"
+        f"trial {trial.number} {trial.status} after {counted(trial.epoch, 'epoch')}, {trial.seconds:.1f} s;"
         f" best epoch: {trial.best_epoch}{best}"
     )

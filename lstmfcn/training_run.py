@@ -90,9 +90,13 @@ class TrainingRecord(BaseModel):
         """Raise OutputError if `other`, which is to resume this training, differs in more than its epochs."""
         refuse_changed(self._settings, other._settings)
         if self.data != other.data:
-            raise OutputError("--resume: the training or validation data has changed")
+            raise OutputError(
+                "--resume: the training or validation data has changed; --overwrite starts over"
+            )
         if self.checkpoint != other.checkpoint:
-            raise OutputError("--resume: the checkpoint that the training started from has changed")
+            raise OutputError(
+                "--resume: the checkpoint that the training started from has changed; --overwrite starts over"
+            )
         # Hyperparameters come last, for recipe and data choose some of them.
         before, now = (one.hyperparameters.model_dump(exclude={"epochs"}) for one in (self, other))
         refuse_changed(before, now)
@@ -122,7 +126,7 @@ class TrainingRun:
         if state is not None and len(state.history) > self._record.hyperparameters.epochs:
             raise OutputError(
                 f"--resume: {len(state.history)} epochs are done; epochs is"
-                f" {self._record.hyperparameters.epochs}"
+                f" {self._record.hyperparameters.epochs}, and must be at least as many"
             )
         if state is not None:
             self._best = replace(Checkpoint.load(self._output), temperature=1.0)

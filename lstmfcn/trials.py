@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lstmfcn import storage
 from lstmfcn.checkpoint import Checkpoint
-from lstmfcn.errors import CheckpointError, DataError
+from lstmfcn.errors import CheckpointError, DataError, counted
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.metrics import MetricName, Objective
 from lstmfcn.ownership import Ownership
@@ -182,7 +182,9 @@ def read_leaderboard(folder: Location) -> list[tuple[Hyperparameters, dict[str, 
     known = []
     for number, row in enumerate(rows, 2):
         if len(row) != len(names):
-            raise DataError(f"{path}: row {number} has {len(row)} columns where row 1 has {len(names)}")
+            raise DataError(
+                f"{path}: row {number} has {counted(len(row), 'column')} where row 1 has {len(names)}"
+            )
         named = dict(zip(names, row, strict=True))
         if named["status"] != "failed" and named["best_epoch"]:
             given = {name: named[name] for name in Hyperparameters.model_fields if name in named}

@@ -71,7 +71,6 @@ def run_trials(
     if watcher.stop_all():
         watcher.on_experiment_end([])
     else:
-        has_begun = partial(actors.have_begun, TrialProcess.__name__)
         has_begun = partial(actors.have_begun, _PROCESS)
         waiting = capacity.telling_of_a_wait("a trial", *size, has_begun)
         with _sigint_handler_kept(), waiting:
@@ -313,7 +312,9 @@ def _known(trial: TuneTrial, result: dict[str, Any]) -> dict[str, Any]:
 def _reason(failure: str) -> str:
     """Return the reason for a trial's failure, from Tune's text on it, which ends with a traceback."""
     if is_of_full_memory(failure):
-        return "out of memory; give each trial more, by fewer at once or a smaller batch_size"
+        return (
+            "out of memory; run fewer trials at once, by --max-concurrent-trials, or use a smaller batch_size"
+        )
     if "creation task" not in failure and any(sign in failure for sign in _SIGNS_OF_DEATH):
         return "its process or its node was lost"
     return failure.strip().splitlines()[-1]

@@ -27,7 +27,9 @@ class ApiKeys:
                 f"an API key has fewer than {_SHORTEST} characters; make one by: openssl rand -hex 32"
             )
         if not all(key.isascii() and key.isprintable() for key in keys):
-            raise DataError("an API key has a character that isn't printable ASCII; others can't be sent")
+            raise DataError(
+                "an API key has a character that isn't printable ASCII; a header can carry no others"
+            )
         self._digests = [_digest(key) for key in keys]
 
     @classmethod

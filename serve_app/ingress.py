@@ -96,9 +96,8 @@ def set_variables() -> None:
             is_port = name in (_METRICS_PORT, _STATS_PORT, *_PROXY_PORTS)
             os.environ[name] = str(free_port(int(value))) if is_port else value
     if _is_by_haproxy():
-        folder = _own_folder()
-        for name, file in _FILES.items():
-            os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(folder / file))
+        for name, file in _files().items():
+            os.environ.setdefault(name, file)
     if f"{_REPLICA_PORTS}MIN_HTTP_PORT" not in os.environ:
         first = _first_replica_port()
         for kind, offset in (("HTTP", 0), ("GRPC", _GRPC_OFFSET)):
@@ -106,14 +105,25 @@ def set_variables() -> None:
             os.environ[f"{_REPLICA_PORTS}MAX_{kind}_PORT"] = str(first + offset + _MOST_REPLICAS)  # exclusive
 
 
+def _files() -> dict[str, str]:
+    """Return the variables that name HAProxy's files, in a folder of this user's. Raises ResourceError."""
+    folder = _own_folder()
+    return {f"RAY_SERVE_HAPROXY_{name}": str(folder / file) for name, file in _FILES.items()}
+
+
 def _own_folder() -> Path:
     """Return a folder of this user's for HAProxy's files: the one that Ray would take belongs to the user who
     served first on this machine. Raises ResourceError if its name is taken.
     """
     folder = Path(f"{_FOLDER}-{os.getuid()}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+    except OSError as error:
+        raise ResourceError(
+            f"{folder}, for HAProxy's files, can't be made: {error.strerror}; {_IS_ON}=0 does without HAProxy"
+        ) from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise ResourceError(f"{folder} is no folder of this user's; HAProxy's files are to lie there")
     return folder
@@ -206,5 +216,8 @@ def open_ports() -> str:
 
 
 if __name__ == "__main__":
-    for name, value in variables().items():
-        print(f"export {name}={shlex.quote(value)}")
+    try:
+        for name, value in {**variables(), **(_files() if variables() else {})}.items():
+            print(f"export {name}={shlex.quote(value)}")
+    except ResourceError as error:
+        sys.exit(str(error))

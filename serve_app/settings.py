@@ -85,22 +85,22 @@ class Settings(BaseModel):
     )
     api_keys: _Place | None = Field(
         None,
-        description="File with one API key per line; by default LSTMFCN_API_KEYS, if it is set",
+        description="File with one API key per line; without it, the keys in the variable LSTMFCN_API_KEYS,"
+        " separated by commas",
     )
 
     @model_validator(mode="after")
     def _fit_each_other(self) -> Settings:
         if self.precision == "fp16" and self.gpus_per_replica == 0:
-            raise ValueError(
-                "precision is fp16, which needs gpus-per-replica; a CPU computes in fp32 or bf16"
-            )
+            raise ValueError("--precision fp16 needs --gpus-per-replica; a CPU computes in fp32 or bf16")
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError(
-                f"max-held-bytes is {self.max_held_bytes}; a single body may have {self.max_body_bytes}"
+                f"--max-held-bytes is {self.max_held_bytes}; it must be at least --max-body-bytes,"
+                f" {self.max_body_bytes}"
             )
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(
-                f"max-replicas is {self.max_replicas}; there are at least {self.replicas} replicas"
+                f"--max-replicas is {self.max_replicas}; it must be at least --replicas, {self.replicas}"
             )
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lstmfcn.errors import counted
 from serve_app import contract
 
 
@@ -19,7 +20,8 @@ class Stage:
     def refuse_if_full(self) -> None:
         """Raise RequestError if no further request may do it now."""
         if self._num_inside >= self._most:
-            sentence = f"{self._num_inside} requests are {self._doing}; try again"
+            are = "is" if self._num_inside == 1 else "are"
+            sentence = f"{counted(self._num_inside, 'request')} {are} {self._doing}; try again"
             raise contract.overloaded(sentence, "too many requests")
 
     @contextmanager

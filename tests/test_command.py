@@ -153,7 +153,7 @@ def test_nohup_lets_it_go_on_and_say_what_fails(capsys: pytest.CaptureFixture[st
             (
                 ["--fail", what],
                 1,
-                "there is not enough memory; a smaller batch_size or network, or more memory, would be right",
+                "there is not enough memory; use more or, to train, a smaller batch_size or network",
             )
             for what in ("memory", "memory of a network")
         ),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,11 +48,31 @@ def test_fp16_is_for_gpus() -> None:
 def test_more_gpus_than_there_are_are_refused(num_gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
-    with pytest.raises(ResourceError, match=rf"^--num-gpus is {num_gpus}; this machine has 2$"):
+    with pytest.raises(
+        ResourceError, match=rf"^--num-gpus is {num_gpus}; this machine has 2 that can be seen$"
+    ):
         devices.visible_devices(num_gpus)
     assert devices.visible_devices(1) == [torch.device("cuda", 0)]
     assert len(devices.visible_devices()) == 2
     assert devices.visible_devices(0) == [CPU]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("150000 100000", 1), ("50000 100000", 1), ("400000 100000", 3), ("max 100000", 3)],
+)
+def test_threads_are_no_more_than_the_container_may_use(
+    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(devices, "_CPU_LIMIT", tmp_path / "cpu.max")
+    devices.use_threads(3)
+
+    try:
+        devices.use_threads(None)
+        assert torch.get_num_threads() == expected
+    finally:
+        devices.use_threads(1)
 
 
 def test_each_item_is_computed_on_one_thread_and_as_many_at_once_as_there_are_threads() -> None:

@@ -87,6 +87,13 @@ def test_what_is_no_folder_of_the_user_is_refused(
         ingress.set_variables()
 
 
+def test_a_folder_that_cannot_be_made_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingress, "_FOLDER", "/proc/lstmfcn")
+
+    with pytest.raises(ResourceError, match=r"^/proc/lstmfcn-\d+, for HAProxy's files, can't be made: "):
+        ingress.set_variables()
+
+
 def test_the_name_of_haproxys_socket_is_short_enough_for_it() -> None:
     greatest_user, node = 2**32 - 1, 56 * "f"
 

@@ -11,10 +11,13 @@ from serve_app.settings import Settings
     [
         (
             {"precision": "fp16"},
-            "precision is fp16, which needs gpus-per-replica; a CPU computes in fp32 or bf16",
+            "--precision fp16 needs --gpus-per-replica; a CPU computes in fp32 or bf16",
         ),
-        ({"max_held_bytes": 5, "max_body_bytes": 6}, "max-held-bytes is 5; a single body may have 6"),
-        ({"replicas": 3, "max_replicas": 2}, "max-replicas is 2; there are at least 3 replicas"),
+        (
+            {"max_held_bytes": 5, "max_body_bytes": 6},
+            "--max-held-bytes is 5; it must be at least --max-body-bytes, 6",
+        ),
+        ({"replicas": 3, "max_replicas": 2}, "--max-replicas is 2; it must be at least --replicas, 3"),
         ({"cpus_per_replica": float("inf")}, "finite number"),
         ({"gpus_per_replica": 2}, "less than or equal to 1"),
         ({"cpus_per_replica": 0.00001}, "greater than or equal to 0.0001"),

@@ -181,28 +181,33 @@ def test_a_training_that_replaces_another_one_does_not_go_on_from_its_state(tmp_
     finish(begin(tmp_path, epochs=2, lr=0.02))
     list(begin(tmp_path).epochs())  # killed before it wrote anything
 
-    with pytest.raises(OutputError, match=r"^--resume: lr has changed: it was 0.02, now it is 0.01$"):
+    with pytest.raises(
+        OutputError, match=r"^--resume: lr has changed: it was 0.02, now it is 0.01; --overwrite"
+    ):
         go_on(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"hidden_size": 5}, "--resume: hidden_size has changed: it was 3, now it is 5"),
-        ({"seed": 1}, "--resume: seed has changed: it was 0, now it is 1"),
+        (
+            {"hidden_size": 5},
+            "--resume: hidden_size has changed: it was 3, now it is 5; --overwrite starts over",
+        ),
+        ({"seed": 1}, "--resume: seed has changed: it was 0, now it is 1; --overwrite starts over"),
         (
             {"data": TrainingData.scaled(TRAIN, None, "series"), "batch_size": 7},
-            "--resume: the training or validation data has changed",
+            "--resume: the training or validation data has changed; --overwrite starts over",
         ),
         (
             {"data": TrainingData.scaled(TRAIN, VALID, "training-set")},
-            "--resume: scaling has changed: it was series, now it is training-set",
+            "--resume: scaling has changed: it was series, now it is training-set; --overwrite starts over",
         ),
         (
             {"data": TrainingData.scaled(replace(TRAIN, treatment=Treatment(length="pad")), VALID, "series")},
-            "--resume: length has changed: it was equal, now it is pad",
+            "--resume: length has changed: it was equal, now it is pad; --overwrite starts over",
         ),
-        ({"epochs": 19}, "--resume: 20 epochs are done; epochs is 19"),
+        ({"epochs": 19}, "--resume: 20 epochs are done; epochs is 19, and must be at least as many"),
     ],
 )
 def test_another_training_is_refused(changed: dict[str, Any], sentence: str, whole: Path) -> None:

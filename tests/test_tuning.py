@@ -87,7 +87,7 @@ def test_a_full_disk_that_a_retry_got_over_does_not_end_the_sweep(tmp_path: Path
     ],
 )
 def test_a_trial_that_had_too_little_memory_says_so_in_words(line: str) -> None:
-    assert tuning._reason(f"1\n{line}\n").startswith("out of memory; give each trial more")
+    assert tuning._reason(f"1\n{line}\n").startswith("out of memory; run fewer trials at once")
 
 
 def test_a_disk_that_is_full_ends_a_sweep_whose_error_is_told_after_it(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ def test_what_fits_no_node_is_refused_in_words() -> None:
     with pytest.raises(ResourceError) as refused:
         capacity.refuse_unsatisfiable("a trial", 1, 3)
 
-    assert str(refused.value) == "a trial asks for 1 CPUs and 3 GPUs; the nodes have 2 CPUs and 2 GPUs"
+    assert str(refused.value) == "a trial asks for 1 CPU and 3 GPUs; the nodes have 2 CPUs and 2 GPUs"
     capacity.refuse_unsatisfiable("a replica", 1, 0, count=2)
     with pytest.raises(
-        ResourceError, match="1 CPUs and 0 GPUs, and there are to be 3; the nodes have 2 CPUs"
+        ResourceError, match="1 CPU and 0 GPUs, and 3 must fit at once; the nodes have 2 CPUs"
     ):
         capacity.refuse_unsatisfiable("a replica", 1, 0, count=3)
 
@@ -41,7 +41,7 @@ def test_a_cluster_that_grows_holds_what_it_may_have_at_most(monkeypatch: pytest
     assert capacity.num_fitting(1, 0) == 32
     assert capacity.num_fitting(1, 0.5) == 4
     assert capacity.num_per_gpu(2) == 2
-    with pytest.raises(ResourceError, match="a trial asks for 1 CPUs and 2 GPUs; the nodes have 8 CPUs"):
+    with pytest.raises(ResourceError, match="a trial asks for 1 CPU and 2 GPUs; the nodes have 8 CPUs"):
         capacity.refuse_unsatisfiable("a trial", 1, 2)
 
 

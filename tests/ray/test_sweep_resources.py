@@ -135,7 +135,7 @@ def test_a_gpu_on_which_nothing_can_be_tried_is_told_of(
 
 def test_a_trial_that_fits_no_node_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(
-        ResourceError, match=r"^a trial asks for 1 CPUs and 8 GPUs; the nodes have 2 CPUs and 2 GPUs$"
+        ResourceError, match=r"^a trial asks for 1 CPU and 8 GPUs; the nodes have 2 CPUs and 2 GPUs$"
     ):
         sweep(TRAIN, VALID, space(), Plan(num_trials=1, gpus_per_trial=8), tmp_path)
 
@@ -228,6 +228,6 @@ def test_a_sweep_that_has_to_wait_for_others_says_so(
 
     assert [trial.status for trial in trials] == ["completed"]
     assert caplog.messages == [
-        "a trial waits for 1 CPUs and 0 GPUs on one node; others hold them:"
+        "a trial waits for 1 CPU and 0 GPUs on one node; others hold them:"
         " 0 CPUs and 2 GPUs are free in the cluster"
     ]

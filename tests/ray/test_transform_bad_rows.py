@@ -132,7 +132,7 @@ def test_a_folder_gives_an_output_for_each_sound_file_and_a_sentence_for_each_ot
         f"{broken}: row 3, column {LENGTH}: 'abc' is not a finite number",
         f"{folder / 'empty.csv'} is empty",
     ]
-    assert "skipped, for they are not *.csv or *.csv.gz, or list bad rows: readme.md" in printed.out
+    assert "skipped (neither *.csv nor *.csv.gz, or a list of bad rows): readme.md" in printed.out
     assert status_of(transform, *flags, "--output", output) == 2
     assert "already holds a result" in capsys.readouterr().err
 
@@ -151,7 +151,7 @@ def test_check_reads_without_predicting(
 
     series_csv.write_bytes(series_csv.read_bytes() + b"x\n")
     assert status_of(transform, *flags, "--bad-rows", "mark") == 0
-    assert "1 bad rows would be marked ERROR" in capsys.readouterr().out
+    assert "1 bad row would be marked ERROR" in capsys.readouterr().out
 
 
 @needs_ray

@@ -163,5 +163,5 @@ def test_what_is_asked_for_and_not_there_is_one_sentence(nodes: Hosts, work: Wor
 
     assert job.wait(90) == 1
 
-    assert "jobs.train asks for 1 CPUs and 1 GPUs; the nodes have " in job.log
+    assert "jobs.train asks for 1 CPU and 1 GPU; the nodes have " in job.log
     assert "Traceback" not in job.log
