@@ -48,9 +48,9 @@ class TrainingPlan(BaseModel):
     )
     recipe: RecipeName = Field(
         "reference",
-        description="reference: a fixed learning rate. paper: as the paper's code; keeps the epoch with the"
-        " lowest train_loss. fast: takes a fraction of the time; the default of a sweep without"
-        " --search-space. lr, batch_size and epochs that you give override the recipe",
+        description="reference: a fixed learning rate. paper: as the paper's code; a single training keeps"
+        " the epoch with the lowest train_loss. fast: takes a fraction of the time; the default of a sweep"
+        " without --search-space. lr, batch_size and epochs that you give override the recipe",
     )
     class_weight: ClassWeight = Field(
         "none",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from lstmfcn import storage
 from lstmfcn.calibration import calibrated
 from lstmfcn.checkpoint import Checkpoint
 from lstmfcn.dataset import Dataset
@@ -24,13 +25,21 @@ several."""
 
 
 def trials_in_best(best_first: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """Return the trials whose networks best/ is to hold; of trials with equal networks, as copies, one."""
-    different: dict[tuple[object, ...], Trial] = {}
+    """Return the trials whose networks best/ is to hold; of equal networks, such as copies, one, and of those
+    that train alike, too, though one of them was stopped at an earlier epoch.
+    """
+    different: list[Trial] = []
     for trial in best_first:
         if len(different) == plan.ensemble or not trial.is_usable:
             break
-        different.setdefault(trial.fingerprint, trial)
-    return list(different.values())
+        is_copy = any(trial.fingerprint == other.fingerprint for other in different)
+        # In a population the hyperparameters change on the way, to those of copies.
+        trains_alike = plan.scheduler != "pbt" and any(
+            trial.hyperparameters == other.hyperparameters for other in different
+        )
+        if not is_copy and not trains_alike:
+            different.append(trial)
+    return different
 
 
 class Results:
@@ -78,7 +87,11 @@ class Results:
 
     def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
         wanted = [(trial.number, trial.fingerprint) for trial in best]
-        if not wanted or (wanted == self._kept and calibrate_on is None):
+        if wanted == self._kept and (calibrate_on is None or not wanted):
+            return
+        if not wanted:  # the trials that it held have failed since
+            storage.remove(self._output, BEST)
+            self._kept, self._record.best_trial = [], None
             return
         checkpoints = [Checkpoint.load(self._folders.folder(trial.number)) for trial in best]
         if calibrate_on is not None:

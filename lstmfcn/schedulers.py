@@ -26,10 +26,12 @@ from ray.tune.schedulers.pbt import _PBTTrialState
 
 from lstmfcn.errors import HyperparameterError
 from lstmfcn.hyperparameters import Hyperparameters
+from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
 _JUDGEMENTS = 10
+_MOST_MUTATIONS = 20
 """How many times the trial with the most epochs is judged. Where epochs are short, more judgements would take
 longer than the training."""
 _JUDGEMENT = "judgement"
@@ -92,6 +94,7 @@ def build(plan: Plan, space: SearchSpace, points: Sequence[Hyperparameters] = ()
         case "hyperband":
             # The last trials of a bracket train on.
             in_judgements = {**by_metric, "time_attr": _JUDGEMENT, "max_t": _JUDGEMENTS}
+            in_judgements["objective"] = plan.objective
             scheduler = _HyperBand(**in_judgements, reduction_factor=_REDUCTION, stop_last_trials=False)
         case "pbt":
             # By the best epoch so far, so that no trial gives up a better one than it gets.
@@ -163,9 +166,15 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
     that halves most often comes first.
     """
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, *, objective: Objective, **how: Any) -> None:
         super().__init__(**how)
+        self._objective = objective
         self._num_judgements: Counter[TuneTrial] = Counter()
+
+    def on_trial_add(self, tune_controller: TuneController, trial: TuneTrial) -> None:
+        """Take in a trial, also one that is tried again: its new bracket begins with its first judgement."""
+        self._num_judgements.pop(trial, None)
+        super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
@@ -189,6 +198,7 @@ class _HyperBand(_Epochwise, HyperBandScheduler):
             eta=self._eta,
             s=num_halvings,
             stop_last_trials=self._stop_last_trials,
+            objective=self._objective,
         )
 
     def _process_bracket(self, tune_controller: TuneController, bracket: RaysBracket) -> str:
@@ -204,6 +214,19 @@ class _Bracket(RaysBracket):
     """A bracket that is full once it has had all of its trials. Ray's counts only those that live, which may
     never be enough where few run at once.
     """
+
+    def __init__(self, *, objective: Objective, **how: Any) -> None:
+        super().__init__(**how)
+        self._objective = objective
+
+    def successive_halving(self, metric: str, metric_op: float) -> tuple[list[TuneTrial], list[TuneTrial]]:
+        """Return the trials to go on and those to stop: of equal ones Ray keeps the last, so the better by
+        the objective's second criterion has to come last.
+        """
+        worst_first = sorted(self._live_trials.items(), key=lambda item: self._objective.score(item[1]))
+        self._live_trials = dict(worst_first)
+        kept: tuple[list[TuneTrial], list[TuneTrial]] = super().successive_halving(metric, metric_op)
+        return kept
 
     def filled(self) -> bool:
         return len(self._all_trials) >= self._n0
@@ -233,8 +256,12 @@ class _Population(_Epochwise, PopulationBasedTraining):
         self, trial: TuneTrial, trial_to_clone: TuneTrial
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the trial's configuration with the other's varied values, mutated within their domains."""
-        mutated, operations = super()._get_new_config(trial, trial_to_clone)
-        varied = {name: domain.nearest(mutated[name]) for name, domain in self._domains.items()}
+        known = {name: trial_to_clone.config[name] for name in self._domains}
+        for _ in range(_MOST_MUTATIONS):
+            mutated, operations = super()._get_new_config(trial, trial_to_clone)
+            varied = {name: domain.nearest(mutated[name]) for name, domain in self._domains.items()}
+            if varied != known:  # else the copy would repeat what the other one does
+                break
         return {**trial.config, **varied}, operations
 
 

@@ -192,7 +192,9 @@ def _num_trials(plan: Plan, search: Search, space: SearchSpace, num_points: int)
     if isinstance(search, GridSearch):
         most = num_points + len(search)
         return min(plan.num_trials or most, most)
-    num_trials = plan.num_trials or _USUAL_NUM_TRIALS
+    num_trials = plan.num_trials or max(_USUAL_NUM_TRIALS, num_points)
+    if num_trials < num_points:
+        _log.warning("of %d points %d are tried, as --num-trials says", num_points, num_trials)
     if (different := num_points + space.num_networks) < num_trials:
         _log.warning("%d trials train some networks again: only %d differ", num_trials, different)
     return num_trials

@@ -28,6 +28,7 @@ _SECONDS_BETWEEN_REPORTS = 2.0
 _SECONDS_BETWEEN_STATES = 5.0
 _SECONDS_BETWEEN_EVENTS = 30.0
 _BEST = "best"
+_WHOSE = "trial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +129,20 @@ class TrialRun:
 
     def save(self, folder: Location) -> None:
         """Save what this trial, or a copy of it, would resume from, its best epoch included."""
+        storage.write_text(folder / _WHOSE, self._folder.name)
         self._trainer.state().save(folder)
         if self._trainer.best_epoch:
             Checkpoint.load(self._folder).save(folder / _BEST)
 
     def restore(self, folder: Location) -> None:
-        """Resume from what `save` wrote, also for another trial: then as its copy, with its best epoch."""
+        """Resume from what `save` wrote, also for another trial: then as its copy, with its best epoch.
+        A trial that has a later state of its own, since its process was lost, resumes from that.
+        """
         state = TrainingState.load(folder)
         assert state is not None
+        is_own = storage.read_bytes(folder / _WHOSE).decode().strip() == self._folder.name
+        if is_own and self._trainer.epoch > len(state.history):
+            return
         self._trainer.restore(state)
         if state.best_epoch:
             Checkpoint.load(folder / _BEST).save(self._folder)

@@ -66,7 +66,9 @@ def run_trials(
     ResourceError when a node lacks the folder.
     """
     size = plan.cpus_per_trial, plan.known_gpus_per_trial
-    _prepare_tune(most_pending=max(1, capacity.num_fitting(*size)))
+    # A trial that waits was drawn before what it could have been learnt from.
+    learns = plan.search == "bayesian"
+    _prepare_tune(most_pending=1 if learns else max(1, capacity.num_fitting(*size)))
     watcher = _Watcher(ledger, plan)
     if watcher.stop_all():
         watcher.on_experiment_end([])

@@ -314,7 +314,7 @@ def test_trials_without_an_epoch_have_no_pictures(tmp_path: Path) -> None:
 
     page = page_of(tmp_path, [interrupted])
 
-    assert "Best trial none no trial finished an epoch" in page.text
+    assert "Best trial none no trial succeeded" in page.text
     assert "svg" not in page.tags
 
 

@@ -27,7 +27,7 @@ def trained_trial(output: Path, trained: Checkpoint, number: int, accuracy: floa
     replace(trained, epoch=number).save(TrialFolders(output).folder(number))
     return Trial(
         number=number,
-        hyperparameters=trained.hyperparameters,
+        hyperparameters=trained.hyperparameters.model_copy(update={"lr": 0.01 * number}),
         best_epoch=number,
         best_metrics={"valid_accuracy": accuracy, "valid_loss": 1.0},
     )
@@ -153,3 +153,25 @@ def test_an_epoch_that_a_trial_took_over_is_told_from_its_own(trained: Checkpoin
     kept.write()
 
     assert Checkpoint.load(tmp_path / "best").digest() == copied.digest()
+
+
+def test_of_trials_that_train_alike_only_the_better_is_in_best(trained: Checkpoint, tmp_path: Path) -> None:
+    one, twin, other = (trained_trial(tmp_path, trained, number, 1 / number) for number in (1, 2, 3))
+    twin = twin.model_copy(update={"hyperparameters": one.hyperparameters})
+
+    assert results.trials_in_best([one, twin, other], Plan(ensemble=2)) == [one, other]
+    assert results.trials_in_best([one, twin, other], Plan(ensemble=2, scheduler="pbt")) == [one, twin]
+
+
+def test_best_goes_when_the_only_trial_that_it_held_fails(trained: Checkpoint, tmp_path: Path) -> None:
+    kept = make(tmp_path)
+    trial = trained_trial(tmp_path, trained, 1, 0.5)
+    kept.update(trial)
+    kept.write()
+    assert Record.read(tmp_path).best_trial == 1
+
+    kept.update(trial.model_copy(update={"status": "failed", "error": "train_loss became nan"}))
+    kept.write()
+
+    assert "best" not in storage.names(tmp_path)
+    assert Record.read(tmp_path).best_trial is None

@@ -140,8 +140,16 @@ def test_points_may_have_more_epochs_than_the_search_space() -> None:
 class Slots:
     """As Tune's controller runs trials: so many at once, and as many drawn ahead, in random turns."""
 
-    def __init__(self, judge: TrialScheduler, num_slots: int, random: Random) -> None:
+    def __init__(
+        self,
+        judge: TrialScheduler,
+        num_slots: int,
+        random: Random,
+        accuracy: Callable[[float], float] = lambda quality: quality,
+    ) -> None:
+        """`accuracy` is what trials report of their quality, from 0 to 1, beside their loss."""
         self._judge, self._num_slots, self._random = judge, num_slots, random
+        self.accuracy = accuracy
         self._trials: list[Trial] = []
 
     def with_status(self, status: str) -> list[Trial]:
@@ -184,7 +192,8 @@ class Slots:
         if epochs[trial] == lengths[number]:
             self.stop_trial(trial)
             return
-        result = {"epoch": epochs[trial], "valid_accuracy": number / len(lengths)}
+        accuracy = self.accuracy(number / len(lengths))
+        result = {"epoch": epochs[trial], "valid_accuracy": accuracy, "valid_loss": number / len(lengths)}
         decision = self._judge.on_trial_result(cast(Any, self), trial, result)
         if decision == TrialScheduler.STOP:
             self.stop_trial(trial)
@@ -229,6 +238,47 @@ def test_hyperband_stops_the_lower_two_thirds_again_and_again(num_slots: int) ->
     epochs = Slots(judge, num_slots, Random(0)).run([100] * 9, every=10)
 
     assert epochs == [10] * 6 + [30] * 2 + [100]
+
+
+def test_of_equal_accuracies_hyperband_stops_those_with_the_higher_loss() -> None:
+    space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 100})
+    judge = schedulers.build(Plan(scheduler="hyperband"), space)
+    slots = Slots(judge, 2, Random(0), accuracy=lambda quality: 0.9)
+
+    assert slots.run([100] * 9, every=10) == [100] + [30] * 2 + [10] * 6
+
+
+def test_hyperband_lets_a_trial_end_that_is_tried_again_alone() -> None:
+    space = SearchSpace.from_mapping({"lr": {"uniform": [0.1, 0.2]}, "epochs": 100})
+    judge = schedulers.build(Plan(scheduler="hyperband"), space)
+    slots = Slots(judge, 2, Random(0))
+    slots.run([100] * 16, every=10)  # of 9, 5 and 3 that three brackets hold
+    controller: Any = slots
+    trial = Trial("x", stub=True, trial_id="16")
+    trial.status = Trial.RUNNING
+    judge.on_trial_add(controller, trial)
+    for epoch in (10, 20):
+        judge.on_trial_result(controller, trial, {"epoch": epoch, "valid_accuracy": 0.9, "valid_loss": 0.1})
+
+    judge.on_trial_error(controller, trial)
+    judge.on_trial_add(controller, trial)
+
+    decisions = [
+        judge.on_trial_result(controller, trial, {"epoch": epoch, "valid_accuracy": 0.9, "valid_loss": 0.1})
+        for epoch in range(30, 100, 10)
+    ]
+    assert decisions == [TrialScheduler.CONTINUE] * 7
+
+
+def test_a_copy_in_a_population_never_trains_as_the_trial_that_it_is_of() -> None:
+    space = SearchSpace.from_mapping({"batch_size": {"categorical": [16, 32]}, "epochs": 100})
+    judge: Any = schedulers.build(Plan(scheduler="pbt"), space)
+    own, other = (
+        SimpleNamespace(config={"number": number, "batch_size": 16}, trial_id=str(number))
+        for number in (1, 2)
+    )
+
+    assert [judge._get_new_config(own, other)[0] for _ in range(20)] == [{"number": 1, "batch_size": 32}] * 20
 
 
 @pytest.mark.parametrize("scheduler", ["pbt", "hyperband"])

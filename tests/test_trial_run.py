@@ -116,6 +116,19 @@ def test_a_trial_that_takes_over_another_one_keeps_its_state_and_its_best_epoch(
     assert Checkpoint.load(tmp_path / "own").epoch == state.best_epoch
 
 
+def test_a_trial_whose_process_was_lost_goes_on_from_its_later_state(tmp_path: Path) -> None:
+    run = begin(tmp_path / "own", judged_every=1)
+    run.advance()
+    run.save(tmp_path / "saved")
+    run.advance()
+    run.leave()
+
+    again = begin(tmp_path / "own", judged_every=1)
+    again.restore(tmp_path / "saved")
+
+    assert again.advance()["epoch"] == 3
+
+
 def test_a_trial_runs_on_no_node_with_other_versions_than_the_driver(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"the driver's is 1\.0; all nodes need the same$"):
         begin(tmp_path, of_driver={**common_versions(), "PyTorch": "1.0"})
