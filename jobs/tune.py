@@ -140,7 +140,7 @@ def tune(
             if _holds_sweep_of(output, train_set, valid_set):
                 _conclude(output, valid_set)
                 if isinstance(error, KeyboardInterrupt):
-                    say(f"{output} keeps what is done; the same command with --resume continues")
+                    say(f"{output} keeps what is done, and the sweep can be resumed")
             raise
         _conclude(output, valid_set)
         say(f"best trial: {ranked[0].number}, checkpoint in {output / BEST}")

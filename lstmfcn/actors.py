@@ -33,8 +33,8 @@ def watching(class_name: str) -> Iterator[None]:
             if (lost := sum(actor["NumRestarts"] for actor in _actors(class_name))) >= told + _MANY_LOSSES:
                 told = lost
                 _log.warning(
-                    "predictors lost their processes %d times and were started again; use fewer, by"
-                    " --predictors, or give them more memory",
+                    "predictors lost their processes %d times and were started again; use fewer"
+                    " (--predictors of jobs.transform), or give them more memory",
                     lost,
                 )
 

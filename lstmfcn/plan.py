@@ -87,7 +87,10 @@ class Plan(TrainingPlan):
     """Settings of a sweep, with their defaults; each is a flag of jobs.tune."""
 
     num_trials: int | None = Field(
-        None, ge=1, description="Networks to train; by default 8, or every combination of a grid"
+        None,
+        ge=1,
+        description="Networks to train; by default 8, or all points if those are more; with a grid,"
+        " every combination",
     )
     search: SearchName = Field(
         "random",

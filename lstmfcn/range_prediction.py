@@ -151,8 +151,8 @@ def predict_range(
         if not is_of_full_memory(repr(error)):
             raise
         report.error = (
-            f"a predictor on {platform.node()} has no memory left; use fewer, by --predictors, or give"
-            " them more memory"
+            f"a predictor on {platform.node()} has no memory left; use fewer (--predictors of"
+            " jobs.transform), or give them more memory"
         )
     report.ended = time.time()
 

@@ -53,7 +53,7 @@ def refit(
     output = output.resolve()
     record = Record.read(output)
     plan = record.plan.model_copy(update={"scheduler": "none", "target": None, "time_budget": None})
-    best = trials_in_best(ranked(TrialFolders(output).read(), plan.objective), plan)
+    best = trials_in_best(ranked(TrialFolders(output).read(), plan.objective), record.plan)
     refitted = TrialFolders(output / REFIT)
     with writing(output):
         refitted.ownership.take()

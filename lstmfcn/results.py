@@ -87,11 +87,11 @@ class Results:
 
     def _keep(self, best: Sequence[Trial], calibrate_on: Dataset | None) -> None:
         wanted = [(trial.number, trial.fingerprint) for trial in best]
-        if wanted == self._kept and (calibrate_on is None or not wanted):
-            return
-        if not wanted:  # the trials that it held have failed since
+        if not wanted:  # the trials that it held, if any, have failed since
             storage.remove(self._output, BEST)
             self._kept, self._record.best_trial = [], None
+            return
+        if wanted == self._kept and calibrate_on is None:
             return
         checkpoints = [Checkpoint.load(self._folders.folder(trial.number)) for trial in best]
         if calibrate_on is not None:

@@ -30,8 +30,8 @@ from lstmfcn.metrics import Objective
 from lstmfcn.plan import Plan
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
-_JUDGEMENTS = 10
 _MOST_MUTATIONS = 20
+_JUDGEMENTS = 10
 """How many times the trial with the most epochs is judged. Where epochs are short, more judgements would take
 longer than the training."""
 _JUDGEMENT = "judgement"

@@ -338,8 +338,8 @@ class _RangePredictor:
             self._refusal = self._work.journal.ownership.absence(address)
         if num_restarts > _MOST_RESTARTS:  # Ray itself would start it again for ever
             self._refusal = (
-                f"a predictor lost its process {num_restarts} times; use fewer, by --predictors, or give"
-                " them more memory"
+                f"a predictor lost its process {num_restarts} times; use fewer (--predictors of"
+                " jobs.transform), or give them more memory"
             )
         self._predictor = None
         self._committed: dict[tuple[int, int], Part] = {}

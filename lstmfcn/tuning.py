@@ -66,9 +66,7 @@ def run_trials(
     ResourceError when a node lacks the folder.
     """
     size = plan.cpus_per_trial, plan.known_gpus_per_trial
-    # A trial that waits was drawn before what it could have been learnt from.
-    learns = plan.search == "bayesian"
-    _prepare_tune(most_pending=1 if learns else max(1, capacity.num_fitting(*size)))
+    _prepare_tune(most_pending=max(1, capacity.num_fitting(*size)), learns=plan.search == "bayesian")
     watcher = _Watcher(ledger, plan)
     if watcher.stop_all():
         watcher.on_experiment_end([])
@@ -85,7 +83,7 @@ def run_trials(
         raise KeyboardInterrupt
 
 
-def _prepare_tune(most_pending: int) -> None:
+def _prepare_tune(most_pending: int, *, learns: bool) -> None:
     """Set what Tune reads from its environment and its modules, for this process's sweeps."""
     # More actors than fit would be asked for in vain, and started anew instead of reused.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most_pending)
@@ -95,7 +93,7 @@ def _prepare_tune(most_pending: int) -> None:
     # dashboard; and Ray would have to start new ones, instead of taking those that wait.
     class_cache.DEFAULT_ENV_VARS.clear()
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
-    tune_loop.TuneController = _Controller  # type: ignore[attr-defined]
+    tune_loop.TuneController = _LateController if learns else _Controller  # type: ignore[attr-defined]
 
 
 def _tuner(
@@ -174,6 +172,18 @@ class _Controller(TuneController):
         is_told_already = trial.status == TuneTrial.PENDING and isinstance(exception, RayActorError)
         if not is_told_already:
             super()._trial_task_failure(trial, exception)
+
+
+class _LateController(_Controller):
+    """A controller that draws a trial only when there is a place for it, so that a search which learns knows
+    all that has ended by then. Tune draws as many ahead as run at once.
+    """
+
+    def _update_trial_queue(self, blocking: bool = False, timeout: int = 600) -> bool:
+        if len(self._pending_trials) + len(self._running_trials) >= self._max_pending_trials:
+            return False
+        is_drawn: bool = super()._update_trial_queue(blocking, timeout)
+        return is_drawn
 
 
 class _Drawer(Searcher):
@@ -315,7 +325,7 @@ def _reason(failure: str) -> str:
     """Return the reason for a trial's failure, from Tune's text on it, which ends with a traceback."""
     if is_of_full_memory(failure):
         return (
-            "out of memory; run fewer trials at once, by --max-concurrent-trials, or use a smaller batch_size"
+            "out of memory; run fewer trials at once, by more --cpus-per-trial, or use a smaller batch_size"
         )
     if "creation task" not in failure and any(sign in failure for sign in _SIGNS_OF_DEATH):
         return "its process or its node was lost"

@@ -121,9 +121,7 @@ def _own_folder() -> Path:
             folder.mkdir(mode=0o700)
         status = folder.lstat()
     except OSError as error:
-        raise ResourceError(
-            f"{folder}, for HAProxy's files, can't be made: {error.strerror}; {_IS_ON}=0 does without HAProxy"
-        ) from None
+        raise ResourceError(f"{folder}, for HAProxy's files, can't be made: {error.strerror}") from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise ResourceError(f"{folder} is no folder of this user's; HAProxy's files are to lie there")
     return folder
@@ -215,9 +213,19 @@ def open_ports() -> str:
     return f"{ports}, on all addresses of this machine: keep a firewall before them"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print commands by which a shell sets the variables, but for those of HAProxy's files that it has."""
+    chosen = variables()
+    refused = ""
     try:
-        for name, value in {**variables(), **(_files() if variables() else {})}.items():
-            print(f"export {name}={shlex.quote(value)}")
+        if chosen:
+            chosen |= {name: file for name, file in _files().items() if name not in os.environ}
     except ResourceError as error:
-        sys.exit(str(error))
+        refused = str(error)
+    for name, value in chosen.items():
+        print(f"export {name}={shlex.quote(value)}")
+    sys.exit(refused or None)
+
+
+if __name__ == "__main__":
+    main()

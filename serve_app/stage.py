@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lstmfcn.errors import counted
 from serve_app import contract
 
 
@@ -20,8 +19,7 @@ class Stage:
     def refuse_if_full(self) -> None:
         """Raise RequestError if no further request may do it now."""
         if self._num_inside >= self._most:
-            are = "is" if self._num_inside == 1 else "are"
-            sentence = f"{counted(self._num_inside, 'request')} {are} {self._doing}; try again"
+            sentence = f"{self._num_inside} requests are {self._doing}; try again"
             raise contract.overloaded(sentence, "too many requests")
 
     @contextmanager

@@ -80,7 +80,8 @@ def test_full_memory_ends_a_transform_in_a_sentence(trained: Checkpoint, tmp_pat
 
     predict_range(of_all, report, read_range(of_all, 0, report), WithoutMemory(trained))
 
-    assert "has no memory left; use fewer, by --predictors, or give them more memory" in report.error
+    advice = "has no memory left; use fewer (--predictors of jobs.transform), or give them more memory"
+    assert advice in report.error
 
 
 def test_an_error_that_is_none_of_memory_is_not_taken_for_one(trained: Checkpoint, tmp_path: Path) -> None:

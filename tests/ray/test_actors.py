@@ -35,8 +35,8 @@ def test_processes_that_die_again_and_again_are_told_of(
             time.sleep(0.01)
 
     assert caplog.messages[0] == (
-        "predictors lost their processes 2 times and were started again; fewer at once, or more memory for"
-        " them, would help"
+        "predictors lost their processes 2 times and were started again; use fewer (--predictors of"
+        " jobs.transform), or give them more memory"
     )
 
 

@@ -41,7 +41,7 @@ def test_a_cluster_that_grows_holds_what_it_may_have_at_most(monkeypatch: pytest
     assert capacity.num_fitting(1, 0) == 32
     assert capacity.num_fitting(1, 0.5) == 4
     assert capacity.num_per_gpu(2) == 2
-    with pytest.raises(ResourceError, match="a trial asks for 1 CPU and 2 GPUs; the nodes have 8 CPUs"):
+    with pytest.raises(ResourceError, match="1 CPU and 2 GPUs; the nodes have 3 times 8 CPUs and 0 GPUs"):
         capacity.refuse_unsatisfiable("a trial", 1, 2)
 
 

@@ -185,6 +185,23 @@ def test_a_sweep_that_goes_on_keeps_what_has_ended_and_adds_what_is_asked(tmp_pa
     assert results(parts) == results(whole)
 
 
+def test_a_search_that_learns_draws_a_trial_only_when_there_is_a_place_for_it(tmp_path: Path) -> None:
+    drawn: set[int] = set()
+    numbers: list[int] = []
+
+    class Counting(Told):
+        def update(self, trial: Trial) -> None:
+            (drawn.discard if trial.has_ended else drawn.add)(trial.number)
+            numbers.append(len(drawn))
+
+    plan = Plan(num_trials=6, search="bayesian", scheduler="none")
+
+    trials = sweep(TRAIN, VALID, space(lr=LEARNING_RATES, epochs=2), plan, tmp_path, view=Counting())
+
+    assert max(numbers) == 2  # CPUs
+    assert {trial.status for trial in trials} == {"completed"}
+
+
 def test_a_sweep_runs_in_object_storage(bucket: ObjectPath) -> None:
     ranges, output = space(lr=LEARNING_RATES, epochs=2), bucket / "sweep"
     sweep(TRAIN, VALID, ranges, Plan(num_trials=2), output)

@@ -59,7 +59,7 @@ def test_a_failed_trial_is_tried_again_then_listed_with_its_last_reason(
     ranked = sweep(TRAIN, VALID, ranges, plan, tmp_path)
 
     by_rate = sorted(ranked, key=lambda trial: trial.hyperparameters.lr)
-    memory = "out of memory; give each trial more, by fewer at once or a smaller batch_size"
+    memory = "out of memory; run fewer trials at once, by more --cpus-per-trial, or use a smaller batch_size"
     assert [(trial.hyperparameters.lr, trial.status, trial.failures, trial.error) for trial in by_rate] == [
         (0.002, "failed", 1, "its process or its node was lost"),
         (0.003, "completed", 1, ""),

@@ -212,8 +212,8 @@ def test_a_predictor_that_always_dies_is_one_sentence(trained: Checkpoint, tmp_p
         transform(trained, files, tmp_path / "output", Options(num_predictors=1))
 
     assert str(error.value) == (
-        "a predictor lost its process 21 times; use fewer, by --predictors, or give them more memory;"
-        " --resume goes on when that is mended"
+        "a predictor lost its process 21 times; use fewer (--predictors of jobs.transform), or give them more"
+        " memory; --resume goes on when that is mended"
     )
 
 
