@@ -169,7 +169,9 @@ def test_a_process_gets_no_more_memory(trial: Trial, nodes: Hosts, output: Path,
     submitted = Submitted(nodes, trial.command(output))
     submitted.wait_until(lambda: trial.has_begun(output))
 
-    victim = worker_process(nodes.first, "MapWorker" if trial.job == "transform" else "Trainable")
+    name = "MapWorker" if trial.job == "transform" else "Trainable"
+    submitted.wait_until(lambda: "__init__" not in " ".join(worker_process(nodes.first, name).cmdline()))
+    victim = worker_process(nodes.first, name)
     held = victim.memory_info().vms
     victim.rlimit(psutil.RLIMIT_AS, (held, held))
     submitted.wait_until(lambda: not victim.is_running())

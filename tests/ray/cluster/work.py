@@ -118,7 +118,7 @@ def num_parts(folder: Location) -> int:
     """Return how many ranges a transform that hasn't ended has committed and not yet joined."""
     journal = Journal(folder)
     assert not (folder / "transform.json").exists(), "the transform had ended before it was disturbed"
-    if not journal.is_unfinished():
+    if not journal.can_go_on():
         return 0
     journal.resume({})
     return len(list(journal.parts()))
