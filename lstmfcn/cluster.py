@@ -140,6 +140,12 @@ def precision_there(precision: Precision, num_gpus: float) -> Precision:
     return found
 
 
+def node_address() -> str:
+    """Return the address of the node on which this Ray worker runs."""
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return address
+
+
 def allotted_devices() -> list[torch.device]:
     """Return this Ray worker's devices: the GPUs allotted to it, whatever others it can see, or the CPU."""
     return cuda_devices(len(ray.get_runtime_context().get_accelerator_ids()["GPU"]))

@@ -94,8 +94,7 @@ class _Errand:
 
     def run(self, module: str, flags: list[str]) -> Iterator[Line]:
         """Run the command, and yield the lines that it writes as it writes them."""
-        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        environment = {**os.environ, NODE: address}
+        environment = {**os.environ, NODE: cluster.node_address()}
         environment.pop(CLUSTER, None)  # with it the command would send itself on
         if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
             environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides none from a worker without one

@@ -67,21 +67,22 @@ class Record(BaseModel):
         before, now = (record.plan.model_dump(exclude=_MAY_CHANGE) for record in (self, other))
         refuse_changed(before, now, _WHOSE)
         if self.data != other.data:
-            raise _other("the sweep's training or validation data has changed")
+            raise differing("the sweep's training or validation data has changed")
         # Compared after the data, by whose number a recipe chooses a part of the space.
         refuse_changed({"search_space": self.search_space}, {"search_space": other.search_space}, _WHOSE)
         if self.points != other.points:
-            raise _other("the points that the sweep tries first have changed")
+            raise differing("the points that the sweep tries first have changed")
         if self.checkpoint != other.checkpoint:
-            raise _other("the checkpoint that the sweep's trials start from has changed")
+            raise differing("the checkpoint that the sweep's trials start from has changed")
 
 
 def refuse_changed(before: Mapping[str, object], now: Mapping[str, object], whose: str = "") -> None:
     """Raise OutputError if a setting of what is to be resumed has changed; `whose` comes before its name."""
     for name, value in before.items():
         if now[name] != value:
-            raise _other(f"{whose}{name} has changed: it was {value}, now it is {now[name]}")
+            raise differing(f"{whose}{name} has changed: it was {value}, now it is {now[name]}")
 
 
-def _other(how: str) -> OutputError:
+def differing(how: str) -> OutputError:
+    """Return the error about what is to be resumed by a command that differs in something."""
     return OutputError(f"--resume: {how}; --overwrite starts over")

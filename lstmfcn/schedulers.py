@@ -31,6 +31,7 @@ from lstmfcn.plan import Plan
 from lstmfcn.search_space import Choice, Range, SearchSpace
 
 _MOST_MUTATIONS = 20
+"""Most attempts to draw values for a copy that differ from those of the trial that it is of."""
 _JUDGEMENTS = 10
 """How many times the trial with the most epochs is judged. Where epochs are short, more judgements would take
 longer than the training."""

@@ -20,7 +20,7 @@ from lstmfcn.dataset import Dataset, digest
 from lstmfcn.errors import MissingDataError, OutputError
 from lstmfcn.hyperparameters import Hyperparameters
 from lstmfcn.recipe import RecipeName
-from lstmfcn.record import refuse_changed
+from lstmfcn.record import differing, refuse_changed
 from lstmfcn.scaling import ScalingMethod
 from lstmfcn.storage import Location
 from lstmfcn.tasks import TaskName
@@ -90,13 +90,9 @@ class TrainingRecord(BaseModel):
         """Raise OutputError if `other`, which is to resume this training, differs in more than its epochs."""
         refuse_changed(self._settings, other._settings)
         if self.data != other.data:
-            raise OutputError(
-                "--resume: the training or validation data has changed; --overwrite starts over"
-            )
+            raise differing("the training or validation data has changed")
         if self.checkpoint != other.checkpoint:
-            raise OutputError(
-                "--resume: the checkpoint that the training started from has changed; --overwrite starts over"
-            )
+            raise differing("the checkpoint that the training started from has changed")
         # Hyperparameters come last, for recipe and data choose some of them.
         before, now = (one.hyperparameters.model_dump(exclude={"epochs"}) for one in (self, other))
         refuse_changed(before, now)

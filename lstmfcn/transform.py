@@ -334,8 +334,7 @@ class _RangePredictor:
         num_restarts = actors.num_restarts()
         self._refusal = difference(of_driver)
         if self._work.journal is not None and not self._refusal:
-            address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-            self._refusal = self._work.journal.ownership.absence(address)
+            self._refusal = self._work.journal.ownership.absence(cluster.node_address())
         if num_restarts > _MOST_RESTARTS:  # Ray itself would start it again for ever
             self._refusal = (
                 f"a predictor lost its process {num_restarts} times; use fewer (--predictors of"

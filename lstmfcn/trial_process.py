@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 
@@ -41,8 +40,7 @@ class TrialProcess(tune.Trainable):
         self, config: dict[str, Any], data: TrainingData, folders: TrialFolders, settings: TrialSettings
     ) -> None:
         cluster.set_up_worker()
-        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        if refusal := folders.ownership.absence(address):
+        if refusal := folders.ownership.absence(cluster.node_address()):
             raise ResourceError(refusal)
         self._data, self._folders, self._settings = data, folders, settings
         self._run: TrialRun | None = None
